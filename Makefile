@@ -1,0 +1,80 @@
+# A fresh machine needs two commands: `make run` and `make test`. `make` alone lists the rest.
+
+# The Python that .venv is made with: make PYTHON=python3.12 install
+PYTHON ?= python3
+# More words for pytest: make test ARGS="tests/storage -x"
+ARGS ?=
+
+PYTHON_OF_VENV := .venv/bin/python
+INSTALLED := .venv/.installed
+# Where installing it fails, pip does the same, slower. It must use the Python that is there.
+UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
+UV_LOCK := tools/requirements-uv.txt
+# As many as exist; tests and examples are left to ruff.
+TYPED := $(wildcard api services sd_client storage observability simulator tools config.py stable_diffusion_api.py gunicorn.conf.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-webui check format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv and install all requirements, hashes checked
+ifneq ($(origin PYTHON),file)
+	@# A choice that comes too late must not be dropped in silence.
+	@test "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" = \
+	      "$$($(PYTHON_OF_VENV) -c 'import sys; print(sys.version_info[:2])')" || \
+	  { echo "PYTHON=$(PYTHON): .venv was made with another version; run 'make clean' first." >&2; exit 1; }
+endif
+
+run: install ## start simulator, Redis and service on PORT (5002); a real WebUI: SD_WEBUI_URL=http://host:7860
+	@$(PYTHON_OF_VENV) tools/run.py
+
+test: install ## run all tests
+	$(PYTHON_OF_VENV) -m pytest -n auto $(ARGS)
+
+test-webui: install ## hold a real WebUI against what the service relies on: SD_WEBUI_URL=http://host:7860
+	@test -n "$$SD_WEBUI_URL" || \
+	  { echo "Which WebUI? make test-webui SD_WEBUI_URL=http://host:7860" >&2; exit 2; }
+	$(PYTHON_OF_VENV) -m pytest tests/webui $(ARGS)
+
+check: install ## lint, formatting and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict $(TYPED)
+
+format: install ## format the code and sort its imports
+	.venv/bin/ruff check --select I --fix .
+	.venv/bin/ruff format .
+
+lock: install ## make the requirements files anew from pyproject.toml; newer versions: ARGS=--upgrade
+	$(LOCK) pyproject.toml -o requirements.txt $(ARGS)
+	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt $(ARGS)
+	echo uv | $(LOCK) - -o $(UV_LOCK) $(ARGS)
+
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+clean: ## remove .venv and caches; images in data/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an interrupted install is done again. `sync` also removes what is no longer required.
+$(INSTALLED): requirements.txt requirements-dev.txt $(UV_LOCK) $(PYTHON_OF_VENV)
+	@echo "installing the requirements into .venv"
+	@{ $(PYTHON_OF_VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r $(UV_LOCK) && \
+	   $(UV) pip sync --quiet --python $(PYTHON_OF_VENV) --require-hashes requirements-dev.txt; } || \
+	 { echo "uv could not do it; trying pip, which takes longer" && \
+	   $(PYTHON_OF_VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt; }
+	@touch $@
+
+$(PYTHON_OF_VENV):
+	@$(PYTHON) -c '' || \
+	  { echo "$(PYTHON) cannot be run. Install CPython 3.11 to 3.14, or name one: make PYTHON=python3.12 install" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but the requirements are locked for 3.11 to 3.14." >&2; \
+	    echo "Name another one: make PYTHON=python3.12 install" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make a virtual environment: its ensurepip or venv module is missing." >&2; \
+	    echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv

@@ -1,0 +1,45 @@
+"""API keys, where ``API_KEYS`` lists any."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+from flask import Flask, g, request
+
+from api.errors import UnauthorizedError
+
+#: Never asked for a key: balancers have none, and ``<img src>`` cannot send headers (an image's id cannot be guessed).
+_OPEN = frozenset({"health.get_health", "health.get_live", "images.get_image"})
+
+
+def identify(app: Flask, *, keys: Sequence[str]) -> None:
+    """To be called before the rate limits are set up: they count by key where there is a valid one."""
+    expected = [key.encode() for key in keys]
+
+    def note_key() -> None:
+        given = _given_key().encode()
+        # Every key is compared, in constant time, so that the time tells nothing.
+        matches = [hmac.compare_digest(given, key) for key in expected]
+        if any(matches):
+            g.api_key = given.decode()
+
+    app.before_request(note_key)
+
+
+def require(app: Flask) -> None:
+    """To be called after the rate limits are set up: guesses are limited too."""
+
+    def ask_for_key() -> None:
+        is_open = request.endpoint in _OPEN and request.method in ("GET", "HEAD")
+        if "api_key" not in g and not is_open and request.method != "OPTIONS":
+            raise UnauthorizedError
+
+    app.before_request(ask_for_key)
+
+
+def _given_key() -> str:
+    if key := request.headers.get("X-API-Key"):
+        return key
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

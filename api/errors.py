@@ -1,0 +1,220 @@
+"""Every failure, on every path, as problem+json (RFC 9457): one table, one place.
+
+The texts of ``detail`` are ours: nothing that a WebUI, a disk or Redis said reaches a caller.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, current_app, g
+from pydantic_core import to_json
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, TooManyRequests
+from werkzeug.routing import RequestRedirect
+
+from sd_client import errors as webui
+from services.problems import InvalidParamsError, ModelNotFoundError, Problem
+from storage import errors as storage
+
+log = logging.getLogger(__name__)
+
+
+class MalformedRequestError(ValueError):
+    """The body cannot be read at all; the text says why."""
+
+
+class UnsupportedMediaTypeError(ValueError):
+    """The body is of a type that no route takes; the text says which are taken."""
+
+
+class UnauthorizedError(Exception):
+    """No valid API key."""
+
+
+class ForbiddenError(Exception):
+    """The route is off."""
+
+
+class ImageNotFoundError(Exception):
+    """No image has this id, or the id is none."""
+
+
+class CallerGoneError(Exception):
+    """The caller hung up; nobody reads the answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How a failure is told. ``detail`` None: the exception's own text, which is ours."""
+
+    status: int
+    code: str
+    title: str
+    detail: str | None = None
+    retryable: bool = False
+
+
+_BAD_RESULT = "the WebUI failed or returned no valid result"
+
+#: Looked up along the exception's classes, most derived first.
+KINDS: dict[type[Exception], Kind] = {
+    MalformedRequestError: Kind(status=400, code="malformed_request", title="Malformed request"),
+    UnauthorizedError: Kind(
+        status=401, code="unauthorized", title="API key required", detail="a valid API key is required"
+    ),
+    ForbiddenError: Kind(status=403, code="forbidden", title="Not allowed"),
+    ImageNotFoundError: Kind(
+        status=404, code="image_not_found", title="Image not found", detail="there is no image with this id"
+    ),
+    UnsupportedMediaTypeError: Kind(status=415, code="unsupported_media_type", title="Unsupported media type"),
+    InvalidParamsError: Kind(status=422, code="validation_error", title="Invalid request"),
+    ModelNotFoundError: Kind(status=422, code="model_not_found", title="Model not found"),
+    CallerGoneError: Kind(status=499, code="caller_gone", title="Caller gone", detail="the caller hung up"),
+    webui.WebUIError: Kind(status=502, code="webui_error", title="WebUI error", detail=_BAD_RESULT),
+    webui.WebUIReadError: Kind(
+        status=502,
+        code="webui_error",
+        title="WebUI error",
+        detail="the connection to the WebUI broke before its answer was complete",
+        retryable=True,
+    ),
+    webui.InvalidAnswerError: Kind(
+        status=502, code="webui_error", title="WebUI error", detail=_BAD_RESULT, retryable=True
+    ),
+    webui.MissingRouteError: Kind(
+        status=502,
+        code="webui_error",
+        title="WebUI error",
+        detail="the WebUI does not offer this route; its API may be off or still starting",
+        retryable=True,
+    ),
+    webui.WebUITimeoutError: Kind(
+        status=504,
+        code="webui_timeout",
+        title="WebUI timed out",
+        detail="the job ran longer than allowed and has been interrupted",
+    ),
+    webui.OutOfMemoryError: Kind(
+        status=503,
+        code="gpu_out_of_memory",
+        title="GPU out of memory",
+        detail="the GPU's memory does not suffice for this; ask for a smaller width and height or a smaller batch_size",
+    ),
+    webui.NoWebUIError: Kind(status=503, code="webui_unavailable", title="No WebUI available", retryable=True),
+    webui.WebUIConnectError: Kind(
+        status=503,
+        code="webui_unavailable",
+        title="No WebUI available",
+        detail="no WebUI is reachable",
+        retryable=True,
+    ),
+    webui.NoGPUError: Kind(status=503, code="gpu_unavailable", title="No GPU available", retryable=True),
+    webui.QueueFullError: Kind(status=503, code="queue_full", title="Queue full", retryable=True),
+    webui.QueueTimeoutError: Kind(status=503, code="queue_timeout", title="Waited too long", retryable=True),
+    webui.DrainingError: Kind(status=503, code="draining", title="Shutting down", retryable=True),
+    storage.StorageError: Kind(
+        status=500, code="internal_error", title="Internal error", detail="the image store failed", retryable=True
+    ),
+}
+
+_INTERNAL = Kind(
+    status=500, code="internal_error", title="Internal error", detail="an internal error; it is in the log"
+)
+
+#: What werkzeug and Flask-Limiter raise by themselves.
+HTTP_KINDS: dict[int, Kind] = {
+    400: Kind(status=400, code="malformed_request", title="Malformed request", detail="the request cannot be read"),
+    404: Kind(status=404, code="not_found", title="Not found", detail="there is nothing at this path"),
+    405: Kind(status=405, code="method_not_allowed", title="Method not allowed"),
+    413: Kind(status=413, code="payload_too_large", title="Payload too large"),
+    415: Kind(status=415, code="unsupported_media_type", title="Unsupported media type"),
+    416: Kind(
+        status=416, code="range_not_satisfiable", title="Range not satisfiable", detail="the range is outside the image"
+    ),
+    429: Kind(status=429, code="rate_limited", title="Too many requests", retryable=True),
+}
+
+
+def register(app: Flask) -> None:
+    """Makes the application answer every exception from the table."""
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _known_error)
+
+
+def problem(kind: Kind, *, detail: str | None = None, problems: Sequence[Problem] = ()) -> Response:
+    """The answer for one failure, with the request's id."""
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "detail": detail or kind.detail or kind.title,
+    }
+    if problems:
+        body["errors"] = [_entry(found) for found in problems]
+    body |= {"retryable": kind.retryable, "request_id": g.get("request_id")}
+    return Response(to_json(body), status=kind.status, mimetype="application/problem+json")
+
+
+def _entry(found: Problem) -> dict[str, Any]:
+    entry: dict[str, Any] = {"field": found.field, "message": found.message}
+    return entry if found.received is None else {**entry, "received": found.received}
+
+
+def _kind(error: Exception) -> Kind:
+    return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), _INTERNAL)
+
+
+def _known_error(error: Exception) -> Response:
+    kind = _kind(error)
+    level = logging.ERROR if kind is _INTERNAL else logging.WARNING if kind.status >= 500 else logging.DEBUG
+    log.log(level, "%s: %s", kind.code, type(error).__name__, exc_info=error if kind is _INTERNAL else None)
+    g.error_code = kind.code
+    if isinstance(error, InvalidParamsError):
+        return problem(kind, detail=_first_words(error.problems), problems=error.problems)
+    response = problem(kind, detail=kind.detail or str(error))
+    if isinstance(error, webui.PoolError):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, webui.WebUIConnectError):
+        response.headers["Retry-After"] = "5"
+    elif isinstance(error, UnauthorizedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _first_words(problems: Sequence[Problem]) -> str:
+    """The problems in one line: "steps: must be between 1 and 150 (got 0)"."""
+    shown = [
+        f"{found.field}: {found.message}" + ("" if found.received is None else f" (got {found.received})")
+        for found in problems[:5]
+    ]
+    return "; ".join(shown) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    if isinstance(error, RequestRedirect):
+        return error
+    status = error.code or 500
+    kind = HTTP_KINDS.get(status) or (HTTP_KINDS[400] if status < 500 else _INTERNAL)
+    detail = kind.detail or _http_detail(error)
+    g.error_code = kind.code
+    response = problem(kind, detail=detail)
+    for name in ("Allow", "Retry-After", "Content-Range"):
+        for header, value in error.get_headers():
+            if header == name:
+                response.headers[name] = value
+    return response
+
+
+def _http_detail(error: HTTPException) -> str | None:
+    if isinstance(error, MethodNotAllowed):
+        return f"this path takes {', '.join(sorted(error.valid_methods or ()))}"
+    if isinstance(error, RequestEntityTooLarge):
+        limit_mb = current_app.config["MAX_CONTENT_LENGTH"] / 1024**2
+        return f"the body is larger than {limit_mb:g} MB"
+    if isinstance(error, TooManyRequests):
+        return f"more than {error.description}"
+    return None

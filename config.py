@@ -1,0 +1,181 @@
+"""Every setting of the service: read once from the environment, checked whole, then frozen.
+
+:class:`Config` is the one list of settings; ``docs/configuration.md`` is held against it by a test.
+Only ``stable_diffusion_api.py`` and ``gunicorn.conf.py`` read it: everything below them takes plain
+keyword arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import limits
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+#: Settings of the contract that this version cannot honour. Set, they stop the start: an operator who
+#: asks for retention or S3 must not learn weeks later that nobody listened.
+NOT_YET = frozenset({"STORAGE_URL", "IMAGE_TTL_HOURS", "IMAGE_MAX_GB"})
+
+#: How alike an unknown variable must be to a setting to be taken for a misspelling of it (difflib ratio).
+#: High, because Kubernetes adds variables such as SD_WEBUI_PORT for a service called sd-webui.
+_MISSPELLING = 0.9
+
+
+class ConfigError(ValueError):
+    """The environment cannot be used as it is; the text lists every problem, a line each."""
+
+
+def _split(text: object) -> object:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _webui_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be http://host:port or https://host:port, several separated by commas")
+    if parts.query or parts.fragment:
+        raise ValueError("must not have a query or a fragment")
+    _ = parts.port  # urlsplit checks the port's range only when it is read
+    return url.rstrip("/")
+
+
+def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(urls)) != len(urls):
+        raise ValueError("names the same WebUI twice")
+    return urls
+
+
+def _single(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if len(urls) > 1:
+        raise ValueError("this version serves one WebUI; several are not supported yet")
+    return urls
+
+
+def _rate_limit(text: str) -> str:
+    try:
+        limits.parse_many(text)
+    except ValueError:
+        raise ValueError("must be limits such as 10/minute, several separated by ;") from None
+    return text
+
+
+def _redis_url(url: str) -> str:
+    if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must be redis://host:port/db, rediss://… or unix:///path")
+    return url
+
+
+def _public_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an absolute http(s) URL without a query")
+    return url.rstrip("/")
+
+
+def _aliases(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if any(not alias.strip() or not target.strip() for alias, _, target in pairs):
+        raise ValueError("must be alias=model, several separated by commas")
+    return {alias.strip(): target.strip() for alias, _, target in pairs}
+
+
+def _upper(text: object) -> object:
+    return text.upper() if isinstance(text, str) else text
+
+
+Urls = Annotated[tuple[Annotated[str, AfterValidator(_webui_url)], ...], BeforeValidator(_split)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+RateLimit = Annotated[str, AfterValidator(_rate_limit)]
+
+
+class Config(BaseModel):
+    """All settings. A field's name in upper case is its environment variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # WebUIs
+    sd_webui_url: Annotated[Urls, Field(min_length=1), AfterValidator(_distinct), AfterValidator(_single)] = (
+        "http://localhost:7860",
+    )
+    sd_webui_slots: int = Field(1, ge=1, le=8)
+    sd_model: str = Field("sd-v1-5", min_length=1)
+    sd_model_aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = {}
+    sd_sampler: str | None = Field(None, min_length=1)
+    sd_scheduler: str | None = Field(None, min_length=1)
+    use_gpu: bool = True
+    cpu_fallback: bool = True
+    #: Seconds a job may run on a WebUI before it is interrupted.
+    sd_timeout: float = Field(300.0, ge=1, le=86_400)
+    #: Seconds a job may wait for a free WebUI.
+    sd_queue_timeout: float = Field(120.0, ge=0, le=86_400)
+    #: Jobs that may wait, over all workers of the host.
+    sd_queue_limit: int = Field(64, ge=0, le=10_000)
+
+    # HTTP
+    host: str = Field("0.0.0.0", min_length=1)  # noqa: S104 - the owner's default: a container listens to its network
+    port: int = Field(5002, ge=1, le=65_535)
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    max_body_mb: float = Field(32.0, ge=0.1, le=1024)
+    trusted_proxies: int = Field(0, ge=0, le=10)
+    cors_origins: Words = ()
+    api_keys: Words = Field((), repr=False)
+
+    # What a request may ask for
+    max_prompt_chars: int = Field(10_000, ge=1, le=1_000_000)
+    max_steps: int = Field(150, ge=1, le=1000)
+    max_pixels: int = Field(1536 * 1536, ge=512 * 512, le=2048 * 2048)
+    max_batch_size: int = Field(4, ge=1, le=16)
+    max_input_pixels: int = Field(50_000_000, ge=16 * 16, le=200_000_000)
+
+    # Storage, limits, logs
+    image_dir: str = Field("./data/images", min_length=1)
+    #: Where the workers of one host agree on who uses which WebUI (small files, gone with a reboot).
+    runtime_dir: str = Field(
+        default_factory=lambda: os.path.join(tempfile.gettempdir(), f"stable-diffusion-api-{os.getuid()}")
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(None, repr=False)
+    rate_limit_global: RateLimit = "50/minute;500/hour"
+    rate_limit_generation: RateLimit = "10/minute"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_mb * 1024 * 1024)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Config:
+        """
+        An empty variable counts as unset, as in a compose file that passes ``SD_SAMPLER=`` on.
+
+        :raises ConfigError: with every problem, never with a value that could be a secret.
+        """
+        known = {name.upper() for name in cls.model_fields}
+        given = {name: value for name, value in environ.items() if value.strip()}
+        problems = [f"{name}: is not available in this version" for name in sorted(NOT_YET & given.keys())]
+        problems += _misspelt(given, known | NOT_YET)
+        values: dict[str, Any] = {name.lower(): given[name].strip() for name in known & given.keys()}
+        try:
+            config = cls(**values)
+        except ValidationError as error:
+            for fault in error.errors(include_url=False, include_input=False, include_context=False):
+                problems.append(f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}")
+        if problems:
+            raise ConfigError("invalid configuration:\n  " + "\n  ".join(problems))
+        return config
+
+
+def _misspelt(given: Mapping[str, str], known: set[str]) -> list[str]:
+    problems = []
+    for name in sorted(given.keys() - known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=_MISSPELLING)
+        if near and near[0].split("_")[0] == name.split("_")[0]:
+            problems.append(f"{name}: unknown setting; did you mean {near[0]}?")
+    return problems

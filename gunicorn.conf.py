@@ -1,0 +1,51 @@
+"""gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from config import Config, ConfigError
+from observability.logs import log_config
+
+try:
+    _config = Config.from_env(os.environ)
+except ConfigError as error:
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(2) from None
+
+bind = f"{_config.host}:{_config.port}"
+workers = 2
+
+# Threads wait for GPUs: a waiting one costs some 40 kB. Health checks, image downloads and refusals need free ones
+# while every job that may wait or run in this worker holds one.
+worker_class = "gthread"
+_jobs = _config.sd_queue_limit + len(_config.sd_webui_url) * _config.sd_webui_slots
+threads = _jobs + 16
+
+# Longer than the keep-alive of the balancers in front (nginx 60 s, AWS 60 s): the one who closes first must not be the
+# one that could be sent a request at the same moment.
+keepalive = 75
+
+# With threads this watches the worker's main loop only; a job's time is bounded by SD_TIMEOUT.
+timeout = 60
+
+# A stopping worker lets its running jobs end. What stops it must wait longer before it kills
+# (Kubernetes: terminationGracePeriodSeconds).
+graceful_timeout = int(_config.sd_timeout) + 15
+
+# On by default in one file per user: two services of one user would fight for it.
+control_socket_disable = True
+
+# A worker's heartbeat file on a disk can block; /dev/shm is memory.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+
+logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """The worker's background threads end before the interpreter does."""
+    app = getattr(worker, "wsgi", None)
+    close: Callable[[], None] | None = getattr(app, "extensions", {}).get("close")
+    if close is not None:
+        close()

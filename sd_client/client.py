@@ -1,0 +1,184 @@
+"""One WebUI's HTTP API as Python: a method per endpoint, in the WebUI's own words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIStatusError
+from sd_client.models import (
+    DUMMY_HASH,
+    Capabilities,
+    Checkpoint,
+    GenerationParams,
+    PaintedImage,
+    Progress,
+    Sampler,
+    bare_name,
+)
+from sd_client.payloads import payload, read_answer
+from sd_client.samplers import spell
+from sd_client.transport import Transport
+
+#: Lists come from memory; only a WebUI whose threads are all taken needs longer.
+READ_TIMEOUT_S = 5.0
+
+#: stable-diffusion.cpp's server and KoboldCpp paint multiples of 64 and cut seeds to int32.
+_NATIVE_SIZE_STEP = 64
+_NATIVE_MAX_SEED = 2**31 - 1
+
+
+class WebUIClient:
+    """:raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`."""
+
+    def __init__(self, url: str) -> None:
+        self._transport = Transport(url)
+
+    def txt2img(
+        self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float
+    ) -> tuple[PaintedImage, ...]:
+        """``timeout_s``: seconds until the whole answer must be there; the WebUI may go on painting after that."""
+        return self._generate("/sdapi/v1/txt2img", params, capabilities, task_id, timeout_s)
+
+    def img2img(
+        self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float
+    ) -> tuple[PaintedImage, ...]:
+        """With ``params.inpainting`` as well; see :meth:`txt2img`."""
+        return self._generate("/sdapi/v1/img2img", params, capabilities, task_id, timeout_s)
+
+    def sd_models(self) -> tuple[Checkpoint, ...]:
+        """The one cheap path that also tells whether the API is up. :raises MissingRouteError: it is not."""
+        listed = _entries(self._transport.get("/sdapi/v1/sd-models", timeout_s=READ_TIMEOUT_S))
+        return tuple(checkpoint for entry in listed if (checkpoint := _checkpoint(entry)))
+
+    def capabilities(self) -> Capabilities:
+        """Everything a job must know about this WebUI, in a handful of GETs, one after another."""
+        checkpoints = self.sd_models()
+        native = any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints)
+        return Capabilities(
+            checkpoints=checkpoints,
+            loaded=self._loaded(),
+            samplers=self._samplers(),
+            schedulers=self._schedulers(),
+            upscalers=tuple(_names(self._optional("/sdapi/v1/upscalers"))),
+            loras=tuple(_names(self._optional("/sdapi/v1/loras"))),
+            gpu=self._gpu(),
+            has_progress=self.progress() is not None,
+            size_step=_NATIVE_SIZE_STEP if native else 8,
+            max_seed=_NATIVE_MAX_SEED if native else 2**63 - 1,
+        )
+
+    def progress(self) -> Progress | None:
+        """Of whatever runs; None where the server does not tell."""
+        answer = self._optional("/sdapi/v1/progress?skip_current_image=true")
+        if not isinstance(answer, dict):
+            return None
+        return Progress(fraction=_number(answer.get("progress")), eta_seconds=_number(answer.get("eta_relative")))
+
+    def interrupt(self) -> bool:
+        """Stops whatever runs, at its next step; False where the server cannot."""
+        try:
+            self._transport.post("/sdapi/v1/interrupt", b"", timeout_s=READ_TIMEOUT_S)
+        except MissingRouteError:
+            return False
+        return True
+
+    def _generate(
+        self, path: str, params: GenerationParams, capabilities: Capabilities, task_id: str, timeout_s: float
+    ) -> tuple[PaintedImage, ...]:
+        checkpoint = find_checkpoint(capabilities, params.checkpoint)
+        spelling = spell(capabilities, params.sampler, params.scheduler)
+        if checkpoint is None or spelling is None:
+            # Whoever chose this WebUI looked at the same capabilities.
+            raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
+        body = payload(params, title=checkpoint.title, spelling=spelling, task_id=task_id)
+        answer = self._transport.exchange("POST", path, body, timeout_s=timeout_s)
+        return read_answer(answer, params, checkpoint=checkpoint, spelling=spelling)
+
+    def _loaded(self) -> str | None:
+        # A1111 answers 500 on some fresh installations, and the entry may be null.
+        try:
+            options = self._optional("/sdapi/v1/options")
+        except WebUIStatusError:
+            return None
+        loaded = options.get("sd_model_checkpoint") if isinstance(options, dict) else None
+        return loaded if isinstance(loaded, str) and loaded else None
+
+    def _samplers(self) -> tuple[Sampler, ...]:
+        return tuple(
+            Sampler(name=name, aliases=_strings(entry.get("aliases")))
+            for entry in _entries(self._optional("/sdapi/v1/samplers"))
+            if isinstance(name := entry.get("name"), str)
+        )
+
+    def _schedulers(self) -> tuple[Sampler, ...] | None:
+        """SD.Next lists its samplers' classes under this route: entries without a label are no schedulers."""
+        listed = self._optional("/sdapi/v1/schedulers")
+        if listed is None:
+            return None
+        return tuple(
+            Sampler(name=name, aliases=(label, *_strings(entry.get("aliases"))))
+            for entry in _entries(listed)
+            if isinstance(name := entry.get("name"), str) and isinstance(label := entry.get("label"), str)
+        )
+
+    def _gpu(self) -> bool | None:
+        memory = self._optional("/sdapi/v1/memory")
+        cuda = memory.get("cuda") if isinstance(memory, dict) else None
+        return None if not isinstance(cuda, dict) else "error" not in cuda and bool(cuda)
+
+    def _optional(self, path: str) -> Any:
+        """The JSON of a route that a server may lack: None then."""
+        try:
+            return self._transport.get(path, timeout_s=READ_TIMEOUT_S)
+        except MissingRouteError:
+            return None
+
+
+def find_checkpoint(capabilities: Capabilities, wanted: Checkpoint) -> Checkpoint | None:
+    """The same file as this WebUI lists it: by hash where both know it, else by its bare name."""
+    unknown = (None, "", DUMMY_HASH)
+    for checkpoint in capabilities.checkpoints:
+        if checkpoint.hash == wanted.hash and wanted.hash not in unknown:
+            return checkpoint
+    for checkpoint in capabilities.checkpoints:
+        comparable = checkpoint.hash not in unknown and wanted.hash not in unknown
+        if checkpoint.stem.lower() == wanted.stem.lower() and not comparable:
+            return checkpoint
+    return None
+
+
+def _entries(listed: object) -> list[Mapping[str, Any]]:
+    if listed is None:
+        return []
+    if not isinstance(listed, list):
+        raise InvalidAnswerError("the WebUI's list is not a list")
+    return [entry for entry in listed if isinstance(entry, dict)]
+
+
+def _checkpoint(entry: Mapping[str, Any]) -> Checkpoint | None:
+    title = entry.get("title") or entry.get("model_name")
+    if not isinstance(title, str) or not title:
+        return None
+    filename = entry.get("filename")
+    model_name = entry.get("model_name")
+    sha = entry.get("hash")
+    return Checkpoint(
+        title=title,
+        model_name=model_name if isinstance(model_name, str) and model_name else bare_name(title),
+        hash=sha if isinstance(sha, str) and sha else None,
+        filename=re.split(r"[\\/]", filename)[-1] if isinstance(filename, str) else "",
+    )
+
+
+def _names(listed: object) -> list[str]:
+    return [name for entry in _entries(listed) if isinstance(name := entry.get("name"), str) and name]
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,103 @@
+"""What can go wrong between this service and a WebUI.
+
+::
+
+    WebUIError
+    ├── WebUIConnectError        never sent
+    ├── WebUIReadError           sent, the answer was lost
+    ├── WebUITimeoutError        sent, still running
+    ├── WebUIStatusError         answered with an error
+    │   ├── MissingRouteError    this server does not have the route
+    │   ├── WebUIAuthError       our credentials are wrong
+    │   └── OutOfMemoryError     the GPU's memory does not suffice
+    ├── InvalidAnswerError       answered 200 with what is no valid result
+    └── PoolError                nothing was sent: no WebUI may take the job
+        ├── NoWebUIError         none is reachable
+        ├── NoGPUError           none has a GPU and the CPU is not allowed
+        ├── QueueFullError       too many jobs wait already
+        ├── QueueTimeoutError    none became free in time
+        └── DrainingError        this process is about to end
+
+Their texts are for the log: they name neither addresses nor prompts, and nothing of a WebUI's own
+text is in them but the name of its exception class.
+"""
+
+from __future__ import annotations
+
+
+class WebUIError(Exception):
+    """Base of all: a WebUI did not do what it was asked to."""
+
+
+class WebUIConnectError(WebUIError):
+    """No connection: the request was never sent, so another WebUI may be tried."""
+
+
+class WebUIReadError(WebUIError):
+    """The request was sent and the answer was lost: the picture may have been made. Never send again."""
+
+
+class WebUITimeoutError(WebUIError):
+    """No whole answer in time: the job may still be running. Never send again."""
+
+
+class WebUIStatusError(WebUIError):
+    """
+    The WebUI answered with an error status. Sending the same again mostly gives the same.
+
+    :param status: its HTTP status.
+    :param kind: the name of its exception class (``NansException``), or "" where it named none.
+    """
+
+    def __init__(self, status: int, kind: str = "") -> None:
+        super().__init__(f"the WebUI answered {status}" + (f" ({kind})" if kind else ""))
+        self.status = status
+        self.kind = kind
+
+
+class MissingRouteError(WebUIStatusError):
+    """The server lacks the route: a missing capability, or an API that is not up yet."""
+
+
+class WebUIAuthError(WebUIStatusError):
+    """The WebUI refused the user name and password of ``SD_WEBUI_URL``. Trying again is of no use."""
+
+
+class OutOfMemoryError(WebUIStatusError):
+    """The GPU ran out of memory. The same size will fail again; a smaller one may not."""
+
+
+class InvalidAnswerError(WebUIError):
+    """A 200 that holds no valid result: no JSON, too few pictures, another model. Trying again may work."""
+
+
+class PoolError(WebUIError):
+    """
+    Nothing was sent, so trying again is safe.
+
+    :param retry_after_s: whole seconds after which trying again is worth while.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NoWebUIError(PoolError):
+    """No WebUI is reachable."""
+
+
+class NoGPUError(PoolError):
+    """No WebUI with a GPU is reachable, and ``CPU_FALLBACK`` is off."""
+
+
+class QueueFullError(PoolError):
+    """As many jobs wait as may."""
+
+
+class QueueTimeoutError(PoolError):
+    """No WebUI became free in the time the job could wait."""
+
+
+class DrainingError(PoolError):
+    """The service is shutting down."""

@@ -1,0 +1,126 @@
+"""The schedule as a file that all workers of one host share.
+
+A worker's own file under ``holders/`` stays locked while the worker lives, and the kernel unlocks it when it
+dies, however it dies: so a dead worker's leases end with the next look at the schedule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from sd_client.schedule import Schedule, forget
+
+_SCHEDULE = TypeAdapter(Schedule)
+
+
+class SharedSchedule:
+    """
+    :param folder: on a local file system, the same for every worker of the host; made where it is missing.
+    :raises OSError: where the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "holders").mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._file = folder / "schedule.json"
+        self._seen: tuple[tuple[int, int, int] | None, Schedule] = (None, Schedule())
+        self._mutex = threading.Lock()
+        self.holder = uuid.uuid4().hex
+        self._alive = _locked(folder / "holders" / self.holder)
+
+    def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
+        """Applies ``change`` to the schedule of this moment, alone among all threads and workers."""
+        with self._mutex, _exclusive(self._folder / "schedule.lock"):
+            before = self._read()
+            after = change(forget(before, self._dead(before)))
+            if after != before:
+                self._write(after)
+            return after
+
+    def look(self) -> Schedule:
+        """The schedule as last written; costs one stat while it has not changed."""
+        with self._mutex:
+            return self._read()
+
+    def close(self) -> None:
+        """This holder's jobs end."""
+        (self._folder / "holders" / self.holder).unlink(missing_ok=True)
+        os.close(self._alive)
+
+    def _read(self) -> Schedule:
+        version = self._version()
+        if version is None:
+            return Schedule()
+        if version != self._seen[0]:
+            try:
+                schedule = _SCHEDULE.validate_json(self._file.read_bytes())
+            except (ValidationError, FileNotFoundError):
+                # Of another release, or cleared away by hand: the leases in it are lost, as after a reboot.
+                schedule = Schedule()
+            self._seen = (version, schedule)
+        return self._seen[1]
+
+    def _version(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _write(self, schedule: Schedule) -> None:
+        temporary = self._folder / f"schedule.{self.holder}.tmp"
+        temporary.write_bytes(_SCHEDULE.dump_json(schedule))
+        temporary.replace(self._file)  # readers see the old or the new one, whole
+        self._seen = (self._version(), schedule)
+
+    def _dead(self, schedule: Schedule) -> set[str]:
+        holders = {job.holder for job in (*schedule.waiting, *schedule.running)} - {self.holder}
+        return {holder for holder in holders if not self._lives(holder)}
+
+    def _lives(self, holder: str) -> bool:
+        path = self._folder / "holders" / holder
+        lock = try_lock(path, create=False)
+        if lock is None:
+            return path.exists()
+        path.unlink(missing_ok=True)
+        os.close(lock)
+        return False
+
+
+def try_lock(path: Path, *, create: bool = True) -> int | None:
+    """An open descriptor that holds the file's lock, or None where another process holds it or it is missing."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _locked(path: Path) -> int:
+    lock = try_lock(path)
+    if lock is None:
+        raise RuntimeError("a fresh holder's file is locked already")
+    return lock
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,137 @@
+"""Values that pass between the service and its WebUIs. All frozen; none knows HTTP."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
+DUMMY_HASH = "8888888888"
+
+_EXTENSION = re.compile(r"\.(safetensors|ckpt|gguf|pt|pth|bin)$", re.IGNORECASE)
+_BRACKETED_HASH = re.compile(r"\s*\[[0-9a-fA-F]+\]$")
+
+
+def normal_form(name: str) -> str:
+    """One form for all spellings of a sampler or scheduler: ``Euler a`` = ``euler_a``, ``DPM++ 2M`` = ``dpm++2m``."""
+    return re.sub(r"[\s_\-]+", "", name).lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model file as a WebUI lists it. ``title`` gains the hash in brackets once the file has been loaded."""
+
+    title: str
+    model_name: str
+    hash: str | None = None
+    filename: str = ""  # without its folder
+
+    @property
+    def stem(self) -> str:
+        """The name that stays when extension, folder and hash are taken off: the same on every WebUI."""
+        return bare_name(self.filename or self.title)
+
+    def names(self) -> tuple[str, ...]:
+        """Everything a caller may call it, most exact first."""
+        without_hash = _BRACKETED_HASH.sub("", self.title)
+        names = (self.title, without_hash, self.model_name, self.filename, self.stem, self.hash or "")
+        return tuple(dict.fromkeys(name for name in names if name and name != DUMMY_HASH))
+
+
+def bare_name(name: str) -> str:
+    """``sub/model.safetensors [6ce0161689]`` -> ``model``."""
+    name = _BRACKETED_HASH.sub("", name.strip())
+    return _EXTENSION.sub("", re.split(r"[\\/]", name)[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    name: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """
+    What one WebUI can do, read from what it answers; empty lists where it lacks the route.
+
+    :param loaded: the checkpoint in its memory, in the WebUI's spelling; None where it does not tell.
+    :param gpu: True, False, or None where it does not tell (it has no ``/memory``).
+    :param schedulers: None where the server has no such list (A1111 before 1.9.1).
+    :param size_step: widths and heights it can paint are multiples of this, pixels.
+    :param max_seed: larger seeds are cut or replaced by that server.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    loaded: str | None = None
+    samplers: tuple[Sampler, ...] = ()
+    schedulers: tuple[Sampler, ...] | None = None
+    upscalers: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
+    gpu: bool | None = None
+    has_progress: bool = True
+    size_step: int = 8
+    max_seed: int = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpainting:
+    """``mask``: PNG, 8-bit grey, white is repainted, as large as the init image."""
+
+    mask: bytes = field(repr=False)
+    mask_blur: int
+    area: Literal["whole", "masked"]
+    padding: int
+    fill: Literal["original", "fill", "noise", "nothing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationParams:
+    """
+    One job, checked and complete: nothing is left for the WebUI to choose but what is None.
+
+    :param seed: of the first image; image *i* has ``seed + i``.
+    :param checkpoint: what the model's name stands for.
+    :param init_image: encoded picture of exactly ``width`` × ``height`` pixels; None for txt2img.
+    :param strength: 0 … 1, None for txt2img.
+    """
+
+    prompt: str = field(repr=False)
+    negative_prompt: str = field(repr=False)
+    steps: int
+    cfg_scale: float
+    width: int
+    height: int
+    seed: int
+    batch_size: int
+    checkpoint: Checkpoint
+    sampler: str | None = None
+    scheduler: str | None = None
+    init_image: bytes | None = field(default=None, repr=False)
+    strength: float | None = None
+    inpainting: Inpainting | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintedImage:
+    """
+    One picture of an answer.
+
+    :param data: the file's bytes as the WebUI sent them, PNG, JPEG or WebP by their magic numbers.
+    :param base64: the same as ASCII text, so that it need not be encoded again.
+    :param infotext: A1111's ``parameters`` text, where told.
+    """
+
+    data: bytes = field(repr=False)
+    base64: str = field(repr=False)
+    seed: int
+    infotext: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """``fraction`` 0 … 1; ``eta_seconds`` as the WebUI estimates it, wild at a job's start."""
+
+    fraction: float
+    eta_seconds: float

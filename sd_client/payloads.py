@@ -1,0 +1,191 @@
+"""Our :class:`GenerationParams` to the WebUI's JSON, and its answer back: the only module that knows both.
+
+Facts about the fields: A1111's ``modules/api/models.py`` and ``modules/processing.py`` (1.6 to 1.10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pybase64
+from pydantic_core import from_json, to_json
+
+from sd_client.errors import InvalidAnswerError
+from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, bare_name, normal_form
+from sd_client.samplers import Spelling
+
+_FILL = {"fill": 0, "original": 1, "noise": 2, "nothing": 3}
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+#: The last chunk of every PNG: without it the file was cut off.
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_JPEG = b"\xff\xd8\xff"
+
+
+def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id: str) -> bytes:
+    """
+    The JSON body for ``txt2img`` or ``img2img``.
+
+    Everything that decides the picture is named, because defaults differ between servers; no field is null,
+    because stable-diffusion.cpp's server answers 500 to most nulls.
+
+    :param title: the checkpoint as this WebUI lists it.
+    """
+    fields: dict[str, Any] = {
+        "prompt": params.prompt,
+        "negative_prompt": params.negative_prompt,
+        "steps": params.steps,
+        "cfg_scale": params.cfg_scale,
+        "width": params.width,
+        "height": params.height,
+        "seed": params.seed,
+        "batch_size": params.batch_size,
+        "n_iter": 1,
+        # Without restore: restoring brings the option back but not the weights, so that the next job pays for loading
+        # them, and on a fresh configuration it restores nothing at all.
+        "override_settings": {"sd_model_checkpoint": title},
+        "override_settings_restore_afterwards": False,
+        "send_images": True,
+        # True would put a grid in front of the images and write files on the WebUI's host.
+        "save_images": False,
+        "force_task_id": task_id,
+    }
+    if spelling.sampler is not None:
+        fields["sampler_name"] = spelling.sampler
+    if spelling.scheduler is not None:
+        fields["scheduler"] = spelling.scheduler
+    if params.init_image is not None:
+        fields |= _img2img_fields(params)
+    return to_json(fields)
+
+
+def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "init_images": [_encoded(params.init_image)],
+        "denoising_strength": params.strength,
+        "resize_mode": 0,  # the picture already has the generation's size
+        "include_init_images": False,
+    }
+    if params.inpainting is not None:
+        fields |= {
+            "mask": _encoded(params.inpainting.mask),
+            "mask_blur": params.inpainting.mask_blur,
+            "inpainting_fill": _FILL[params.inpainting.fill],
+            "inpaint_full_res": params.inpainting.area == "masked",
+            "inpaint_full_res_padding": params.inpainting.padding,
+            "inpainting_mask_invert": 0,
+        }
+    return fields
+
+
+def _encoded(data: bytes | None) -> str:
+    return pybase64.b64encode(data or b"").decode("ascii")
+
+
+def read_answer(
+    body: bytes, params: GenerationParams, *, checkpoint: Checkpoint, spelling: Spelling
+) -> tuple[PaintedImage, ...]:
+    """
+    The images of an answer, exactly ``batch_size`` of them, without grids and whatever extensions append.
+
+    :param checkpoint: the one asked for, as this WebUI lists it.
+    :raises InvalidAnswerError: no JSON, too few pictures, bytes that are none, or the ``info`` names another model
+        or sampler than was asked for (A1111 replaces unknown ones without a word).
+    """
+    answer = _object(body)
+    info = _info(answer.get("info"))
+    _check_model(info, checkpoint)
+    _check_sampler(info, spelling)
+    images = answer.get("images")
+    if not isinstance(images, list):
+        raise InvalidAnswerError("the WebUI's answer has no images")
+    first = info.get("index_of_first_image")
+    first = first if isinstance(first, int) and 0 <= first < len(images) else 0
+    chosen = images[first : first + params.batch_size]
+    if len(chosen) < params.batch_size:
+        raise InvalidAnswerError(f"the WebUI returned {len(chosen)} of {params.batch_size} images")
+    seeds = _listed(info.get("all_seeds"))
+    texts = _listed(info.get("infotexts"))
+    return tuple(
+        _image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number))
+        for number, image in enumerate(chosen)
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        answer = from_json(body)
+    except ValueError as error:
+        raise InvalidAnswerError("the WebUI's answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise InvalidAnswerError("the WebUI's answer is not an object")
+    return answer
+
+
+def _info(info: object) -> Mapping[str, Any]:
+    """``info`` is a JSON string, an object, or (stable-diffusion.cpp's server before 2026-07, KoboldCpp) empty."""
+    if isinstance(info, str) and info.strip():
+        try:
+            info = from_json(info)
+        except ValueError as error:
+            raise InvalidAnswerError("the WebUI's info is not JSON") from error
+    return info if isinstance(info, dict) else {}
+
+
+def _check_model(info: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    told_hash = info.get("sd_model_hash")
+    if isinstance(told_hash, str) and told_hash and checkpoint.hash not in (None, "", DUMMY_HASH):
+        if told_hash[:10].lower() != str(checkpoint.hash)[:10].lower():
+            raise InvalidAnswerError("the picture was made by another model")
+        return
+    name = info.get("sd_model_name")
+    if not isinstance(name, str) or not name:
+        return
+    if bare_name(name).lower() not in {bare_name(known).lower() for known in checkpoint.names()}:
+        raise InvalidAnswerError("the picture was made by another model")
+
+
+def _check_sampler(info: Mapping[str, Any], spelling: Spelling) -> None:
+    name = info.get("sampler_name")
+    # stable-diffusion.cpp's server writes NONE for its default.
+    if spelling.sampler is None or not isinstance(name, str) or name in ("", "NONE"):
+        return
+    if normal_form(name) != normal_form(spelling.sampler):
+        raise InvalidAnswerError("the picture was made with another sampler")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _seed(seeds: list[Any], first_seed: int, number: int) -> int:
+    """
+    :raises InvalidAnswerError: the WebUI used another seed than it was given.
+    """
+    expected = first_seed + number
+    told = seeds[number] if number < len(seeds) else expected
+    if told != expected:
+        raise InvalidAnswerError("the picture was made with another seed")
+    return expected
+
+
+def _text(texts: list[Any], number: int) -> str | None:
+    text = texts[number] if number < len(texts) else None
+    return text if isinstance(text, str) else None
+
+
+def _image(text: object, *, seed: int, infotext: str | None) -> PaintedImage:
+    if not isinstance(text, str) or not text:
+        raise InvalidAnswerError("the WebUI returned no picture")
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        data = pybase64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise InvalidAnswerError("the WebUI's picture is not base64") from error
+    if data.startswith(_PNG):
+        if not data.endswith(_PNG_END):
+            raise InvalidAnswerError("the WebUI's picture is cut off")
+    elif not data.startswith(_JPEG) and not (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
+        raise InvalidAnswerError("the WebUI returned something that is no picture")
+    return PaintedImage(data=data, base64=encoded, seed=seed, infotext=infotext)

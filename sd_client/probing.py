@@ -1,0 +1,184 @@
+"""What each WebUI can do and whether it is there, seen from the background.
+
+One process of a host looks at the WebUIs, gently, and writes down what it saw; the others read that. A WebUI
+that starts can be crashed by polling (A1111 in UI mode exits when requests arrive between gradio's start and
+the API's), so there is one prober per host, one path, and seconds in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from sd_client.client import WebUIClient
+from sd_client.errors import WebUIError, WebUITimeoutError
+from sd_client.leases import try_lock
+from sd_client.models import Capabilities
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at a WebUI that is there.
+INTERVAL_S = 5.0
+#: Between two looks at one that is not: grows to this, from 2 s, the shortest that a starting A1111 bears.
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 10.0
+#: Samplers, LoRAs and the GPU change rarely; the list of models is read with every look.
+FULL_LOOK_S = 60.0
+#: What was seen longer ago than this is from an earlier run: the prober writes at least every INTERVAL_S.
+STALE_S = 30.0
+#: How soon the other processes learn what the prober saw.
+REFRESH_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebUIState:
+    """
+    :param capabilities: the last that were seen, kept while the WebUI is away; None where it never answered.
+    :param seen: when it was looked at last, seconds of ``time.monotonic``.
+    :param full_look: when all its capabilities were read.
+    """
+
+    available: bool
+    seen: float
+    full_look: float = 0.0
+    capabilities: Capabilities | None = None
+
+
+_STATES = TypeAdapter(dict[str, WebUIState])
+
+
+class Probing:
+    """
+    :param clients: by the WebUI's id.
+    :param is_busy: whether a WebUI runs a job of ours: one that is too busy to answer a look is not down.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[str, WebUIClient],
+        folder: Path,
+        *,
+        is_busy: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clients = clients
+        self._folder = folder
+        self._file = folder / "webuis.json"
+        self._is_busy = is_busy
+        self._clock = clock
+        self._states: dict[str, WebUIState] = {}
+        self._failed: dict[str, float] = {}
+        self._mutex = threading.Lock()
+        self._stopped = threading.Event()
+        self._looked = threading.Event()
+        self._wake = {webui: threading.Event() for webui in clients}
+        self._lock: int | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begins to look; returns at once."""
+        self._spawn(self._run, "probing")
+
+    def close(self) -> None:
+        """Ends all looking; waits for the threads, at most as long as one look takes."""
+        self._stopped.set()
+        for event in self._wake.values():
+            event.set()
+        for thread in self._threads:
+            thread.join()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def states(self) -> dict[str, WebUIState]:
+        """By WebUI id; without those that were not looked at yet. One that failed a job since is unavailable."""
+        with self._mutex:
+            return {
+                webui: replace(state, available=False) if self._failed.get(webui, -1.0) >= state.seen else state
+                for webui, state in self._states.items()
+            }
+
+    def wait_for_first_look(self, timeout_s: float) -> bool:
+        """Whether every WebUI has been looked at, waiting for it if need be."""
+        return self._looked.wait(timeout_s)
+
+    def report_failure(self, webui: str) -> None:
+        """A job could not reach it: not available until the next look says otherwise."""
+        with self._mutex:
+            self._failed[webui] = self._clock()
+        self._wake[webui].set()
+
+    def _spawn(self, target: Callable[..., None], name: str, *args: object) -> None:
+        thread = threading.Thread(target=target, name=name, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            if self._lock is None:
+                self._lock = try_lock(self._folder / "prober.lock")
+                if self._lock is None:
+                    self._refresh()
+                else:
+                    self._refresh()  # what an earlier prober knew, models above all
+                    for webui in self._clients:
+                        self._spawn(self._watch, f"probe-{webui}", webui)
+            self._stopped.wait(REFRESH_S)
+
+    def _refresh(self) -> None:
+        try:
+            states = _STATES.validate_json(self._file.read_bytes())
+        except (OSError, ValidationError):
+            return
+        now = self._clock()
+        fresh = {w: s for w, s in states.items() if w in self._clients and 0 <= now - s.seen < STALE_S}
+        with self._mutex:
+            self._states = fresh
+        if len(fresh) == len(self._clients):
+            self._looked.set()
+
+    def _watch(self, webui: str) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stopped.is_set():
+            self._wake[webui].clear()
+            before = self._states.get(webui)
+            state = self._look(webui, before)
+            self._publish(webui, state)
+            if before is None or before.available != state.available:
+                log.warning("webui %s", "available" if state.available else "unavailable", extra={"webui": webui})
+            pause_s = INTERVAL_S if state.available else min(pause_s * 2, LONGEST_PAUSE_S)
+            # A failed job wakes the prober, but no sooner than a starting WebUI bears.
+            if not self._stopped.wait(min(pause_s, FIRST_PAUSE_S)):
+                self._wake[webui].wait(max(0.0, pause_s - FIRST_PAUSE_S))
+
+    def _look(self, webui: str, before: WebUIState | None) -> WebUIState:
+        client = self._clients[webui]
+        known = before.capabilities if before else None
+        begun = self._clock()
+        try:
+            if before and before.available and known and begun - before.full_look < FULL_LOOK_S:
+                known = replace(known, checkpoints=client.sd_models())
+                return replace(before, seen=begun, capabilities=known)
+            return WebUIState(available=True, seen=begun, full_look=begun, capabilities=client.capabilities())
+        except WebUITimeoutError:
+            busy = before is not None and before.available and self._is_busy(webui)
+            return WebUIState(available=busy, seen=begun, capabilities=known)
+        except WebUIError as error:
+            log.debug("look failed: %s", type(error).__name__, extra={"webui": webui})
+            return WebUIState(available=False, seen=begun, capabilities=known)
+
+    def _publish(self, webui: str, state: WebUIState) -> None:
+        temporary = self._file.with_suffix(".tmp")
+        with self._mutex:
+            self._states = {**self._states, webui: state}
+            temporary.write_bytes(_STATES.dump_json(self._states))
+            temporary.replace(self._file)
+        if len(self._states) == len(self._clients):
+            self._looked.set()

@@ -1,0 +1,104 @@
+"""Images that a WebUI answers: made PNG where they are none, and given back what the mask keeps."""
+
+from typing import Final
+
+from PIL import Image, ImageChops, ImageFilter
+from PIL.PngImagePlugin import PngInfo
+
+from services import exif
+from services.picture_files import PNG_SIGNATURE, PictureError, describe, png_chunks, read_file, sniff
+from services.pictures import decode_upright, encode_png, flatten
+
+__all__ = ["AnswerError", "keep_unmasked", "png_size", "to_png"]
+
+_TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
+_IHDR_END = len(PNG_SIGNATURE) + 25
+# Upscalers make 8192 x 8192; the compressed form of far more is a few kB.
+_MAX_PIXELS = 100_000_000
+# A box blur rounds to 0 what is less than half of 1/255: one white pixel must stay visible in 2 x 200 + 1.
+_WIDEST_BOX = 200
+
+
+class AnswerError(PictureError):
+    """What a WebUI answered is no usable image. The WebUI's fault, not the caller's; another try may succeed."""
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in pixels, from the header alone.
+
+    :raises AnswerError: not a PNG.
+    """
+    if sniff(data) != "PNG" or data[12:16] != b"IHDR" or len(data) < _IHDR_END:
+        raise AnswerError("is not a PNG", received=describe(data))
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def to_png(data: bytes, *, parameters: str | None) -> bytes:
+    """A JPEG or WebP as PNG with a `parameters` text chunk; a PNG is given back as it is, without a look inside.
+
+    :param parameters: the text; None for the one in the EXIF UserComment, where A1111 puts it. Written as tEXt, or as
+        iTXt where it goes beyond Latin-1.
+    :raises AnswerError: neither PNG, JPEG nor WebP, or damaged.
+    """
+    kind = sniff(data)
+    if kind == "PNG":
+        return data
+    if kind not in ("JPEG", "WEBP"):
+        raise AnswerError("is not a PNG, JPEG or WebP image", received=describe(data))
+    image = _decode(data)
+    text = parameters if parameters is not None else exif.user_comment(read_file(data).exif)
+    info = PngInfo()
+    if text is not None:
+        info.add_text("parameters", text)
+    return encode_png(image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGB"), text=info)
+
+
+def keep_unmasked(answer: bytes, original: bytes, mask: bytes, *, blur: int) -> bytes:
+    """The answer of an inpainting with the original wherever the mask and its blur do not reach.
+
+    An answer that already is the original there comes back as the very same bytes. Otherwise the original is laid over
+    it through the blurred mask, the way A1111 does: the mask is repainted in full, and outside it the answer fades
+    into the original. The answer's text chunks are kept byte for byte.
+
+    :param answer: PNG.
+    :param original: what `fit` returned for the picture; :param mask: what `fit_mask` returned for the mask.
+    :param blur: mask_blur in pixels. A1111 blurs with a Gaussian kernel of 2 * int(2.5 * blur + 0.5) + 1 pixels a side
+        (processing.py), so the blur reaches int(2.5 * blur + 0.5) pixels, measured along rows and columns.
+    :raises AnswerError: the answer is no PNG, is damaged, or has another size than the original.
+    """
+    kept, repaint = flatten(decode_upright(original), "white"), decode_upright(mask)
+    width, height = png_size(answer)
+    if not (width, height) == kept.size == repaint.size:
+        message = f"must have the picture's size, {kept.width}x{kept.height} pixels"
+        raise AnswerError(message, received=f"{width}x{height} pixels")
+    painted = flatten(_decode(answer), "white")
+    reach = _spread(repaint, int(2.5 * blur + 0.5))
+    changed = ImageChops.difference(painted, kept)
+    changed.paste(0, mask=reach)
+    if changed.getbbox() is None:
+        return answer
+    faded = repaint.filter(ImageFilter.GaussianBlur(blur)).point(lambda value: min(2 * value, 255))
+    result = encode_png(Image.composite(painted, kept, ImageChops.darker(faded, reach)))
+    return _with_text(result, answer)
+
+
+def _decode(data: bytes) -> Image.Image:
+    try:
+        return decode_upright(data, max_pixels=_MAX_PIXELS)
+    except PictureError as exc:
+        raise AnswerError(exc.message, received=exc.received) from exc
+
+
+def _spread(mask: Image.Image, reach: int) -> Image.Image:
+    """The white of a binary mask, grown by `reach` pixels in rows and columns (diagonals too)."""
+    while reach > 0:
+        radius = min(reach, _WIDEST_BOX)
+        for box in ((radius, 0), (0, radius)):
+            mask = mask.filter(ImageFilter.BoxBlur(box)).point(lambda value: 255 if value else 0)
+        reach -= radius
+    return mask
+
+
+def _with_text(png: bytes, source: bytes) -> bytes:
+    texts = [source[chunk.start : chunk.end] for chunk in png_chunks(source) if chunk.type in _TEXT_CHUNKS]
+    return b"".join((png[:_IHDR_END], *texts, png[_IHDR_END:]))

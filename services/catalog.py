@@ -1,0 +1,246 @@
+"""Models, samplers and sizes over the whole pool: what a name stands for, and who can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from sd_client.client import find_checkpoint
+from sd_client.errors import NoWebUIError
+from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, bare_name, normal_form
+from sd_client.pool import PoolView
+from sd_client.samplers import spell
+from services.problems import InvalidParamsError, ModelNotFoundError, Problem, nearest
+
+#: Public names that work out of the box, and the usual names of the files they stand for.
+KNOWN_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "sd-v1-5": ("v1-5-pruned-emaonly", "v1-5-pruned", "stable-diffusion-v1-5"),
+    "sdxl": ("sd_xl_base_1.0",),
+}
+
+#: A list in an error message ends here; the whole one is at GET options.
+_MOST_NAMES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedModel:
+    """One model of the pool. ``id`` is what a caller best asks for: an alias where there is one."""
+
+    id: str
+    checkpoint: Checkpoint
+    loaded: bool
+    default: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The part of a request that the catalogue has a say in; None where the caller left it open."""
+
+    model: str | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    last_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """
+    :param model: the name the caller used, or the default.
+    :param size_step: derived sizes are multiples of this, pixels.
+    """
+
+    model: str
+    checkpoint: Checkpoint
+    sampler: str | None
+    scheduler: str | None
+    size_step: int
+
+
+class Catalog:
+    """
+    :param look: the pool as it is now.
+    :param aliases: ``SD_MODEL_ALIASES``.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], PoolView],
+        *,
+        default_model: str,
+        aliases: Mapping[str, str],
+        default_sampler: str | None,
+        default_scheduler: str | None,
+    ) -> None:
+        self._look = look
+        self._default_model = default_model
+        self._aliases = {alias: (target,) for alias, target in aliases.items()}
+        self._default_sampler = default_sampler
+        self._default_scheduler = default_scheduler
+
+    @property
+    def default_model(self) -> str:
+        return self._default_model
+
+    def models(self) -> tuple[ListedModel, ...]:
+        """The union over the pool, the WebUIs that are away included."""
+        view = self._look()
+        checkpoints = _union(view.capabilities())
+        loaded = {
+            bare_name(view.schedule.loaded.get(webui) or state.capabilities.loaded or "").lower()
+            for webui, state in view.states.items()
+            if state.capabilities and state.available
+        }
+        default = self._resolve(self._default_model, checkpoints)
+        return tuple(
+            ListedModel(
+                id=self._public_name(checkpoint, checkpoints),
+                checkpoint=checkpoint,
+                loaded=checkpoint.stem.lower() in loaded,
+                default=checkpoint in default,
+            )
+            for checkpoint in checkpoints
+        )
+
+    def samplers(self) -> tuple[str, ...]:
+        return _first_spellings(sampler.name for c in self._look().capabilities() for sampler in c.samplers)
+
+    def schedulers(self) -> tuple[str, ...]:
+        listed = (scheduler for c in self._look().capabilities() for scheduler in c.schedulers or ())
+        return _first_spellings((scheduler.aliases or (scheduler.name,))[0] for scheduler in listed)
+
+    def upscalers(self) -> tuple[str, ...]:
+        return _first_spellings(name for c in self._look().capabilities() for name in c.upscalers)
+
+    def loras(self) -> tuple[str, ...]:
+        return _first_spellings(name for c in self._look().capabilities() for name in c.loras)
+
+    def problems(self, wanted: Wanted) -> list[Problem]:
+        """What the pool cannot do; nothing where no WebUI has been seen yet."""
+        try:
+            self.choose(wanted)
+        except InvalidParamsError as error:
+            return list(error.problems)
+        except NoWebUIError:
+            return []
+        return []
+
+    def choose(self, wanted: Wanted) -> Choice:
+        """
+        :raises ModelNotFoundError: the model is the only problem.
+        :raises InvalidParamsError: every problem that the pool has with this.
+        :raises NoWebUIError: no WebUI has ever been seen, so nothing can be said.
+        """
+        everything = self._look().capabilities()
+        if not everything:
+            raise NoWebUIError("no WebUI has been reached yet", retry_after_s=5)
+        model = wanted.model or self._default_model
+        found = self._resolve(model, _union(everything))
+        problems = [] if len(found) == 1 else [self._model_problem(model, found, asked=wanted.model is not None)]
+        able = [c for c in everything if len(found) != 1 or find_checkpoint(c, found[0])]
+        sampler = wanted.sampler or self._default_sampler
+        # A default scheduler belongs to the default sampler: another sampler's caller did not ask for it.
+        scheduler = wanted.scheduler or (None if wanted.sampler else self._default_scheduler)
+        spelling = [c for c in able if spell(c, sampler, scheduler)]
+        if not spelling:
+            problems.append(_sampler_problem(able, sampler, scheduler))
+        able = spelling or able
+        problems += _size_problems(able, wanted)
+        problems += _seed_problems(able, wanted)
+        if problems:
+            only_model = len(problems) == 1 and problems[0].field == "model"
+            raise (ModelNotFoundError if only_model else InvalidParamsError)(problems)
+        step = min(c.size_step for c in able)
+        return Choice(model=model, checkpoint=found[0], sampler=sampler, scheduler=scheduler, size_step=step)
+
+    def _resolve(self, name: str, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+        """What a name stands for: one checkpoint, several where it is ambiguous, or none."""
+        for same in (str, str.lower):
+            for target in _lookup(self._aliases, name, same):
+                return _named(target, checkpoints)
+            if found := _named(name, checkpoints, same):
+                return found
+            for target in _lookup(KNOWN_ALIASES, name, same):
+                if found := _named(target, checkpoints):
+                    return found
+        return []
+
+    def _public_name(self, checkpoint: Checkpoint, checkpoints: Sequence[Checkpoint]) -> str:
+        for alias in (*self._aliases, *KNOWN_ALIASES):
+            if self._resolve(alias, checkpoints) == [checkpoint]:
+                return alias
+        return checkpoint.model_name
+
+    def _model_problem(self, name: str, found: Sequence[Checkpoint], *, asked: bool) -> Problem:
+        ids = [model.id for model in self.models()]
+        if found:
+            titles = ", ".join(checkpoint.title for checkpoint in found)
+            return Problem(field="model", message=f"is ambiguous: it could be {titles}", received=name)
+        source = "" if asked else " (the default; none was given)"
+        message = f"is not a model of this service{source}{nearest(name, ids)} (known: {_some(ids)})"
+        return Problem(field="model", message=message, received=name)
+
+
+def _lookup(aliases: Mapping[str, tuple[str, ...]], name: str, same: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(chain.from_iterable(targets for alias, targets in aliases.items() if same(alias) == same(name)))
+
+
+def _named(name: str, checkpoints: Sequence[Checkpoint], same: Callable[[str], str] = str.lower) -> list[Checkpoint]:
+    matches = [c for c in checkpoints if same(name) in {same(known) for known in c.names()}]
+    by_title = [c for c in matches if same(c.title) == same(name)]
+    return by_title if len(by_title) == 1 else matches
+
+
+def _union(everything: Sequence[Capabilities]) -> list[Checkpoint]:
+    """Each file once, as it is best known: with its hash if any WebUI knows that."""
+    union: dict[str, Checkpoint] = {}
+    for checkpoint in chain.from_iterable(c.checkpoints for c in everything):
+        key = checkpoint.model_name.lower()
+        known = union.get(key)
+        if known is None or (known.hash in (None, DUMMY_HASH) and checkpoint.hash not in (None, DUMMY_HASH)):
+            union[key] = checkpoint
+    return [replace(c, hash=None) if c.hash == DUMMY_HASH else c for c in union.values()]
+
+
+def _first_spellings(names: Iterable[str]) -> tuple[str, ...]:
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(normal_form(name), name)
+    return tuple(first.values())
+
+
+def _sampler_problem(able: Sequence[Capabilities], sampler: str | None, scheduler: str | None) -> Problem:
+    samplers = _first_spellings(s.name for c in able for s in c.samplers)
+    if scheduler is not None and (sampler is None or any(spell(c, sampler, None) for c in able)):
+        names = _first_spellings(alias for c in able for s in c.schedulers or () for alias in s.aliases[:1])
+        message = f"is not offered with this sampler{nearest(scheduler, names)}"
+        return Problem(field="scheduler", message=f"{message} (known: {_some(names)})", received=scheduler)
+    message = f"is not a sampler of this service{nearest(sampler or '', samplers)} (known: {_some(samplers)})"
+    return Problem(field="sampler", message=message, received=sampler)
+
+
+def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    step = min(c.size_step for c in able)
+    problems = []
+    for field, pixels in (("width", wanted.width), ("height", wanted.height)):
+        if pixels is not None and all(pixels % c.size_step for c in able):
+            below, above = pixels // step * step, (pixels // step + 1) * step
+            nearest_sizes = f"{below} and {above}" if below else str(above)
+            message = f"must be a multiple of {step} for this model; the nearest are {nearest_sizes}"
+            problems.append(Problem(field=field, message=message, received=pixels))
+    return problems
+
+
+def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    largest = max(c.max_seed for c in able)
+    if wanted.last_seed <= largest:
+        return []
+    message = f"must be at most {largest} for this model, the seeds of the whole batch included"
+    return [Problem(field="seed", message=message, received=wanted.last_seed)]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")

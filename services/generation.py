@@ -1,0 +1,297 @@
+"""The one pipeline: a checked request -> a WebUI -> storage. All three routes go through it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import pybase64
+
+from sd_client.errors import InvalidAnswerError
+from sd_client.models import GenerationParams, Inpainting, PaintedImage
+from sd_client.pool import WebUIPool
+from services.answers import keep_unmasked, png_size, to_png
+from services.catalog import Catalog, Choice, Wanted
+from services.masks import Mask, fit_mask
+from services.pictures import Picture, PictureError, ResizeMode, fit
+from services.problems import InvalidParamsError, Problem
+from services.sizes import derive_size
+from storage.base import ImageStorage
+from storage.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+#: Drawn seeds stay below this: stable-diffusion.cpp's server cuts larger ones to int32 without a word.
+_RANDOM_SEEDS = 2**31
+
+Mode = Literal["txt2img", "img2img", "inpainting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """
+    What a caller asked for, each field checked by itself; None where it is left to the service.
+
+    :param mode: which of the three routes.
+    :param image: None for txt2img only; :param mask: None but for inpainting.
+    """
+
+    mode: Mode
+    prompt: str = field(repr=False)
+    negative_prompt: str = field(repr=False)
+    steps: int
+    cfg_scale: float
+    width: int | None
+    height: int | None
+    seed: int | None
+    batch_size: int
+    model: str | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    image: Picture | None = None
+    strength: float | None = None
+    resize_mode: ResizeMode = "stretch"
+    mask: Mask | None = None
+    mask_blur: int = 0
+    inpaint_area: Literal["whole", "masked"] = "whole"
+    inpaint_padding: int = 0
+    inpaint_fill: Literal["original", "fill", "noise", "nothing"] = "original"
+
+    def wanted(self) -> Wanted:
+        """The part that the catalogue has a say in."""
+        return Wanted(
+            model=self.model,
+            sampler=self.sampler,
+            scheduler=self.scheduler,
+            width=self.width,
+            height=self.height,
+            last_seed=(self.seed or 0) + self.batch_size - 1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedImage:
+    """
+    :param base64: of ``png``, ASCII.
+    :param stored: False where it could not be kept; the caller has it all the same.
+    """
+
+    image_id: UUID
+    png: bytes = field(repr=False)
+    base64: str = field(repr=False)
+    seed: int
+    width: int
+    height: int
+    stored: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """``processing_time_s``: from the accepted request to the stored images, the wait for a WebUI included."""
+
+    images: tuple[GeneratedImage, ...]
+    model: str
+    processing_time_s: float
+
+
+class GenerationService:
+    """
+    :param max_pixels: of a size derived from a picture, ``MAX_PIXELS``.
+    :param queue_timeout_s: how long a job may wait for a WebUI; :param timeout_s: how long it may run.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: WebUIPool,
+        catalog: Catalog,
+        storage: ImageStorage,
+        max_pixels: int,
+        queue_timeout_s: float,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[int], int] = secrets.randbelow,
+    ) -> None:
+        self._pool = pool
+        self._catalog = catalog
+        self._storage = storage
+        self._max_pixels = max_pixels
+        self._queue_timeout_s = queue_timeout_s
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._draw = draw
+
+    def prepare(self, request: GenerationRequest) -> tuple[Choice, GenerationParams]:
+        """
+        Everything settled before a WebUI is asked: checkpoint, size, seed, pictures.
+
+        :raises InvalidParamsError: with every problem that is left to be found.
+        :raises NoWebUIError: no WebUI has been seen, so the model cannot be checked.
+        """
+        choice = self._catalog.choose(request.wanted())
+        width, height = self._size(request, choice)
+        params = GenerationParams(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            steps=request.steps,
+            cfg_scale=request.cfg_scale,
+            width=width,
+            height=height,
+            seed=self._draw(_RANDOM_SEEDS - request.batch_size) if request.seed is None else request.seed,
+            batch_size=request.batch_size,
+            checkpoint=choice.checkpoint,
+            sampler=choice.sampler,
+            scheduler=choice.scheduler,
+            init_image=fit(request.image, width, height, request.resize_mode) if request.image else None,
+            strength=request.strength,
+            inpainting=_inpainting(request, width, height),
+        )
+        return choice, params
+
+    def generate(
+        self,
+        mode: Mode,
+        choice: Choice,
+        params: GenerationParams,
+        *,
+        request_id: str,
+        started: float,
+        wait_s: float | None,
+        check: Callable[[], None],
+    ) -> Generation:
+        """
+        :param started: when the request was accepted, by this service's clock.
+        :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
+        :param check: called now and then; what it raises ends the job.
+        :raises WebUIError:
+        """
+        queue_s, run_s = self._budget(wait_s)
+        painted = self._pool.run(params, task_id=request_id, wait_s=queue_s, run_s=run_s, check=check)
+        images = tuple(self._finished(image, params) for image in painted)
+        taken_s = self._clock() - started
+        kept = tuple(
+            self._kept(image, _record(mode, choice, params, image, number, request_id, taken_s))
+            for number, image in enumerate(images)
+        )
+        return Generation(images=kept, model=choice.model, processing_time_s=self._clock() - started)
+
+    def _budget(self, wait_s: float | None) -> tuple[float, float]:
+        if wait_s is None:
+            return self._queue_timeout_s, self._timeout_s
+        return min(wait_s, self._queue_timeout_s), min(wait_s, self._timeout_s)
+
+    def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:
+        if request.image is None:
+            return request.width or 512, request.height or 512
+        try:
+            return derive_size(
+                request.image.width,
+                request.image.height,
+                want_width=request.width,
+                want_height=request.height,
+                max_pixels=self._max_pixels,
+                step=choice.size_step,
+            )
+        except PictureError as error:
+            field = "width" if request.width else "height"
+            raise InvalidParamsError([Problem(field=field, message=error.message, received=error.received)]) from error
+
+    def _finished(self, image: PaintedImage, params: GenerationParams) -> GeneratedImage:
+        """The WebUI's picture as PNG of the size asked for, what the mask keeps kept. :raises InvalidAnswerError:"""
+        try:
+            png = to_png(image.data, parameters=image.infotext)
+            width, height = png_size(png)
+            if (width, height) != (params.width, params.height):
+                raise InvalidAnswerError(f"the WebUI painted {width}x{height} for {params.width}x{params.height}")
+            if params.inpainting and params.init_image:
+                inpainting = params.inpainting
+                png = keep_unmasked(png, params.init_image, inpainting.mask, blur=inpainting.mask_blur)
+        except PictureError as error:
+            raise InvalidAnswerError("the WebUI's picture cannot be used") from error
+        return GeneratedImage(
+            image_id=uuid4(),
+            png=png,
+            base64=image.base64 if png is image.data else pybase64.b64encode(png).decode("ascii"),
+            seed=image.seed,
+            width=width,
+            height=height,
+            stored=True,
+        )
+
+    def _kept(self, image: GeneratedImage, record: dict[str, Any]) -> GeneratedImage:
+        try:
+            self._storage.save(image.image_id, image.png, record)
+        except StorageError as error:
+            log.error("image not stored: %s", error)
+            return _unstored(image)
+        return image
+
+
+def _unstored(image: GeneratedImage) -> GeneratedImage:
+    return GeneratedImage(**{**image.__dict__, "stored": False})
+
+
+def _inpainting(request: GenerationRequest, width: int, height: int) -> Inpainting | None:
+    if request.mask is None:
+        return None
+    try:
+        mask = fit_mask(request.mask, width, height, request.resize_mode)
+    except PictureError as error:
+        raise InvalidParamsError([Problem(field="mask", message=error.message, received=error.received)]) from error
+    return Inpainting(
+        mask=mask,
+        mask_blur=request.mask_blur,
+        area=request.inpaint_area,
+        padding=request.inpaint_padding,
+        fill=request.inpaint_fill,
+    )
+
+
+def _record(
+    mode: Mode,
+    choice: Choice,
+    params: GenerationParams,
+    image: GeneratedImage,
+    number: int,
+    request_id: str,
+    taken_s: float,
+) -> dict[str, Any]:
+    """What made the picture: enough to make it again."""
+    record: dict[str, Any] = {
+        "image_id": str(image.image_id),
+        "request_id": request_id,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "processing_time_s": round(taken_s, 3),
+        "mode": mode,
+        "model": choice.model,
+        "checkpoint": params.checkpoint.title,
+        "checkpoint_hash": params.checkpoint.hash,
+        "prompt": params.prompt,
+        "negative_prompt": params.negative_prompt,
+        "steps": params.steps,
+        "cfg_scale": params.cfg_scale,
+        "sampler": params.sampler,
+        "scheduler": params.scheduler,
+        "width": image.width,
+        "height": image.height,
+        "seed": image.seed,
+        "batch_size": params.batch_size,
+        "batch_index": number,
+    }
+    if params.init_image is not None:
+        record["strength"] = params.strength
+    if params.inpainting is not None:
+        inpainting = params.inpainting
+        record |= {
+            "mask_blur": inpainting.mask_blur,
+            "inpaint_area": inpainting.area,
+            "inpaint_padding": inpainting.padding,
+            "inpaint_fill": inpainting.fill,
+        }
+    return record

@@ -1,0 +1,296 @@
+"""What a picture file is made of: PNG chunks, JPEG segments, WebP chunks. Bytes only, nothing is decoded here.
+
+The walk finds what a decoder does not tell: a file that ends early, bytes after its end, and metadata. It also
+takes the metadata out, so that the decoder never parses a caller's EXIF, ICC profile or text.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+PictureFormat = Literal["PNG", "JPEG", "WEBP", "BMP"]
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# Enough for 32 MB in pieces of 512 bytes; a file of millions of empty pieces would cost seconds of CPU.
+MAX_PIECES = 65_536
+# Each scan of a progressive JPEG passes over the whole picture, so that a few kB can ask for many seconds of CPU.
+# Encoders write 10 to 20.
+MAX_JPEG_SCANS = 32
+# Pillow decodes run-length encoded BMP in Python, pixel by pixel.
+MAX_RLE_BMP = 4_000_000
+
+_OTHER_FORMATS = (
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(hei[cfmsx]|hev[cx]|mif1|msf1)", re.DOTALL), "HEIC"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
+    (re.compile(rb"\0\0[\x01\x02]\0"), "ICO"),
+    (re.compile(rb"8BPS"), "PSD"),
+    (re.compile(rb"%PDF-"), "PDF"),
+    (re.compile(rb"PK(\x03\x04|\x05\x06)"), "ZIP"),
+    (re.compile(rb"\x1f\x8b"), "gzip"),
+    (
+        re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL | re.IGNORECASE),
+        "SVG",
+    ),
+    (re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE), "HTML"),
+    (re.compile(rb"\s*[\[{]"), "JSON"),
+)
+
+
+class PictureError(ValueError):
+    """A picture that cannot be used. Sending the same picture again is pointless.
+
+    `message` says what is wrong and what is accepted; `received` describes what came ("GIF, 43 bytes"). Neither
+    ever holds a part of the picture.
+    """
+
+    def __init__(self, message: str, *, received: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.received = received
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureFile:
+    """A file whose structure is whole.
+
+    `stripped` is the same file without metadata and without bytes after its end: what a decoder needs.
+    `exif` is the TIFF structure of the EXIF data, or None.
+    `plain` is true for an 8-bit RGB PNG or JPEG of one frame that holds nothing but its pixels.
+    """
+
+    format: PictureFormat
+    stripped: bytes = field(repr=False)
+    exif: bytes | None = field(repr=False)
+    plain: bool
+
+
+class Chunk(NamedTuple):
+    """A PNG chunk: its type, and where the whole of it (length to CRC) lies in the file."""
+
+    type: bytes
+    start: int
+    end: int
+
+    def body(self, data: bytes) -> bytes:
+        return data[self.start + 8 : self.end - 4]
+
+
+class _Segment(NamedTuple):
+    marker: int
+    start: int
+    end: int  # of the header; the coded data of a scan follow it
+
+
+def sniff(data: bytes) -> PictureFormat | None:
+    """The format by the file's first bytes, None for one that is not accepted."""
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith(b"BM"):
+        return "BMP"
+    return None
+
+
+def describe(data: bytes) -> str:
+    """What came, for a message: its kind and its length, none of its content."""
+    kind: str | None = sniff(data)
+    if kind is None:
+        kind = next((name for pattern, name in _OTHER_FORMATS if pattern.match(data[:1024])), "unknown format")
+    return f"{kind}, {len(data)} bytes"
+
+
+def broken(data: bytes, reason: str) -> PictureError:
+    return PictureError(f"cannot be decoded: {reason}", received=describe(data))
+
+
+def read_file(data: bytes) -> PictureFile:
+    """Walks through the file.
+
+    :raises PictureError: not PNG, JPEG, WebP or BMP, or its structure is damaged or ends early.
+    """
+    match sniff(data):
+        case "PNG":
+            return _read_png(data)
+        case "JPEG":
+            return _read_jpeg(data)
+        case "WEBP":
+            return _read_webp(data)
+        case "BMP":
+            _check_bmp(data)
+            return PictureFile(format="BMP", stripped=data, exif=None, plain=False)
+        case None if not data:
+            raise PictureError("is empty; send a PNG, JPEG, WebP or BMP picture", received="0 bytes")
+        case None:
+            raise PictureError("must be a PNG, JPEG, WebP or BMP picture", received=describe(data))
+
+
+def png_chunks(data: bytes) -> list[Chunk]:
+    """All chunks up to IEND, every CRC checked.
+
+    :raises PictureError: damaged or cut off. Bytes after IEND are no error: compare the last chunk's end.
+    """
+    view = memoryview(data)
+    chunks: list[Chunk] = []
+    start = len(PNG_SIGNATURE)
+    while not chunks or chunks[-1].type != b"IEND":
+        end = start + 12 + int.from_bytes(view[start : start + 4], "big")
+        if end > len(data):
+            raise broken(data, "the file ends early")
+        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise broken(data, "a PNG chunk has a wrong checksum")
+        if len(chunks) == MAX_PIECES:
+            raise broken(data, f"more than {MAX_PIECES} PNG chunks")
+        chunks.append(Chunk(bytes(view[start + 4 : start + 8]), start, end))
+        start = end
+    if chunks[0].type != b"IHDR" or len(chunks[0].body(data)) != 13:
+        raise broken(data, "the PNG header is missing")
+    return chunks
+
+
+def make_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _read_png(data: bytes) -> PictureFile:
+    chunks = png_chunks(data)
+    header = chunks[0].body(data)
+    depth, colour_type = header[8], header[9]
+    pieces = [PNG_SIGNATURE]
+    for chunk in chunks:
+        if chunk.type in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            pieces.append(data[chunk.start : chunk.end])
+        elif chunk.type == b"tRNS":
+            pieces.append(make_chunk(b"tRNS", _colour_key(chunk.body(data), depth, colour_type)))
+    types = {chunk.type for chunk in chunks}
+    return PictureFile(
+        format="PNG",
+        stripped=b"".join(pieces),
+        exif=next((chunk.body(data) for chunk in chunks if chunk.type == b"eXIf"), None),
+        plain=types == {b"IHDR", b"IDAT", b"IEND"} and (depth, colour_type) == (8, 2) and chunks[-1].end == len(data),
+    )
+
+
+def _colour_key(body: bytes, depth: int, colour_type: int) -> bytes:
+    """The transparent colour of a grey or RGB PNG in 8 bits, as Pillow decodes the pixels to 8 bits but not this.
+
+    Of 16 bits the upper byte counts.
+    """
+    if colour_type not in (0, 2) or depth not in (2, 4, 16) or len(body) % 2:
+        return body
+    samples = struct.unpack(f">{len(body) // 2}H", body)
+    if depth == 16:
+        return struct.pack(f">{len(samples)}H", *(sample >> 8 for sample in samples))
+    top = 2**depth - 1
+    return struct.pack(f">{len(samples)}H", *((sample & top) * 255 // top for sample in samples))
+
+
+_SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_COMMON_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive: what every decoder reads
+_BARE_LENGTHS = {_APP0: 18, _APP14: 16}
+# In coded data FF00 is an escaped byte and FFD0...FFD7 are restart marks; FF before a marker is a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
+    """All segments after SOI up to and with EOI."""
+    position = 2
+    for _ in range(MAX_PIECES):
+        found = _MARKER.search(data, position)
+        if found is None:
+            raise broken(data, "the file ends early")
+        marker, start = found[0][1], found.start()
+        if marker == _EOI:
+            yield _Segment(marker, start, start + 2)
+            return
+        length = 0 if marker == _SOI else int.from_bytes(data[start + 2 : start + 4], "big")
+        position = start + 2 + length
+        if length == 1 or (length == 0 and marker != _SOI):
+            raise broken(data, "a JPEG segment has no length")
+        if position > len(data):
+            raise broken(data, "the file ends early")
+        yield _Segment(marker, start, position)
+    raise broken(data, f"more than {MAX_PIECES} JPEG segments")
+
+
+def _read_jpeg(data: bytes) -> PictureFile:
+    segments = list(_jpeg_segments(data))
+    if sum(segment.marker == _SOS for segment in segments) > MAX_JPEG_SCANS:
+        raise broken(data, f"more than {MAX_JPEG_SCANS} scans")
+    pieces, plain, previous_end = [data[:2]], True, 2
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        plain = plain and segment.start == previous_end and _is_plain(data, segment)
+        previous_end = following.start if following and segment.marker == _SOS else segment.end
+        if not _is_metadata(data, segment):
+            pieces.append(data[segment.start : previous_end])
+    return PictureFile(
+        format="JPEG",
+        stripped=b"".join(pieces),
+        exif=next((body for body in (_exif_body(data, segment) for segment in segments) if body), None),
+        plain=plain and previous_end == len(data),
+    )
+
+
+def _is_metadata(data: bytes, segment: _Segment) -> bool:
+    """APP0 (JFIF) and APP14 (Adobe) are none: they tell the decoder how the colours are coded."""
+    if segment.marker == _APP0:
+        return data[segment.start + 4 : segment.start + 9] != b"JFIF\0"
+    return segment.marker == _COM or (_APP1 <= segment.marker <= _APP15 and segment.marker != _APP14)
+
+
+def _is_plain(data: bytes, segment: _Segment) -> bool:
+    if segment.marker in _FRAMES:
+        precision, components = data[segment.start + 4], data[segment.start + 9 : segment.start + 10]
+        return segment.marker in _COMMON_FRAMES and precision == 8 and components == b"\3"
+    if segment.marker in _BARE_LENGTHS:  # a longer one carries a thumbnail or other extras
+        return not _is_metadata(data, segment) and segment.end - segment.start == _BARE_LENGTHS[segment.marker]
+    return segment.marker != _SOI and not _is_metadata(data, segment)
+
+
+def _exif_body(data: bytes, segment: _Segment) -> bytes | None:
+    if segment.marker == _APP1 and data[segment.start + 4 : segment.start + 10] == b"Exif\0\0":
+        return data[segment.start + 10 : segment.end]
+    return None
+
+
+def _read_webp(data: bytes) -> PictureFile:
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data):
+        raise broken(data, "the file ends early")
+    exif = next((body for kind, body in _webp_chunks(data, end) if kind == b"EXIF"), None)
+    return PictureFile(
+        format="WEBP",
+        stripped=data[:end],
+        exif=exif.removeprefix(b"Exif\0\0") if exif else None,
+        plain=False,
+    )
+
+
+def _webp_chunks(data: bytes, end: int) -> Iterator[tuple[bytes, bytes]]:
+    start = 12
+    for _ in range(MAX_PIECES):
+        if start + 8 > end:
+            return
+        length = int.from_bytes(data[start + 4 : start + 8], "little")
+        yield data[start : start + 4], data[start + 8 : min(start + 8 + length, end)]
+        start += 8 + length + length % 2
+    raise broken(data, f"more than {MAX_PIECES} WebP chunks")
+
+
+def _check_bmp(data: bytes) -> None:
+    header_length, width, height = struct.unpack_from("<Iii", data.ljust(34, b"\0"), 14)
+    compression = int.from_bytes(data[30:34], "little")
+    if header_length >= 40 and compression in (1, 2) and max(len(data), width * abs(height)) > MAX_RLE_BMP:
+        message = f"a run-length encoded BMP may have {MAX_RLE_BMP} pixels and bytes at most; send it as PNG"
+        raise PictureError(message, received=describe(data))

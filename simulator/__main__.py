@@ -1,0 +1,80 @@
+"""The simulator as a process of its own."""
+
+import argparse
+import signal
+import threading
+
+from simulator.faults import Fault, FaultError, parse_fault
+from simulator.flavours import NAMES
+from simulator.simulator import DEFAULT_MODELS, DEFAULT_STEP_TIME_S, Simulator
+
+KEPT_BODY_BYTES = 2000  # As much as /simulator/requests shows.
+
+
+def _fault(spec: str) -> Fault:
+    try:
+        return parse_fault(spec)
+    except FaultError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=7860, help="0 for any free one (default: %(default)s)")
+    parser.add_argument("--flavour", choices=NAMES, default="a1111")
+    parser.add_argument(
+        "--step-time",
+        type=float,
+        default=DEFAULT_STEP_TIME_S,
+        metavar="SECONDS",
+        help="for one step at 512x512; grows with pixels and batch (default: %(default)s)",
+    )
+    parser.add_argument("--load-time", type=float, default=0.0, metavar="SECONDS", help="for a switch of models")
+    parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="what /sdapi/v1/memory shows")
+    parser.add_argument("--model", action="append", metavar="NAME", help="a model's file name; repeatable")
+    parser.add_argument("--samples-format", choices=("png", "jpg", "webp"))
+    parser.add_argument("--api-auth", metavar="USER:PASS")
+    parser.add_argument("--prefix", default="", metavar="/SOME/PATH", help="the path all routes live under")
+    parser.add_argument(
+        "--startup-time", type=float, default=0.0, metavar="SECONDS", help="/sdapi/* is 404 for so long"
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        type=_fault,
+        default=[],
+        metavar="KIND[:route=ROUTE][:times=N][:seconds=S]",
+        help="a way to fail; repeatable, the first that fits strikes",
+    )
+    return parser
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    args = _parser().parse_args()
+    ended = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: ended.set())
+    simulator = Simulator(
+        flavour=args.flavour,
+        host=args.host,
+        port=args.port,
+        step_time=args.step_time,
+        load_time=args.load_time,
+        device=args.device,
+        models=tuple(args.model or DEFAULT_MODELS),
+        samples_format=args.samples_format,
+        api_auth=args.api_auth,
+        prefix=args.prefix,
+        startup_time=args.startup_time,
+        faults=tuple(args.fault),
+        max_body_bytes=KEPT_BODY_BYTES,
+    )
+    with simulator:
+        print(f"simulated WebUI ({args.flavour}) on {simulator.url}", flush=True)
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Ways to fail: what can be set, where it strikes, and for how long."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.journal import GENERATION_ROUTES
+
+WIRE_KINDS = frozenset(
+    {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "drip", "cut", "slow"},
+)
+ANSWER_KINDS = frozenset(
+    {
+        "garbage",
+        "not-json",
+        "oom",
+        "nan",
+        "load-failed",
+        "error-plain",
+        "error-json",
+        "busy",
+        "unauthorized",
+        "disabled",
+    }
+)
+CHANGE_KINDS = frozenset(
+    {
+        "not-base64",
+        "not-picture",
+        "empty-images",
+        "too-few",
+        "wrong-size",
+        "wrong-model",
+        "wrong-sampler",
+        "no-info",
+        "empty-info",
+        "jpeg",
+        "webp",
+    }
+)
+KINDS = WIRE_KINDS | ANSWER_KINDS | CHANGE_KINDS
+EVERYWHERE = "*"
+DEFAULT_SLOW_S = 1.0
+
+
+class FaultError(ValueError):
+    """A description of a fault that cannot be understood. Nothing was set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One way to fail.
+
+    :param route: the last part of a path (`txt2img`, `sd-models`, `internal/ping`), `*` for every route,
+        None for the two generation routes.
+    :param times: how often, None for always.
+    :param seconds: how much longer `slow` takes.
+    """
+
+    kind: str
+    route: str | None = None
+    times: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise FaultError(f"unknown fault {self.kind!r}; known are {', '.join(sorted(KINDS))}")
+        if self.times is not None and self.times < 1:
+            raise FaultError(f"times must be at least 1, not {self.times}")
+        if self.seconds is not None and self.seconds < 0:
+            raise FaultError(f"seconds must not be negative, as {self.seconds} is")
+
+    def strikes(self, method: str, route: str) -> bool:
+        """Whether it is meant for this route."""
+        if self.route is None:
+            return method == "POST" and route in GENERATION_ROUTES
+        return self.route in (EVERYWHERE, route)
+
+
+def parse_fault(spec: str) -> Fault:
+    """Read KIND[:route=…][:times=N][:seconds=S].
+
+    :raises FaultError: it cannot be understood.
+    """
+    kind, *settings = spec.split(":")
+    values: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise FaultError(f"{setting!r} in {spec!r} is not of the form key=value")
+        values[key] = value
+    return fault_of({"kind": kind, **values})
+
+
+def fault_of(values: dict[str, Any]) -> Fault:
+    """From a mapping with the fields' names; numbers may be texts.
+
+    :raises FaultError: it cannot be understood.
+    """
+    unknown = values.keys() - {"kind", "route", "times", "seconds"}
+    if unknown:
+        raise FaultError(f"unknown setting {sorted(unknown)[0]!r}; known are route, times, seconds")
+    if not isinstance(values.get("kind"), str):
+        raise FaultError("a fault needs a kind")
+    try:
+        times = None if values.get("times") is None else int(values["times"])
+        seconds = None if values.get("seconds") is None else float(values["seconds"])
+    except (TypeError, ValueError) as exc:
+        raise FaultError(f"times and seconds must be numbers: {exc}") from exc
+    return Fault(kind=values["kind"], route=values.get("route"), times=times, seconds=seconds)
+
+
+class Faults:
+    """All that is set. The first that fits strikes; of one with `times` spent the next gets its turn. Thread-safe."""
+
+    def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
+        self._changed = threading.Condition()
+        self._left: list[tuple[Fault, int | None]] = [(fault, fault.times) for fault in faults]
+        self._epoch = 0
+        self._closed = False
+
+    def add(self, fault: Fault) -> None:
+        """Set one more, behind those that are set."""
+        with self._changed:
+            self._left.append((fault, fault.times))
+
+    def clear(self) -> None:
+        """Take all away, and let go of what hangs."""
+        with self._changed:
+            self._left.clear()
+            self._epoch += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """The simulator ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def list(self) -> list[dict[str, Any]]:
+        """All that is set, with how often it will still strike."""
+        with self._changed:
+            return [
+                {"kind": one.kind, "route": one.route, "times": left, "seconds": one.seconds}
+                for one, left in self._left
+            ]
+
+    def take(self, method: str, route: str, *, only: frozenset[str] = KINDS) -> Fault | None:
+        """The fault that strikes here now; counted as having struck."""
+        with self._changed:
+            for index, (fault, left) in enumerate(self._left):
+                if fault.kind in only and fault.strikes(method, route):
+                    if left == 1:
+                        del self._left[index]
+                    elif left is not None:
+                        self._left[index] = (fault, left - 1)
+                    return fault
+        return None
+
+    def take_at_accept(self) -> Fault | None:
+        """A `refuse` that is meant for every route and thus needs no request."""
+        with self._changed:
+            everywhere = any(fault.kind == "refuse" and fault.route == EVERYWHERE for fault, _ in self._left)
+        return self.take("", EVERYWHERE, only=frozenset({"refuse"})) if everywhere else None
+
+    def hang(self, given_up: Callable[[], bool]) -> bool:
+        """Wait until all faults are cleared, the simulator ends, or `given_up` says so.
+
+        :returns: whether the faults were cleared.
+        """
+        with self._changed:
+            epoch = self._epoch
+            while self._epoch == epoch and not self._closed and not given_up():
+                self._changed.wait(0.05)
+            return self._epoch != epoch
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until the simulator ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, timeout=seconds)

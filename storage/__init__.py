@@ -1,0 +1,72 @@
+"""Where finished images are kept."""
+
+import os
+import re
+from urllib.parse import unquote_to_bytes
+
+from storage.base import ImageStorage, OpenImage, parse_image_id
+from storage.errors import (
+    ImageExistsError,
+    ImageNotFoundError,
+    StorageConfigurationError,
+    StorageError,
+    StorageUnavailableError,
+    UnavailableReason,
+)
+from storage.local import LocalStorage
+
+__all__ = [
+    "ImageExistsError",
+    "ImageNotFoundError",
+    "ImageStorage",
+    "LocalStorage",
+    "OpenImage",
+    "StorageConfigurationError",
+    "StorageError",
+    "StorageUnavailableError",
+    "UnavailableReason",
+    "open_storage",
+    "parse_image_id",
+]
+
+_ACCEPTED = "accepted are a plain path and file:///absolute/path"
+# As in RFC 3986, section 4.2: a relative path with a colon in its first part is written ./with:colon.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def open_storage(url_or_path: str) -> ImageStorage:
+    """The storage at an address. Nothing is created or contacted yet: ``check()`` does that.
+
+    A relative path counts from the working directory of now.
+
+    :raises StorageConfigurationError: the address cannot be used.
+    """
+    scheme = _SCHEME.match(url_or_path)
+    if scheme is None:
+        return LocalStorage(_checked_path(url_or_path))
+    if scheme[1].lower() != "file":
+        # Only the scheme is repeated: the rest of a URL may hold credentials.
+        raise StorageConfigurationError(
+            f"unknown storage scheme {scheme[1]!r}: {_ACCEPTED}, or ./path if it has a colon"
+        )
+    return LocalStorage(_checked_path(_path_in_file_url(url_or_path[scheme.end() :])))
+
+
+def _path_in_file_url(rest: str) -> str:
+    # Not urlsplit(): it drops line breaks and tabs in silence.
+    host, slash, path = rest.removeprefix("//").partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise StorageConfigurationError(f"a file URL needs an absolute path on this host: {_ACCEPTED}")
+    if "?" in path or "#" in path:
+        raise StorageConfigurationError(f"'?' and '#' in a file URL are written %3F and %23: {_ACCEPTED}")
+    return os.fsdecode(unquote_to_bytes("/" + path))
+
+
+def _checked_path(path: str) -> str:
+    if not path or path != path.strip():
+        raise StorageConfigurationError(f"the storage's path {path!r} is empty or has blanks around it: {_ACCEPTED}")
+    if "\0" in path:
+        raise StorageConfigurationError(f"the storage's path {path!r} holds a NUL character: {_ACCEPTED}")
+    if path.startswith("~"):
+        raise StorageConfigurationError(f"'~' is not expanded in the storage's path {path!r}: {_ACCEPTED}")
+    return path

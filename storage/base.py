@@ -1,0 +1,92 @@
+"""What every storage can do, and what they share."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+from uuid import UUID
+
+from storage.errors import StorageUnavailableError
+
+_IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenImage:
+    """A stored image, open for reading. The caller closes ``file``.
+
+    ``file`` is a real file (it has a ``fileno()``) at position 0. ``etag`` is strong, without quotes, and
+    stays the same, for a stored image never changes. ``modified`` is when it was stored, in UTC.
+    """
+
+    file: BinaryIO
+    size_bytes: int
+    etag: str
+    modified: datetime
+
+
+class ImageStorage(Protocol):
+    """Keeps finished images, each with the record of how it was made. Safe to use from several threads."""
+
+    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
+        """Keep ``png`` as it is. Once this returns, the image survives a crash; if it raises, nothing is kept.
+
+        :param record: anything JSON can express.
+        :raises TypeError, ValueError: the record is not JSON (nothing was touched).
+        :raises ImageExistsError: the id is taken.
+        :raises StorageUnavailableError:
+        """
+
+    def open(self, image_id: UUID) -> OpenImage:
+        """
+        :raises ImageNotFoundError:
+        :raises StorageUnavailableError:
+        """
+
+    def read_record(self, image_id: UUID) -> dict[str, object]:
+        """
+        :raises ImageNotFoundError:
+        :raises StorageUnavailableError:
+        """
+
+    def delete(self, image_id: UUID) -> None:
+        """Remove the image and its record. One that is being read can be read to its end.
+
+        :raises ImageNotFoundError:
+        :raises StorageUnavailableError:
+        """
+
+    def check(self) -> None:
+        """Prove by a small write that an image could be saved now.
+
+        :raises StorageUnavailableError: it could not.
+        """
+
+
+def parse_image_id(text: str) -> UUID | None:
+    """The id that ``text`` spells in the canonical form of RFC 9562, section 4, in either case; else ``None``."""
+    return UUID(text) if _IMAGE_ID.fullmatch(text) else None
+
+
+def encode_record(record: Mapping[str, object]) -> bytes:
+    """
+    :raises TypeError, ValueError: the record is not JSON.
+    """
+    text = json.dumps(dict(record), ensure_ascii=False, sort_keys=True, allow_nan=False)
+    # A lone surrogate (half an emoji in a prompt) is no UTF-8; its backslash form is JSON's own escape for it.
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def decode_record(data: bytes) -> dict[str, object]:
+    """
+    :raises StorageUnavailableError: ``damaged``.
+    """
+    try:
+        record = json.loads(data)
+    except ValueError as exc:
+        raise StorageUnavailableError("damaged") from exc
+    if not isinstance(record, dict):
+        raise StorageUnavailableError("damaged")
+    return record

@@ -1,0 +1,53 @@
+"""What can go wrong with stored images.
+
+StorageError
+├── StorageConfigurationError
+├── ImageNotFoundError
+├── ImageExistsError
+└── StorageUnavailableError
+
+No message names a path: messages may reach a caller. The operating system's own error, where there
+is one, is the ``__cause__``.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+UnavailableReason = Literal["disk_full", "read_only", "permission", "missing", "damaged", "io"]
+
+
+class StorageError(Exception):
+    """Any failure of a storage."""
+
+
+class StorageConfigurationError(StorageError):
+    """The storage's address cannot be used. Trying again is useless until the setting is changed."""
+
+
+class ImageNotFoundError(StorageError):
+    """No image has this id. Trying again is safe and gives the same answer."""
+
+    def __init__(self, image_id: UUID) -> None:
+        super().__init__(f"there is no image {image_id}")
+        self.image_id = image_id
+
+
+class ImageExistsError(StorageError):
+    """The id is taken and what is stored under it was left as it is. Try again with another id only."""
+
+    def __init__(self, image_id: UUID) -> None:
+        super().__init__(f"the image id {image_id} is taken")
+        self.image_id = image_id
+
+
+class StorageUnavailableError(StorageError):
+    """The storage itself fails. Trying again is safe: a failed save leaves nothing under its id.
+
+    ``reason`` is ``disk_full`` (or over quota), ``read_only``, ``permission``, ``missing`` (a folder is gone
+    or something else is in its place), ``damaged`` (an image is there, its record is not or cannot be read;
+    trying again gives the same answer) or ``io`` (anything else).
+    """
+
+    def __init__(self, reason: UnavailableReason) -> None:
+        super().__init__(f"the image storage is unavailable: {reason}")
+        self.reason: UnavailableReason = reason

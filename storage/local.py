@@ -1,0 +1,312 @@
+"""Images in a folder of this host.
+
+``<root>/0b/9f/<id>.png`` with ``<id>.json`` beside it; what is still being written is in ``<root>/.incoming``.
+
+The record claims the id, the image makes it valid: the record is created first, under its final name and only if
+nothing has that name; the image is written elsewhere on the same filesystem, made durable and renamed to its place.
+So an id has a whole image or none, and an image always has its record. A crash can leave a record alone or a file in
+``.incoming``: nobody reads those, and :meth:`LocalStorage.sweep` removes them. Hard links would do the same in fewer
+steps, but not every filesystem (FUSE, exFAT, some network shares) has them.
+"""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID, uuid4
+
+from storage.base import OpenImage, decode_record, encode_record, parse_image_id
+from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
+
+# The owner writes, the group (a web server that delivers the files, a backup) reads. A stricter umask still holds.
+_FILE_MODE = 0o640
+_FOLDER_MODE = 0o750
+
+# A save takes well under a second. An hour is far beyond a suspended process or a clock that was just set.
+LEFTOVER_AGE_S = 3600.0
+
+SAVE_STEPS = (
+    "folders_ready",
+    "record_created",
+    "record_written",
+    "incoming_created",
+    "incoming_written",
+    "record_durable",
+    "image_visible",
+    "image_durable",
+)
+DELETE_STEPS = ("image_removed", "removal_durable", "record_removed")
+
+_SHARD = re.compile(r"[0-9a-f]{2}")
+
+_REASONS: dict[int, UnavailableReason] = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EROFS: "read_only",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "missing",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Paths:
+    image: Path
+    record: Path
+    incoming: Path
+
+
+class LocalStorage:
+    """An :class:`~storage.base.ImageStorage` in a folder, shared by all threads and processes of the host.
+
+    :param root: created when first needed, with its parents. A relative one counts from the working directory of now.
+    :param fsync: ``False`` is faster and may lose images, or leave damaged ones, when the host loses power.
+    :param clock: seconds since 1970, as file times are.
+    :param on_step: called after each of ``SAVE_STEPS`` and ``DELETE_STEPS`` with its name.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        fsync: bool = True,
+        clock: Callable[[], float] = time.time,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._root = Path(root).absolute()
+        self._incoming = self._root / ".incoming"
+        self._fsync = fsync
+        self._clock = clock
+        self._on_step = on_step
+
+    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
+        paths = self._paths(image_id)
+        record_json = encode_record(record)
+        with _os_errors_told():
+            self._make_folder(self._incoming)
+            self._make_folder(paths.image.parent)
+            self._on_step("folders_ready")
+            record_file = _claim(image_id, paths)
+            try:
+                with record_file:
+                    self._on_step("record_created")
+                    self._write(record_file, record_json)
+                self._on_step("record_written")
+                self._place_image(paths, png)
+            except BaseException:
+                _remove_in_order(paths.incoming, paths.image, paths.record)
+                raise
+
+    def open(self, image_id: UUID) -> OpenImage:
+        with _os_errors_told():
+            try:
+                file = _open_existing(self._paths(image_id).image)
+            except FileNotFoundError as exc:
+                raise ImageNotFoundError(image_id) from exc
+            status = os.fstat(file.fileno())
+        return OpenImage(
+            file=file,
+            size_bytes=status.st_size,
+            etag=str(image_id),
+            modified=datetime.fromtimestamp(status.st_mtime, UTC),
+        )
+
+    def read_record(self, image_id: UUID) -> dict[str, object]:
+        paths = self._paths(image_id)
+        with _os_errors_told():
+            if not _is_there(paths.image):
+                raise ImageNotFoundError(image_id)
+            try:
+                with _open_existing(paths.record) as file:
+                    return decode_record(file.read())
+            except FileNotFoundError as exc:
+                if _is_there(paths.image):
+                    raise StorageUnavailableError("damaged") from exc
+                # Deleted since the first look.
+                raise ImageNotFoundError(image_id) from exc
+
+    def delete(self, image_id: UUID) -> None:
+        paths = self._paths(image_id)
+        with _os_errors_told():
+            try:
+                os.unlink(paths.image)
+            except FileNotFoundError as exc:
+                raise ImageNotFoundError(image_id) from exc
+            self._on_step("image_removed")
+            # A power cut must not undo the first removal and keep the second: an image without record.
+            self._sync_folder(paths.image.parent)
+            self._on_step("removal_durable")
+            paths.record.unlink(missing_ok=True)
+            self._on_step("record_removed")
+
+    def check(self) -> None:
+        with _os_errors_told():
+            self._make_folder(self._incoming)
+            probe = self._incoming / f"{uuid4()}.probe"
+            try:
+                with _open_new(probe) as file:
+                    self._write(file, b"probe")
+                self._sync_folder(self._incoming)
+            finally:
+                probe.unlink(missing_ok=True)
+
+    def sweep(self, *, older_than_s: float = LEFTOVER_AGE_S) -> int:
+        """Remove what crashed processes left behind, and tell how many files that were.
+
+        Safe beside other sweeps, and beside saves as long as none of them takes ``older_than_s``: age is the only
+        sign that a writer is gone. Never touches an image, its record, or a file this class would not have made.
+
+        :raises StorageUnavailableError:
+        """
+        made_before = self._clock() - older_than_s
+        with _os_errors_told():
+            leftovers = chain(self._old_incoming(made_before), self._old_lone_records(made_before))
+            return sum(_remove_if_there(path) for path in leftovers)
+
+    def _paths(self, image_id: UUID) -> _Paths:
+        digits = image_id.hex
+        folder = self._root / digits[:2] / digits[2:4]
+        return _Paths(
+            image=folder / f"{image_id}.png",
+            record=folder / f"{image_id}.json",
+            incoming=self._incoming / f"{image_id}.png",
+        )
+
+    def _place_image(self, paths: _Paths, png: bytes) -> None:
+        with _open_new(paths.incoming) as file:
+            self._on_step("incoming_created")
+            self._write(file, png)
+        self._on_step("incoming_written")
+        self._sync_folder(paths.record.parent)
+        self._on_step("record_durable")
+        os.rename(paths.incoming, paths.image)
+        self._on_step("image_visible")
+        self._sync_folder(paths.image.parent)
+        self._on_step("image_durable")
+
+    def _write(self, file: BinaryIO, data: bytes) -> None:
+        file.write(data)
+        file.flush()
+        if self._fsync:
+            os.fsync(file.fileno())
+
+    def _make_folder(self, path: Path) -> None:
+        # Whatever else has the name of the folder shows when something is opened in it.
+        try:
+            os.mkdir(path, _FOLDER_MODE)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self._make_folder(path.parent)
+            with suppress(FileExistsError):
+                os.mkdir(path, _FOLDER_MODE)
+        self._sync_folder(path.parent)
+
+    def _sync_folder(self, path: Path) -> None:
+        if not self._fsync:
+            return
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _old_incoming(self, made_before: float) -> Iterator[Path]:
+        for path in _children(self._incoming):
+            if path.suffix in (".png", ".probe") and parse_image_id(path.stem) and _is_older(path, made_before):
+                yield path
+
+    def _old_lone_records(self, made_before: float) -> Iterator[Path]:
+        shards = (shard for outer in _shards(self._root) for shard in _shards(outer))
+        for shard in shards:
+            paths = _children(shard)
+            images = {path.stem for path in paths if path.suffix == ".png"}
+            for path in paths:
+                lone = path.suffix == ".json" and path.stem not in images and parse_image_id(path.stem)
+                # The second look is for an image that is younger than the listing.
+                if lone and _is_older(path, made_before) and not _is_there(path.with_suffix(".png")):
+                    yield path
+
+
+@contextmanager
+def _os_errors_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StorageUnavailableError(_REASONS.get(exc.errno or 0, "io")) from exc
+
+
+def _claim(image_id: UUID, paths: _Paths) -> BinaryIO:
+    # An image without record is none of ours (restored by hand, perhaps), and not ours to overwrite either.
+    if _is_there(paths.image):
+        raise ImageExistsError(image_id)
+    try:
+        return _open_new(paths.record)
+    except FileExistsError as exc:
+        raise ImageExistsError(image_id) from exc
+
+
+def _open_new(path: Path) -> BinaryIO:
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, _FILE_MODE))
+
+
+def _open_existing(path: Path) -> BinaryIO:
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "not a regular file")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_older(path: Path, moment: float) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_mtime <= moment
+
+
+def _remove_if_there(path: Path) -> bool:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_in_order(*paths: Path) -> None:
+    # Stops at the first that cannot be removed: a record must outlive its image. The error that led here is the one
+    # to tell.
+    with suppress(OSError):
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except FileNotFoundError:
+        return []
+
+
+def _shards(folder: Path) -> Iterator[Path]:
+    for path in _children(folder):
+        if _SHARD.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            yield path
