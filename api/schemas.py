@@ -246,7 +246,8 @@ def from_form(mode: Mode, texts: Mapping[str, str]) -> dict[str, object]:
 
 def to_request(mode: Mode, fields: _Generation) -> GenerationRequest:
     """The checked fields as the service's own value."""
-    values = {name: getattr(fields, name) for name in type(fields).model_fields if name != "response_format"}
+    own = {"response_format", "mask_mode"}  # they say how the edge reads and answers, not what is painted
+    values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}
     values["seed"] = None if fields.seed == -1 else fields.seed
     return GenerationRequest(mode=mode, **values)
 

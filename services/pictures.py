@@ -217,7 +217,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would cut everything above 255 to white
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     pixels = image.convert("RGBA")
     base = Image.new("RGB", pixels.size, background)
     base.paste(pixels, mask=pixels)

@@ -255,18 +255,21 @@ class A1111(Application):
 
     def progress(self, request: Request, _body: None) -> Response:
         """GET /sdapi/v1/progress: of whatever job runs."""
+        values = self.progress_values()
+        if request.head.query.get("skip_current_image", "").lower() in TRUE_WORDS:
+            values["current_image"] = None
+        return json_response(values)
+
+    def progress_values(self) -> dict[str, Any]:
+        """How far the running job is."""
         now = self.webui.progress.snapshot()
-        skip = request.head.query.get("skip_current_image", "").lower() in TRUE_WORDS
-        preview = encode(now.preview, "png", "").decode() if now.preview and not skip else None
-        return json_response(
-            {
-                "progress": now.share,
-                "eta_relative": now.eta_s,
-                "state": now.state,
-                "current_image": preview,
-                "textinfo": None,
-            }
-        )
+        return {
+            "progress": now.share,
+            "eta_relative": now.eta_s,
+            "state": now.state,
+            "current_image": encode(now.preview, "png", "").decode() if now.preview else None,
+            "textinfo": None,
+        }
 
     def interrupt(self, _request: Request, _body: None) -> Response:
         """POST /sdapi/v1/interrupt: whoever's job it is."""

@@ -17,9 +17,8 @@ def quoted(value: object) -> str:
 
 def infotext(prompt: str, negative_prompt: str, params: dict[str, Any]) -> str:
     """`prompt`, `Negative prompt: …` and `Steps: …, Sampler: …` on lines of their own; nulls are left out."""
-    values = ", ".join(
-        key if key == value else f"{key}: {quoted(value)}" for key, value in params.items() if value is not None
-    )
+    shown = {key: value for key, value in params.items() if value is not None}
+    values = ", ".join(key if key == value else f"{key}: {quoted(value)}" for key, value in shown.items())
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
     return f"{prompt}{negative}\n{values}".strip()
 

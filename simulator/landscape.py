@@ -2,6 +2,7 @@
 
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from PIL import Image, ImageDraw
@@ -133,7 +134,7 @@ def _ridge(size: tuple[int, int], level: float, roughness: float, random: Random
     heights = [level + random.uniform(-0.06, 0.06), level + random.uniform(-0.06, 0.06)]
     swing = 0.07 + 0.06 * roughness
     for _ in range(6):
-        between = [(a + b) / 2 + random.uniform(-swing, swing) for a, b in zip(heights, heights[1:], strict=False)]
+        between = [(a + b) / 2 + random.uniform(-swing, swing) for a, b in pairwise(heights)]
         heights = [value for pair in zip(heights, between, strict=False) for value in pair] + heights[-1:]
         swing *= 0.45 + 0.1 * roughness
     width = size[0] / (len(heights) - 1)

@@ -171,7 +171,7 @@ class JoinedSamplers:
     samplers = SAMPLERS_1_6
     schedulers: tuple[Scheduler, ...] = ()
 
-    def resolve(self, name: str, scheduler: str | None) -> Sampling:  # noqa: ARG002 - these versions have none
+    def resolve(self, name: str, scheduler: str | None) -> Sampling:
         """Exact names only.
 
         :raises HTTPError: 404, which must not be read as "no such route".

@@ -130,7 +130,7 @@ def read_body(reader: BufferedReader, head: Head, send: Callable[[bytes], None])
 
 
 def _read_chunks(reader: BufferedReader) -> bytes | None:
-    chunks = []
+    chunks: list[bytes] = []
     while True:
         line = reader.readline(MAX_LINE)
         if not line:

@@ -13,6 +13,7 @@ Exit status: 0 after a signal, 1 if something could not start or ended by itself
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import json
@@ -25,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from children import Children, RunError, Stopped
 
@@ -42,8 +43,10 @@ class SettingError(RunError):
     status = 2
 
 
-def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+def say(text: str, stream: TextIO | None = None) -> None:
+    # The terminal or the reader of a pipe may be gone, which is no reason to stop.
+    with contextlib.suppress(OSError):
+        print(text, file=stream, flush=True)
 
 
 def setting(environ: Mapping[str, str], name: str, default: str) -> str:
@@ -269,8 +272,7 @@ def _serve_until_told(children: Children, host: str, listener: socket.socket, sc
 
 
 def _tell(error: RunError) -> int:
-    sys.stderr.write(f"make run: {error}\n")
-    sys.stderr.flush()
+    say(f"make run: {error}", sys.stderr)
     return error.status
 
 

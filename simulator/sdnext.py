@@ -1,0 +1,137 @@
+"""SD.Next: JPEG by default, other defaults, answers without a body, samplers without aliases."""
+
+from dataclasses import replace
+from typing import Any
+
+from simulator.a1111 import A1111, API, fixed_route
+from simulator.application import Route, json_response
+from simulator.errors import HTTPError
+from simulator.fields import Field
+from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS
+from simulator.samplers import Sampler, Sampling
+from simulator.wire import Request, Response
+
+DEFAULT_SAMPLER = "Default"
+NAMES = ("Default", "UniPC", "DDIM", "Euler", "Euler a", "Heun", "DPM++ 2M", "DPM++ 2M SDE", "DPM SDE", "LCM", "PNDM")
+SCHEDULERS = [{"name": name, "cls": f"{name.replace(' ', '')}Scheduler", "options": {}} for name in NAMES[1:]]
+CHANGED_DEFAULTS = {
+    "sampler_index": DEFAULT_SAMPLER,
+    "steps": 20,
+    "cfg_scale": 6.0,
+    "width": 1024,
+    "height": 1024,
+    "inpaint_full_res": False,
+}
+DROPPED = frozenset({"scheduler", "hr_scheduler", "infotext"})
+NO_CONTENT = ("interrupt", "skip", "refresh-checkpoints", "refresh-vae", "unload-checkpoint", "reload-checkpoint")
+
+
+def with_defaults(fields: tuple[Field, ...], changed: dict[str, Any]) -> tuple[Field, ...]:
+    """A1111's fields with SD.Next's defaults."""
+    kept = (field for field in fields if field.name not in DROPPED)
+    return tuple(replace(field, default=changed.get(field.name, field.default)) for field in kept)
+
+
+class SDNextSamplers:
+    """Names in any case; anything else is a 404."""
+
+    samplers = tuple(Sampler(name, "") for name in NAMES)
+    schedulers = ()
+
+    def resolve(self, name: str, scheduler: str | None) -> Sampling:
+        """See `SamplerTable.resolve`; there is no scheduler apart from the sampler.
+
+        :raises HTTPError: no such sampler.
+        """
+        for one in NAMES:
+            if one.lower() == name.lower():
+                return Sampling(sampler=one, schedule=None)
+        raise HTTPError(404, "Sampler not found")
+
+
+class SDNext(A1111):
+    """vladmandic's fork."""
+
+    name = "sdnext"
+    samplers = SDNextSamplers()
+    txt2img_fields = with_defaults(TXT2IMG_FIELDS, CHANGED_DEFAULTS)
+    img2img_fields = with_defaults(IMG2IMG_FIELDS, {**CHANGED_DEFAULTS, "denoising_strength": 0.5})
+    missing = frozenset({"latent-upscale-modes", "realesrgan-models", "refresh-embeddings"})
+
+    def lists(self) -> dict[str, Any]:
+        """See `A1111.lists`."""
+        return {
+            **super().lists(),
+            "samplers": [{"name": name, "options": {}} for name in NAMES],
+            "schedulers": SCHEDULERS,
+            "embeddings": {"loaded": [], "skipped": []},
+        }
+
+    def list_routes(self) -> list[Route]:
+        """And what only SD.Next has."""
+        version = fixed_route(f"{API}version", {"app": "sd.next", "updated": "2026-01-01", "hash": "00000000"})
+        status = Route(method="GET", path=f"{API}status", handler=self.status)
+        checkpoint = Route(method="GET", path=f"{API}checkpoint", handler=self.checkpoint)
+        return [*super().list_routes(), version, status, checkpoint]
+
+    def routes(self) -> list[Route]:
+        """No /internal, and no body where nothing is to be said."""
+        return [_silent(route) for route in super().routes() if not route.path.startswith("/internal/")]
+
+    def crash(self, name: str, text: str) -> Response:
+        """See `Flavour.crash`."""
+        body = {"error": name, "code": 500, "detail": "", "body": "", "errors": text}
+        return replace(json_response(body, 500), crashed=True)
+
+    def refuse(self, status: int, detail: str) -> Response:
+        """See `Flavour.refuse`."""
+        body = {"error": "HTTPException", "code": status, "detail": detail, "body": "", "errors": ""}
+        return json_response(body, status)
+
+    def img2img(self, request: Request, body: object) -> Response:
+        """POST /sdapi/v1/img2img."""
+        if self.reader.read(self.img2img_fields, body)["init_images"] is None:
+            return json_response({"error": "Init image is none"}, 400)
+        return super().img2img(request, body)
+
+    def model_entry(self, one: Any) -> dict[str, Any]:
+        """With the file's type."""
+        return {**super().model_entry(one), "type": "safetensors"}
+
+    def options_set(self, changed: dict[str, Any]) -> Response:
+        """What was changed."""
+        return json_response({"updated": [{key: True} for key in changed]})
+
+    def status(self, _request: Request, _body: None) -> Response:
+        """GET /sdapi/v1/status."""
+        now = self.webui.progress.snapshot()
+        running = bool(now.state["job_count"])
+        return json_response(
+            {
+                "status": "running" if running else "idle",
+                "task": now.state["job"],
+                "progress": now.share,
+                "step": now.state["sampling_step"],
+                "steps": now.state["sampling_steps"],
+            }
+        )
+
+    def checkpoint(self, _request: Request, _body: None) -> Response:
+        """GET /sdapi/v1/checkpoint."""
+        return json_response(self.model_entry(self.webui.loaded))
+
+    def progress_values(self) -> dict[str, Any]:
+        """With the job's id."""
+        values = super().progress_values()
+        return {"id": values["state"]["job_timestamp"], **values}
+
+
+def _silent(route: Route) -> Route:
+    if route.path.removeprefix(API) not in NO_CONTENT:
+        return route
+
+    def handler(request: Request, body: object) -> Response:
+        route.handler(request, body)
+        return Response(status=204)
+
+    return replace(route, handler=handler)
