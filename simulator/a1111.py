@@ -46,6 +46,8 @@ class A1111(Application):
     samplers: SamplerTable = SplitSamplers()
     txt2img_fields = TXT2IMG_FIELDS
     img2img_fields = IMG2IMG_FIELDS
+    missing: frozenset[str] = frozenset()
+    """Routes that this version does not have: names below /sdapi/v1, other paths in full."""
 
     def __init__(self, webui: WebUI, setup: Setup, source: random.Random) -> None:
         self.webui = webui
@@ -70,7 +72,8 @@ class A1111(Application):
 
     def routes(self) -> list[Route]:
         """See `Application.routes`."""
-        return [*self.generation_routes(), *self.list_routes(), *self.control_routes(), *self.page_routes()]
+        routes = [*self.generation_routes(), *self.list_routes(), *self.control_routes(), *self.page_routes()]
+        return [route for route in routes if route.path.removeprefix(API) not in self.missing]
 
     def generation_routes(self) -> list[Route]:
         """What paints or looks at pictures."""
@@ -167,9 +170,8 @@ class A1111(Application):
         """The answer; put together from bytes, because the pictures are megabytes."""
         quoted = b",".join(b'"' + image + b'"' for image in images)
         tail = b'],"parameters":' + json_bytes(fields) + b',"info":' + json_bytes(result.info.as_json()) + b"}"
-        return Response(
-            status=200, body=b'{"images":[' + quoted + tail, headers=(("content-type", "application/json"),)
-        )
+        headers = (("content-type", "application/json"),)
+        return Response(status=200, body=b'{"images":[' + quoted + tail, headers=headers)
 
     def check_scripts(self, fields: dict[str, Any], kind: str) -> None:
         """Scripts are known by name only; none of them can be run.
@@ -178,7 +180,7 @@ class A1111(Application):
         """
         known = {name.lower() for name in catalogue.SCRIPTS[kind]}
         selectable = known - set(catalogue.ALWAYS_ON)
-        for name in fields["alwayson_scripts"]:
+        for name in map(str, fields["alwayson_scripts"]):
             if name.lower() not in known:
                 raise HTTPError(422, f"Script '{name}' not found")
             if name.lower() in selectable:
@@ -234,10 +236,14 @@ class A1111(Application):
             raise model_not_found(str(name))
         for key, value in body.items():
             if key == "sd_model_checkpoint" and value is not None:
-                self.webui.choose(str(value))
+                self.choose(str(value))
             else:
                 self.webui.options.set(key, value)
         return self.options_set(body)
+
+    def choose(self, name: str) -> None:
+        """Change the model: blocks until it is loaded."""
+        self.webui.choose(name)
 
     def options_set(self, _changed: dict[str, Any]) -> Response:
         """What POST options answers."""
@@ -310,7 +316,7 @@ class A1111(Application):
 
     def openapi(self, _request: Request, _body: None) -> Response:
         """GET /openapi.json: the paths and nothing of the schemas."""
-        paths = {path: {method: {} for method in methods} for path, methods in self.paths.items()}
+        paths = {path: {method: dict[str, Any]() for method in methods} for path, methods in self.paths.items()}
         info = {"title": "FastAPI", "version": "0.1.0"}
         return json_response({"openapi": "3.0.2", "info": info, "paths": paths, "components": {}})
 

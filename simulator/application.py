@@ -60,6 +60,7 @@ class Flavour(ABC):
     """After so long an unused connection is closed."""
     connection_threads: int | None = None
     """How many connections are served at once; None for no limit."""
+    length_header = "content-length"
     invalid_head = (("content-type", "text/plain; charset=utf-8"), ("Connection", "close"))
 
     @abstractmethod
@@ -150,7 +151,7 @@ class Application(Flavour):
     def _handle(self, route: Route, request: Request) -> Response:
         try:
             # In FastAPI's order: malformed JSON is found before the credentials are looked at, a wrong type after.
-            body = parse_body(request) if route.body else None
+            body = self.parse_body(request) if route.body else None
             if route.protected:
                 self._authenticate(request)
             return route.handler(request, body)
@@ -198,36 +199,34 @@ class Application(Flavour):
     reports_time = True
     """Whether answers carry x-process-time."""
 
+    def parse_body(self, request: Request) -> object:
+        """The body as FastAPI hands it to pydantic: JSON if the type says so or says nothing, else the plain text.
 
-def parse_body(request: Request) -> object:
-    """The body as FastAPI hands it to pydantic: JSON if the type says so or says nothing, else the plain text.
+        :returns: None if there is no body.
+        :raises InvalidError: malformed JSON.
+        :raises BodyError: not decodable, or too deep.
+        """
+        if not request.body:
+            return None
+        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            return request.body.decode("latin-1")
+        try:
+            return json.loads(request.body)
+        except json.JSONDecodeError as exc:
+            raise InvalidError(self.malformed(exc)) from exc
+        except (ValueError, RecursionError) as exc:
+            raise BodyError from exc
 
-    :returns: None if there is no body.
-    :raises InvalidError: malformed JSON; the entry holds the whole body, as the real one does.
-    :raises BodyError: not decodable, or too deep.
-    """
-    if not request.body:
-        return None
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        return request.body.decode("latin-1")
-    try:
-        return json.loads(request.body)
-    except json.JSONDecodeError as exc:
-        raise InvalidError(malformed(exc)) from exc
-    except (ValueError, RecursionError) as exc:
-        raise BodyError from exc
-
-
-def malformed(error: json.JSONDecodeError) -> dict[str, Any]:
-    """FastAPI 0.94's entry for malformed JSON."""
-    place = {"pos": error.pos, "lineno": error.lineno, "colno": error.colno}
-    return {
-        "loc": ["body", error.pos],
-        "msg": str(error),
-        "type": "value_error.jsondecode",
-        "ctx": {"msg": error.msg, "doc": error.doc, **place},
-    }
+    def malformed(self, error: json.JSONDecodeError) -> dict[str, Any]:
+        """FastAPI 0.94's entry for malformed JSON; it holds the whole body."""
+        place = {"pos": error.pos, "lineno": error.lineno, "colno": error.colno}
+        return {
+            "loc": ["body", error.pos],
+            "msg": str(error),
+            "type": "value_error.jsondecode",
+            "ctx": {"msg": error.msg, "doc": error.doc, **place},
+        }
 
 
 def compressed(request: Request, response: Response) -> Response:

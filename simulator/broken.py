@@ -27,6 +27,7 @@ NAN = (
     "represent the picture, or because your video card does not support half type. "
     "Use --disable-nan-check commandline argument to disable this check."
 )
+SERVER_FILE = "/opt/stable-diffusion-webui/modules/processing.py"
 OTHER_MODEL = ("another-model", "0123456789")
 
 
@@ -46,9 +47,7 @@ def broken_answer(fault: Fault, flavour: Flavour, request: Request) -> Response:
         case "error-plain":
             return Response(status=500, body=b"Internal Server Error", headers=TEXT, crashed=True)
         case "error-json":
-            return flavour.crash(
-                "RuntimeError", f"/opt/stable-diffusion-webui/modules/processing.py: {_prompt(request)}"
-            )
+            return flavour.crash("RuntimeError", f"{SERVER_FILE}: {_prompt(request)}")
         case "busy":
             body = {"detail": {"msg": "Server is busy; please try again later.", "type": "service_unavailable"}}
             return Response(status=503, body=json_bytes(body), headers=JSON)

@@ -15,6 +15,7 @@ from simulator.wire import BadRequestError, Head, Request, Response, answer_head
 
 DRIP_BYTES = 2
 DRIP_PAUSE_S = 0.5
+NO_CONTENT = 204
 INVALID_REQUEST = b"Invalid HTTP request received."
 
 
@@ -124,7 +125,9 @@ class Connection:
         return changed_answer(fault, flavour.respond(replace(request, head=replace(request.head, headers=headers))))
 
     def _full_head(self, head: Head, response: Response) -> bytes:
-        headers = [*response.headers, ("content-length", str(len(response.body)))]
+        headers = [*response.headers]
+        if response.status != NO_CONTENT:
+            headers.append((self._site.flavour.length_header, str(len(response.body))))
         if not head.keeps_alive:
             headers.append(("Connection", "close"))
         return answer_head(replace(response, headers=tuple(headers)))

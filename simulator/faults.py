@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from simulator.journal import GENERATION_ROUTES
@@ -141,10 +141,7 @@ class Faults:
     def list(self) -> list[dict[str, Any]]:
         """All that is set, with how often it will still strike."""
         with self._changed:
-            return [
-                {"kind": one.kind, "route": one.route, "times": left, "seconds": one.seconds}
-                for one, left in self._left
-            ]
+            return [{**asdict(fault), "times": left} for fault, left in self._left]
 
     def take(self, method: str, route: str, *, only: frozenset[str] = KINDS) -> Fault | None:
         """The fault that strikes here now; counted as having struck."""

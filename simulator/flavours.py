@@ -4,9 +4,15 @@ import random
 
 from simulator.a1111 import A1111, Setup
 from simulator.application import Flavour
+from simulator.forge import OPTIONS as FORGE_OPTIONS
+from simulator.forge import VERSION as FORGE_VERSION
+from simulator.forge import Forge
+from simulator.old_a1111 import OldA1111
+from simulator.sdcpp import SdCpp
+from simulator.sdnext import SDNext
 from simulator.webui import WebUI
 
-NAMES = ("a1111",)
+NAMES = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp")
 
 
 def build(
@@ -21,9 +27,33 @@ def build(
 ) -> Flavour:
     """The server of this name.
 
-    :raises ValueError: there is none.
+    :raises ValueError: there is none, or it cannot be set up like that.
     """
-    if name not in NAMES:
-        raise ValueError(f"unknown flavour {name!r}; known are {', '.join(NAMES)}")
+    if not models:
+        raise ValueError("at least one model is needed")
+    if name == "sdcpp":
+        if samples_format not in (None, "png"):
+            raise ValueError("sdcpp sends nothing but png")
+        return SdCpp(model=models[0], step_s=step_s)
     config = {"samples_format": samples_format} if samples_format else {}
-    return A1111(WebUI(models=models, step_s=step_s, load_s=load_s, config=config), setup, source)
+    match name:
+        case "a1111":
+            return A1111(WebUI(models=models, step_s=step_s, load_s=load_s, config=config), setup, source)
+        case "a1111-1.6":
+            webui = WebUI(models=models, step_s=step_s, load_s=load_s, config=config, version=None)
+            return OldA1111(webui, setup, source)
+        case "forge":
+            webui = WebUI(
+                models=models,
+                step_s=step_s,
+                load_s=load_s,
+                config=config,
+                defaults=FORGE_OPTIONS,
+                version=FORGE_VERSION,
+            )
+            return Forge(webui, setup, source)
+        case "sdnext":
+            config = {"samples_format": "jpg", **config}
+            webui = WebUI(models=models, step_s=step_s, load_s=load_s, config=config, version=None)
+            return SDNext(webui, setup, source)
+    raise ValueError(f"unknown flavour {name!r}; known are {', '.join(NAMES)}")

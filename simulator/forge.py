@@ -64,7 +64,13 @@ class Forge(A1111):
     def malformed(self, error: json.JSONDecodeError) -> dict[str, Any]:
         """FastAPI 0.104's entry: without the body."""
         place: list[str | int] = ["body", error.pos]
-        return {"type": "json_invalid", "loc": place, "msg": "JSON decode error", "input": {}, "ctx": {"error": error.msg}}
+        return {
+            "type": "json_invalid",
+            "loc": place,
+            "msg": "JSON decode error",
+            "input": {},
+            "ctx": {"error": error.msg},
+        }
 
     def generate(self, kind: str, fields: dict[str, Any], mask: Image.Image | None) -> Response:
         """Hires fix breaks unless its modules are named."""

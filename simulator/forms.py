@@ -163,7 +163,7 @@ def _hires_of(fields: dict[str, Any]) -> Hires:
     if upscaler not in {one["name"] for one in (*UPSCALERS, *LATENT_MODES)}:
         raise CrashError("Exception", f"could not find upscaler named {upscaler}")
     return Hires(
-        scale=fields["hr_scale"],
+        scale=fields["hr_scale"] or 0.0,
         upscaler=upscaler,
         steps=fields["hr_second_pass_steps"] or 0,
         width=fields["hr_resize_x"] or 0,
@@ -210,8 +210,8 @@ def mask_settings_of(fields: dict[str, Any]) -> MaskSettings:
     """The inpainting fields; `mask_blur` overrides both directions."""
     blur = fields["mask_blur"]
     return MaskSettings(
-        blur_x=fields["mask_blur_x"] if blur is None else blur,
-        blur_y=fields["mask_blur_y"] if blur is None else blur,
+        blur_x=(fields["mask_blur_x"] or 0) if blur is None else blur,
+        blur_y=(fields["mask_blur_y"] or 0) if blur is None else blur,
         soft=not fields.get("mask_round", True),
         fill=fields["inpainting_fill"] or 0,
         full_res=bool(fields["inpaint_full_res"]),

@@ -13,7 +13,7 @@ from simulator.pictures import flatten, load, resized
 from simulator.samplers import Sampling
 
 PREVIEW_SCALE = 4
-MAX_PIXELS = 1 << 28  # 16384 squared: beyond it the pretended memory ends.
+MAX_PIXELS = 1 << 28  # 16384 squared, or 1024 images of 512x512: beyond it the pretended memory ends.
 MAX_SEED = (1 << 64) - 1
 MIN_SEED = -(1 << 63)
 
@@ -140,7 +140,10 @@ def _check_size(job: Job) -> None:
     if across * down * 16 >= 1 << 63:
         text = f"Storage size calculation overflowed with sizes=[4, {down}, {across}]"
         raise CrashError("RuntimeError", text)
-    pixels = job.final_size[0] * job.final_size[1]
+    if min(job.final_size) < 8:
+        raise CrashError("RuntimeError", "Input and output sizes should be greater than 0")
+    # Every image of a batch is in memory at once, and so are all results.
+    pixels = job.final_size[0] * job.final_size[1] * job.batch_size * job.n_iter
     if pixels > MAX_PIXELS:
         text = f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {pixels // 4} bytes. "
         text += "Error code 12 (Cannot allocate memory)"

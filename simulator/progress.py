@@ -106,10 +106,11 @@ class Progress:
         """
         with self._changed:
             self._steps, self._preview = steps, preview
+            if step_s <= 0:
+                return 1.0
             for step in range(steps):
                 self._step = step
-                if step_s > 0:
-                    self._changed.wait_for(lambda: self._closed or self._stopped, timeout=step_s)
+                self._changed.wait_for(lambda: self._closed or self._stopped, timeout=step_s)
                 if self._closed:
                     raise ClosingError
                 if self._stopped:

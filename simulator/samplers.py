@@ -1,7 +1,8 @@
 """Samplers and schedulers by version, and what becomes of a name nobody knows."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from simulator.errors import HTTPError
 
@@ -50,15 +51,15 @@ class Sampling:
     """The schedule type that is reported among the extra parameters, unless it is the automatic one."""
 
 
-class SamplerTable(Protocol):
+class SamplerTable(ABC):
     """How a version reads sampler_name, sampler_index and scheduler."""
 
     samplers: tuple[Sampler, ...]
     schedulers: tuple[Scheduler, ...]
 
+    @abstractmethod
     def resolve(self, name: str, scheduler: str | None) -> Sampling:
         """:raises HTTPError: the version refuses unknown names."""
-        ...
 
 
 KARRAS = {"scheduler": "karras"}
@@ -107,7 +108,7 @@ SCHEDULERS_1_10 = (
 )
 
 
-class SplitSamplers:
+class SplitSamplers(SamplerTable):
     """1.10: sampler and scheduler apart, old joined names split, unknown ones replaced without a word."""
 
     def __init__(
@@ -165,10 +166,10 @@ SAMPLERS_1_6 = (
 )
 
 
-class JoinedSamplers:
+class JoinedSamplers(SamplerTable):
     """Up to 1.8: the scheduler is part of the sampler's name, and an unknown name is a 404."""
 
-    samplers = SAMPLERS_1_6
+    samplers: tuple[Sampler, ...] = SAMPLERS_1_6
     schedulers: tuple[Scheduler, ...] = ()
 
     def resolve(self, name: str, scheduler: str | None) -> Sampling:

@@ -8,7 +8,7 @@ from simulator.application import Route, json_response
 from simulator.errors import HTTPError
 from simulator.fields import Field
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS
-from simulator.samplers import Sampler, Sampling
+from simulator.samplers import Sampler, SamplerTable, Sampling, Scheduler
 from simulator.wire import Request, Response
 
 DEFAULT_SAMPLER = "Default"
@@ -32,11 +32,11 @@ def with_defaults(fields: tuple[Field, ...], changed: dict[str, Any]) -> tuple[F
     return tuple(replace(field, default=changed.get(field.name, field.default)) for field in kept)
 
 
-class SDNextSamplers:
+class SDNextSamplers(SamplerTable):
     """Names in any case; anything else is a 404."""
 
     samplers = tuple(Sampler(name, "") for name in NAMES)
-    schedulers = ()
+    schedulers: tuple[Scheduler, ...] = ()
 
     def resolve(self, name: str, scheduler: str | None) -> Sampling:
         """See `SamplerTable.resolve`; there is no scheduler apart from the sampler.

@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -146,9 +147,8 @@ class WebUI:
         finished: list[float] = []
         for round_no in range(job.n_iter):
             first = round_no * job.batch_size
-            done = self.progress.sample(
-                self._total_steps(job), self._step_time(job), lambda share, i=first: prepared.preview(i, share)
-            )
+            preview = partial(prepared.preview, first)
+            done = self.progress.sample(self._total_steps(job), self._step_time(job), preview)
             finished += [done] * job.batch_size
             if not self.progress.next_round():
                 break

