@@ -46,7 +46,7 @@ def create(app: Flask, *, everything: str, generation: str, redis_url: str | Non
     limiter = Limiter(
         caller,
         application_limits=[everything],
-        storage_uri=redis_url or "memory://",
+        storage_uri=_storage_uri(redis_url),
         storage_options=_REDIS_OPTIONS if redis_url else {},
         strategy=_STRATEGY,
         # Both: while Redis is away limits are counted in this process, and of the requests that were under way when it
@@ -59,6 +59,13 @@ def create(app: Flask, *, everything: str, generation: str, redis_url: str | Non
     limiter.init_app(app)
     app.after_request(lambda response: _tell(limiter, response))
     return RateLimits(limiter=limiter, generation=limiter.shared_limit(generation, scope="generation"))
+
+
+def _storage_uri(redis_url: str | None) -> str:
+    if redis_url is None:
+        return "memory://"
+    # The name that the limits library has for what redis-py calls unix://.
+    return redis_url.replace("unix://", "redis+unix://", 1)
 
 
 def _tell(limiter: Limiter, response: Response) -> Response:

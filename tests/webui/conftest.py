@@ -1,0 +1,60 @@
+"""A WebUI to hold against what the service relies on: the one SD_WEBUI_URL names, else every simulated flavour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from config import Config
+from simulator import Simulator
+from stable_diffusion_api import PREFIX, create_app
+
+REAL = os.environ.get("SD_WEBUI_URL")
+FLAVOURS = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp")
+
+
+class Service:
+    """The service in this process in front of one WebUI, and the few calls that the tests make."""
+
+    def __init__(self, app: Flask) -> None:
+        self._client = app.test_client()
+        # 64 pixels and 2 steps: a real WebUI may paint on a CPU.
+        self.smallest = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 2, "seed": 42}
+
+    def get(self, route: str):
+        return self._client.get(f"{PREFIX}/{route}")
+
+    def post(self, route: str, *, leave_out=(), **fields):
+        body = {name: value for name, value in (self.smallest | fields).items() if name not in leave_out}
+        return self._client.post(f"{PREFIX}/{route}", json=body)
+
+
+def _app(url: str, folder: Path, **settings: str) -> Flask:
+    environ = {"SD_WEBUI_URL": url, "RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images")}
+    quiet = {"RATE_LIMIT_GLOBAL": "1000000/second", "RATE_LIMIT_GENERATION": "1000000/second", "LOG_LEVEL": "ERROR"}
+    return create_app(Config.from_env(environ | quiet | settings))
+
+
+def _first_model(app: Flask) -> str:
+    models = app.test_client().get(f"{PREFIX}/models").get_json()["models"]
+    assert models, "the WebUI cannot be reached, or it lists no models"
+    return next((model["id"] for model in models if model["loaded"]), models[0]["id"])
+
+
+@pytest.fixture(scope="module", params=[REAL] if REAL else FLAVOURS, ids=["real"] if REAL else FLAVOURS)
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    simulator = None if REAL else Simulator(flavour=request.param)
+    if simulator:
+        simulator.start()
+    folder = tmp_path_factory.mktemp("service")
+    app = _app(REAL or simulator.url, folder)
+    service = Service(app)
+    service.smallest["model"] = _first_model(app)
+    yield service
+    app.extensions["close"]()
+    if simulator:
+        simulator.close()

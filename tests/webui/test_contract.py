@@ -1,0 +1,168 @@
+"""What the service relies on from any WebUI, through the whole service: ``make test-webui SD_WEBUI_URL=…``."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+from PIL import Image, ImageChops, ImageDraw
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _painted(answer) -> Image.Image:
+    assert answer.status_code == 200, answer.get_data(as_text=True)[:500]
+    data = answer.get_json()["image_base64"].removeprefix("data:image/png;base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    image.load()
+    assert image.format == "PNG"
+    return image
+
+
+def _photo(width: int = 128, height: int = 128) -> Image.Image:
+    gradient = Image.linear_gradient("L")
+    bands = (gradient, gradient.transpose(Image.Transpose.ROTATE_90), ImageChops.invert(gradient))
+    return Image.merge("RGB", bands).resize((width, height))
+
+
+def _mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).rectangle(box, fill=255)
+    return mask
+
+
+def test_health_says_that_it_can_paint(service):
+    health = service.get("health").get_json()
+    assert health["status"] == "healthy"
+    assert health["webuis"]["available"] == 1
+
+
+def test_a_model_is_loaded(service):
+    models = service.get("models").get_json()["models"]
+    assert len({model["id"] for model in models}) == len(models)
+
+
+def test_samplers_are_listed(service):
+    assert service.get("options").get_json()["samplers"]
+
+
+def test_txt2img_paints_the_size_asked_for(service):
+    answer = service.post("txt2img")
+    assert _painted(answer).size == (64, 64)
+    assert (answer.get_json()["width"], answer.get_json()["height"]) == (64, 64)
+
+
+def test_another_shape(service):
+    assert _painted(service.post("txt2img", width=192, height=128)).size == (192, 128)
+
+
+def test_the_same_seed_paints_the_same_picture(service):
+    first, second, other = (_painted(service.post("txt2img", seed=seed)) for seed in (7, 7, 8))
+    assert first.tobytes() == second.tobytes()
+    assert first.tobytes() != other.tobytes()
+
+
+def test_a_drawn_seed_can_be_used_again(service):
+    drawn = service.post("txt2img", seed=-1)
+    seed = drawn.get_json()["seed"]
+    assert 0 <= seed < 2**31
+    assert _painted(drawn).tobytes() == _painted(service.post("txt2img", seed=seed)).tobytes()
+
+
+def test_the_largest_seed_that_fits_is_used(service):
+    assert service.post("txt2img", seed=2**31 - 1).get_json()["seed"] == 2**31 - 1
+
+
+def test_a_batch_counts_its_seeds_up(service):
+    answer = service.post("txt2img", batch_size=2)
+    _painted(answer)
+    images = answer.get_json()["images"]
+    assert [image["seed"] for image in images] == [42, 43]
+    assert images[0]["image_base64"] != images[1]["image_base64"]
+
+
+def test_every_listed_sampler_is_accepted(service):
+    for sampler in service.get("options").get_json()["samplers"][:4]:
+        _painted(service.post("txt2img", sampler=sampler))
+
+
+def test_a_sampler_in_another_spelling(service):
+    _painted(service.post("txt2img", sampler="EULER_A"))
+
+
+def test_a_scheduler_is_accepted(service):
+    schedulers = service.get("options").get_json()["schedulers"]
+    if not schedulers:
+        pytest.skip("this server lists no schedulers")
+    _painted(service.post("txt2img", sampler="Euler", scheduler=schedulers[1]))
+
+
+def test_a_prompt_in_any_script(service):
+    _painted(service.post("txt2img", prompt='a "quoted" café, 灯台, 🗼', negative_prompt="\\ blurry\n"))
+
+
+def test_img2img_has_the_pictures_size(service):
+    answer = service.post("img2img", image=_png(_photo(128, 192)), leave_out=("width", "height"))
+    assert _painted(answer).size == (128, 192)
+
+
+def test_img2img_looks_at_the_picture(service):
+    photo = _photo()
+    changed = ImageChops.invert(photo)
+    size = {"width": 128, "height": 128, "strength": 0.3}
+    first = _painted(service.post("img2img", image=_png(photo), **size))
+    second = _painted(service.post("img2img", image=_png(changed), **size))
+    assert first.tobytes() != second.tobytes()
+
+
+@pytest.mark.parametrize("resize_mode", ["stretch", "crop", "fill"])
+def test_img2img_of_another_shape(service, resize_mode):
+    picture = _png(_photo(100, 300))
+    answer = service.post("img2img", image=picture, width=128, height=128, resize_mode=resize_mode)
+    assert _painted(answer).size == (128, 128)
+
+
+@pytest.mark.parametrize("area", ["whole", "masked"])
+@pytest.mark.parametrize("fill", ["original", "noise"])
+def test_inpainting_keeps_what_the_mask_keeps(service, area, fill):
+    photo = _photo()
+    fields = {"image": _png(photo), "mask": _png(_mask((128, 128), (40, 40, 87, 87))), "mask_blur": 2}
+    answer = service.post("inpainting", **fields, width=128, height=128, inpaint_area=area, inpaint_fill=fill)
+    painted = _painted(answer).convert("RGB")
+    difference = ImageChops.difference(painted, photo)
+    inside = difference.crop((48, 48, 80, 80)).getbbox()
+    assert inside is not None, "nothing was repainted"
+    reach = 5  # of a blur of 2
+    difference.paste(0, (40 - reach, 40 - reach, 88 + reach, 88 + reach))
+    assert difference.getbbox() is None, "what the mask keeps has changed"
+
+
+def test_the_stored_image_is_the_answered_one(service):
+    answer = service.post("txt2img")
+    data = answer.get_json()["image_base64"].removeprefix("data:image/png;base64,")
+    with service.get(f"image/{answer.get_json()['image_id']}") as stored:
+        assert stored.data == base64.b64decode(data)
+
+
+def test_an_unknown_model_is_refused(service):
+    answer = service.post("txt2img", model="no-such-model")
+    assert (answer.status_code, answer.get_json()["code"]) == (422, "model_not_found")
+
+
+def test_an_unknown_sampler_is_refused(service):
+    answer = service.post("txt2img", sampler="no such sampler")
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.get_json()["errors"]] == ["sampler"]
+
+
+def test_another_model_paints_with_that_model(service):
+    models = [model["id"] for model in service.get("models").get_json()["models"]]
+    other = next((model for model in models if model != service.smallest["model"]), None)
+    if other is None:
+        pytest.skip("this WebUI has one model")
+    assert service.post("txt2img", model=other).get_json()["model"] == other
