@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from simulator import catalogue
-from simulator.application import Application, Route, json_bytes, json_response
+from simulator.application import Application, Route, empty_object, fixed_route, json_bytes, json_response
 from simulator.errors import CrashError, HTTPError, InvalidError
 from simulator.fields import TRUE_WORDS, Field, PydanticV1, Reader
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS, check_checkpoints, job_of, source_of
@@ -96,8 +96,8 @@ class A1111(Application):
         routes = [fixed_route(f"{API}{name}", value) for name, value in self.lists().items()]
         routes += [
             Route(method="GET", path=f"{API}sd-models", handler=self.sd_models),
-            Route(method="GET", path=f"{API}loras", handler=loras, protected=False, on_event_loop=True),
-            Route(method="POST", path=f"{API}refresh-loras", handler=null, protected=False, on_event_loop=True),
+            fixed_route(f"{API}loras", [catalogue.LORA], protected=False),
+            fixed_route(f"{API}refresh-loras", None, method="POST", protected=False),
         ]
         names = ("refresh-checkpoints", "refresh-vae", "refresh-embeddings")
         return routes + [Route(method="POST", path=f"{API}{name}", handler=self.refresh) for name in names]
@@ -118,13 +118,13 @@ class A1111(Application):
 
     def page_routes(self) -> list[Route]:
         """What is there without authentication, and most of it only with the web interface."""
-        pages = {"method": "GET", "protected": False, "on_event_loop": True}
         return [
             Route(method="GET", path="/internal/ping", handler=empty_object, protected=False),
             Route(method="GET", path="/internal/pending-tasks", handler=self.pending, protected=False),
             Route(method="POST", path="/internal/progress", handler=self.task, body=True, protected=False),
-            Route(path="/openapi.json", handler=self.openapi, **pages),  # type: ignore[arg-type]
-            Route(path="/", handler=page, **pages),  # type: ignore[arg-type]
+            Route(method="GET", path="/openapi.json", handler=self.openapi, protected=False, on_event_loop=True),
+            Route(method="GET", path="/", handler=self.page, protected=False, on_event_loop=True),
+            Route(method="HEAD", path="/", handler=self.page, protected=False, on_event_loop=True),
         ]
 
     # Generation
@@ -320,28 +320,6 @@ class A1111(Application):
         info = {"title": "FastAPI", "version": "0.1.0"}
         return json_response({"openapi": "3.0.2", "info": info, "paths": paths, "components": {}})
 
-
-def fixed_route(path: str, value: object) -> Route:
-    """A GET route whose answer never changes."""
-    response = json_response(value)
-    return Route(method="GET", path=path, handler=lambda _request, _body: response)
-
-
-def empty_object(_request: Request, _body: None) -> Response:
-    """An answer of `{}`."""
-    return json_response({})
-
-
-def null(_request: Request, _body: None) -> Response:
-    """An answer of `null`."""
-    return json_response(None)
-
-
-def loras(_request: Request, _body: None) -> Response:
-    """GET /sdapi/v1/loras: never protected."""
-    return json_response([catalogue.LORA])
-
-
-def page(_request: Request, _body: None) -> Response:
-    """GET /: stands for the web interface."""
-    return Response(status=200, body=PAGE, headers=(("content-type", "text/html; charset=utf-8"),))
+    def page(self, _request: Request, _body: None) -> Response:
+        """GET /: stands for the web interface."""
+        return Response(status=200, body=PAGE, headers=(("content-type", "text/html; charset=utf-8"),))

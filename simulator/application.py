@@ -56,8 +56,6 @@ class Flavour(ABC):
     """One kind of server: answers requests and shapes its own errors."""
 
     name: str
-    idle_s = 5.0
-    """After so long an unused connection is closed."""
     connection_threads: int | None = None
     """How many connections are served at once; None for no limit."""
     length_header = "content-length"
@@ -117,11 +115,13 @@ class Application(Flavour):
     def _preflight(self, request: Request) -> Response | None:
         if request.method != "OPTIONS" or "access-control-request-method" not in request.headers:
             return None
+        asked = request.headers.get("access-control-request-headers")
         headers = (
             ("vary", "Origin"),
             ("access-control-allow-methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
             ("access-control-max-age", "600"),
             ("access-control-allow-credentials", "true"),
+            *((("access-control-allow-headers", asked),) if asked else ()),
             ("content-type", "text/plain; charset=utf-8"),
         )
         return Response(status=400, body=b"Disallowed CORS origin", headers=headers)
@@ -131,7 +131,7 @@ class Application(Flavour):
         methods = self._routes.get(path)
         if path.startswith("/sdapi/") and time.monotonic() < self._ready_at:
             methods = None
-        elif methods is None:
+        elif methods is None and path:
             other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
             if other in self._routes:
                 return self._redirect(request, other)
@@ -227,6 +227,23 @@ class Application(Flavour):
             "type": "value_error.jsondecode",
             "ctx": {"msg": error.msg, "doc": error.doc, **place},
         }
+
+
+def fixed_route(path: str, value: object, *, method: str = "GET", protected: bool = True) -> Route:
+    """A route whose answer never changes; an unprotected one needs no worker thread either."""
+    response = json_response(value)
+    return Route(
+        method=method,
+        path=path,
+        handler=lambda _request, _body: response,
+        protected=protected,
+        on_event_loop=not protected,
+    )
+
+
+def empty_object(_request: Request, _body: None) -> Response:
+    """An answer of `{}`."""
+    return json_response({})
 
 
 def compressed(request: Request, response: Response) -> Response:

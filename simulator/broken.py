@@ -10,7 +10,7 @@ import pybase64
 from PIL import Image
 
 from simulator.application import Flavour, json_bytes
-from simulator.faults import Fault
+from simulator.faults import Strike
 from simulator.pictures import encode, generation_text
 from simulator.wire import Request, Response
 
@@ -31,7 +31,7 @@ SERVER_FILE = "/opt/stable-diffusion-webui/modules/processing.py"
 OTHER_MODEL = ("another-model", "0123456789")
 
 
-def broken_answer(fault: Fault, flavour: Flavour, request: Request) -> Response:
+def broken_answer(fault: Strike, flavour: Flavour, request: Request) -> Response:
     """What is answered instead of doing the work."""
     match fault.kind:
         case "garbage":
@@ -66,7 +66,7 @@ def _prompt(request: Request) -> str:
     return str(body.get("prompt", "")) if isinstance(body, dict) else ""
 
 
-def changed_answer(fault: Fault, response: Response) -> Response:
+def changed_answer(fault: Strike, response: Response) -> Response:
     """A good answer spoilt; an answer that is no result stays as it is."""
     if response.status != 200:
         return response

@@ -5,10 +5,11 @@ import socket
 import struct
 import time
 from dataclasses import replace
+from functools import partial
 
 from simulator.broken import broken_answer, changed_answer
 from simulator.errors import ClosingError
-from simulator.faults import ANSWER_KINDS, CHANGE_KINDS, DEFAULT_SLOW_S, Fault
+from simulator.faults import ANSWER_KINDS, CHANGE_KINDS, DEFAULT_SLOW_S, Strike
 from simulator.journal import ReceivedRequest
 from simulator.site import CONTROL, Site
 from simulator.wire import BadRequestError, Head, Request, Response, answer_head, read_body, read_head
@@ -50,7 +51,7 @@ class Connection:
 
         :returns: whether another may follow.
         """
-        self._sock.settimeout(self._site.flavour.idle_s)
+        self._sock.settimeout(self._site.idle_s)
         self._refuse_if_told(self._reader.peek(1))
         self._sock.settimeout(None)
         head = read_head(self._reader)
@@ -59,6 +60,8 @@ class Connection:
         if head.raw_path.startswith(CONTROL):
             return self._control(head)
         fault = self._site.faults.take(head.method, self._site.route(head))
+        if fault and fault.kind == "refuse":
+            self._reset()  # Its first line came in pieces, so that it was not known before.
         if fault and fault.kind == "reset-before":
             with self._site.journal.entry(self._received(head, b"")):
                 self._reset()
@@ -98,7 +101,7 @@ class Connection:
         assert response is not None
         return self._send(head, response)
 
-    def _answer(self, request: Request, fault: Fault | None) -> bool:
+    def _answer(self, request: Request, fault: Strike | None) -> bool:
         if fault:
             self._before_work(fault)
         response = self._work(request, fault)
@@ -106,15 +109,15 @@ class Connection:
             self._send_badly(request.head, response, fault)
         return self._send(request.head, response)
 
-    def _before_work(self, fault: Fault) -> None:
+    def _before_work(self, fault: Strike) -> None:
         if fault.kind == "reset-after":
             self._reset()
         if fault.kind == "slow":
             self._site.faults.pause(DEFAULT_SLOW_S if fault.seconds is None else fault.seconds)
-        if fault.kind == "hang-before" and not self._site.faults.hang(self._client_has_gone):
+        if fault.kind == "hang-before" and not self._site.faults.hang(fault, self._client_has_gone):
             raise _LostError
 
-    def _work(self, request: Request, fault: Fault | None) -> Response:
+    def _work(self, request: Request, fault: Strike | None) -> Response:
         flavour = self._site.flavour
         if fault and fault.kind in ANSWER_KINDS:
             return flavour.dress(request, broken_answer(fault, flavour, request), 0.001)
@@ -139,30 +142,32 @@ class Connection:
         closes = any(name.lower() == "connection" and value == "close" for name, value in response.headers)
         return head.keeps_alive and not closes
 
-    def _send_badly(self, head: Head, response: Response, fault: Fault) -> None:
+    def _send_badly(self, head: Head, response: Response, fault: Strike) -> None:
         half = response.body[: len(response.body) // 2]
         self._sock.sendall(self._full_head(head, response))
         if fault.kind == "drip":
-            self._drip(response.body)
+            self._drip(response.body, fault)
         self._sock.sendall(half)
         if fault.kind == "hang-middle":
-            self._site.faults.hang(self._client_has_gone)
+            self._site.faults.hang(fault, self._client_has_gone)
         raise _LostError
 
-    def _drip(self, body: bytes) -> None:
-        deadline = time.monotonic()
+    def _drip(self, body: bytes, fault: Strike) -> None:
         for start in range(0, len(body), DRIP_BYTES):
             self._sock.sendall(body[start : start + DRIP_BYTES])
-            deadline += DRIP_PAUSE_S
-            if self._site.faults.hang(lambda: time.monotonic() >= deadline or self._client_has_gone()):  # noqa: B023
-                break
-            if self._client_has_gone():
+            pause_ends = time.monotonic() + DRIP_PAUSE_S
+            if self._site.faults.hang(fault, partial(self._drop_is_due, pause_ends)) or self._client_has_gone():
                 break
         raise _LostError
 
+    def _drop_is_due(self, pause_ends: float) -> bool:
+        return time.monotonic() >= pause_ends or self._client_has_gone()
+
     def _client_has_gone(self) -> bool:
-        ready, _, _ = select.select([self._sock], [], [], 0)
-        return bool(ready) and not self._sock.recv(1, socket.MSG_PEEK)
+        # poll, not select: that one fails beyond file descriptor 1023.
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0)) and not self._sock.recv(1, socket.MSG_PEEK)
 
     def _reset(self) -> None:
         """Close with RST instead of FIN.

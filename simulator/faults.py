@@ -111,6 +111,15 @@ def fault_of(values: dict[str, Any]) -> Fault:
     return Fault(kind=values["kind"], route=values.get("route"), times=times, seconds=seconds)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Strike:
+    """A fault that has struck; `epoch` counts how often all had been cleared before."""
+
+    kind: str
+    seconds: float | None
+    epoch: int
+
+
 class Faults:
     """All that is set. The first that fits strikes; of one with `times` spent the next gets its turn. Thread-safe."""
 
@@ -143,7 +152,7 @@ class Faults:
         with self._changed:
             return [{**asdict(fault), "times": left} for fault, left in self._left]
 
-    def take(self, method: str, route: str, *, only: frozenset[str] = KINDS) -> Fault | None:
+    def take(self, method: str, route: str, *, only: frozenset[str] = KINDS) -> Strike | None:
         """The fault that strikes here now; counted as having struck."""
         with self._changed:
             for index, (fault, left) in enumerate(self._left):
@@ -152,25 +161,24 @@ class Faults:
                         del self._left[index]
                     elif left is not None:
                         self._left[index] = (fault, left - 1)
-                    return fault
+                    return Strike(kind=fault.kind, seconds=fault.seconds, epoch=self._epoch)
         return None
 
-    def take_at_accept(self) -> Fault | None:
+    def take_at_accept(self) -> Strike | None:
         """A `refuse` that is meant for every route and thus needs no request."""
         with self._changed:
             everywhere = any(fault.kind == "refuse" and fault.route == EVERYWHERE for fault, _ in self._left)
         return self.take("", EVERYWHERE, only=frozenset({"refuse"})) if everywhere else None
 
-    def hang(self, given_up: Callable[[], bool]) -> bool:
-        """Wait until all faults are cleared, the simulator ends, or `given_up` says so.
+    def hang(self, strike: Strike, given_up: Callable[[], bool]) -> bool:
+        """Wait until all faults are cleared since `strike`, the simulator ends, or `given_up` says so.
 
         :returns: whether the faults were cleared.
         """
         with self._changed:
-            epoch = self._epoch
-            while self._epoch == epoch and not self._closed and not given_up():
+            while self._epoch == strike.epoch and not self._closed and not given_up():
                 self._changed.wait(0.05)
-            return self._epoch != epoch
+            return self._epoch != strike.epoch
 
     def pause(self, seconds: float) -> None:
         """Wait so long, or until the simulator ends."""

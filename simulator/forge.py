@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from simulator.a1111 import A1111, API, fixed_route
-from simulator.application import Route, json_response
+from simulator.a1111 import A1111, API
+from simulator.application import Route, fixed_route, json_response
 from simulator.errors import CrashError
 from simulator.fields import Field, PydanticV2
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS

@@ -9,7 +9,7 @@ from simulator import inpainting
 from simulator.errors import CrashError
 from simulator.inpainting import Canvas, MaskSettings
 from simulator.painter import Scene, paint, stamp
-from simulator.pictures import flatten, load, resized
+from simulator.pictures import flatten, read, resized
 from simulator.samplers import Sampling
 
 PREVIEW_SCALE = 4
@@ -121,6 +121,8 @@ def check(job: Job) -> None:
     except UnicodeEncodeError as exc:
         raise CrashError("UnicodeEncodeError", str(exc)) from exc
     _check_size(job)
+    if job.source is not None and (job.denoising_strength or 0) < 0:
+        raise CrashError("IndexError", "index 0 is out of bounds for dimension 0 with size 0")
     if job.cfg_scale != job.cfg_scale or abs(job.cfg_scale) == float("inf"):
         where = "VAE" if job.cfg_scale == job.cfg_scale else "Unet"
         flag = "Use --disable-nan-check commandline argument to disable this check."
@@ -220,17 +222,14 @@ def prepare(job: Job, model: str) -> Prepared:
     if not source.pictures:
         text = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [0]"
         raise CrashError("RuntimeError", text)
-    for picture in source.pictures:
-        load(picture)
-    originals = [flatten(picture) for picture in source.pictures]
+    originals = [flatten(read(picture)) for picture in source.pictures]
     if len(originals) == 1:
         originals *= job.batch_size
     elif len(originals) > job.batch_size:
         text = f"bad number of images passed: {len(originals)}; expecting {job.batch_size} or less"
         raise CrashError("RuntimeError", text)
     if source.mask is not None:
-        load(source.mask)
-        mask = inpainting.prepared_mask(source.mask, source.settings)
+        mask = inpainting.prepared_mask(read(source.mask), source.settings)
         if not (source.settings.full_res and inpainting.is_empty(mask)):
             canvases = (
                 inpainting.canvas(one, mask, source.settings, job.size, source.resize_mode) for one in originals

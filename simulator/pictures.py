@@ -36,22 +36,19 @@ def decode(text: object) -> Image.Image:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """Open a file's first frame, turned upright."""
+    """Open a file without reading its pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        picture = Image.open(io.BytesIO(data))
-    if picture.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-        return picture
-    return ImageOps.exif_transpose(picture)
+        return Image.open(io.BytesIO(data))
 
 
-def load(picture: Image.Image) -> None:
-    """Read the pixels.
+def read(picture: Image.Image) -> Image.Image:
+    """The first frame's pixels, turned upright.
 
     :raises CrashError: the file is cut short.
     """
     try:
-        picture.load()
+        return ImageOps.exif_transpose(picture)
     except OSError as exc:
         raise CrashError("OSError", "image file is truncated") from exc
 

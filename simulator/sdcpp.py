@@ -85,7 +85,7 @@ class SdCpp(Flavour):
 
     def _route(self, request: Request) -> Response:
         if request.method == "OPTIONS":
-            return Response(status=204)
+            return Response(status=204, headers=(("Content-Length", "0"),))
         if request.method in ("GET", "HEAD") and request.path in self._get:
             return self._get[request.path]
         if request.method != "POST" or request.path not in (f"{API}txt2img", f"{API}img2img"):
@@ -158,6 +158,10 @@ class SdCpp(Flavour):
             "version": "stable-diffusion.cpp",
             "width": plan.width,
         }
+        if plan.negative_prompt:
+            info["negative_prompt"] = plan.negative_prompt
+        if plan.clip_skip > 0:
+            info["clip_skip"] = plan.clip_skip
         if plan.strength is not None:
             info["denoising_strength"] = plan.strength
         if plan.scheduler:

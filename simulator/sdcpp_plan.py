@@ -87,7 +87,9 @@ class Plan:
     height: int
     batch_size: int
     strength: float | None
-    """None for txt2img."""
+    """0 to 1; None for txt2img."""
+    clip_skip: int
+    """0 or less for the model's own."""
     scale: float
     init: Image.Image | None
     mask: Image.Image | None
@@ -110,7 +112,7 @@ class Plan:
             steps=self.steps,
             cfg_scale=self.cfg_scale,
             sampler=f"{sampler} {self.scheduler}",
-            model=model,
+            model=f"{model} {max(1, self.clip_skip)}",
             width=self.size[0],
             height=self.size[1],
         )
@@ -121,8 +123,7 @@ class Plan:
         if self.init is None:
             return paint(scene)
         start = self.init.resize(self.size, Image.Resampling.LANCZOS)
-        strength = min(1.0, max(0.0, self.strength or 0.0))
-        picture = Image.blend(start, paint(scene, stamped=False), strength)
+        picture = Image.blend(start, paint(scene, stamped=False), self.strength or 0.0)
         if self.mask is not None:
             faint = Image.blend(start, picture, KEPT_SHARE)
             picture = Image.composite(picture, faint, self.mask.resize(self.size))
@@ -204,7 +205,8 @@ def plan_of(body: dict[str, Any], *, with_pictures: bool) -> Plan:
         width=width,
         height=height,
         batch_size=min(MAX_BATCH, max(1, int(values.get("batch_size", 1)))),
-        strength=float(values.get("denoising_strength", 0.75)) if with_pictures else None,
+        strength=min(1.0, max(0.0, float(values.get("denoising_strength", 0.75)))) if with_pictures else None,
+        clip_skip=int(values.get("clip_skip", -1)),
         scale=float(values.get("hr_scale", 2)) if values.get("enable_hr") and not with_pictures else 1.0,
         init=init,
         mask=mask,

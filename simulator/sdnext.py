@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from simulator.a1111 import A1111, API, fixed_route
-from simulator.application import Route, json_response
+from simulator.a1111 import A1111, API
+from simulator.application import Route, fixed_route, json_response
 from simulator.errors import HTTPError
 from simulator.fields import Field
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS

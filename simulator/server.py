@@ -47,14 +47,15 @@ class Server:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        if self._acceptor.is_alive():
+            self._acceptor.join()
         with self._lock:
             threads = list(self._open.values())
             for sock in self._open:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
-        for thread in (self._acceptor, *threads):
-            if thread.is_alive():
-                thread.join()
+        for thread in threads:
+            thread.join()
 
     def _accept(self) -> None:
         while True:

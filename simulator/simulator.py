@@ -12,6 +12,7 @@ from simulator.site import Site
 
 DEFAULT_MODELS = ("v1-5-pruned-emaonly.safetensors", "sd_xl_base_1.0.safetensors", "dreamshaper_8.safetensors")
 DEFAULT_STEP_TIME_S = 0.05
+DEFAULT_IDLE_TIME_S = 5.0  # As uvicorn in web-UI mode and stable-diffusion.cpp's server have it.
 
 
 class Simulator:
@@ -25,6 +26,7 @@ class Simulator:
     :param api_auth: `user:password`.
     :param prefix: a path all routes live under.
     :param startup_time: so many seconds /sdapi does not exist yet although the port answers.
+    :param idle_time: after so many seconds without a request a connection is closed.
     :param max_body_bytes: how much of a request's body the journal keeps; None for all.
     :raises OSError: the port is taken.
     """
@@ -43,6 +45,7 @@ class Simulator:
         api_auth: str | None = None,
         prefix: str = "",
         startup_time: float = 0.0,
+        idle_time: float = DEFAULT_IDLE_TIME_S,
         faults: tuple[Fault, ...] = (),
         source: random.Random | None = None,
         max_body_bytes: int | None = None,
@@ -59,7 +62,13 @@ class Simulator:
             samples_format=samples_format,
             source=source or random.Random(),
         )
-        site = Site(flavour=self._flavour, faults=self._faults, journal=self._journal, prefix=self._prefix)
+        site = Site(
+            flavour=self._flavour,
+            faults=self._faults,
+            journal=self._journal,
+            prefix=self._prefix,
+            idle_s=idle_time,
+        )
         self._server = Server(host, port, site)
 
     def __enter__(self) -> Self:

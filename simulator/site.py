@@ -17,12 +17,17 @@ API = "/sdapi/v1/"
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One simulated server. `prefix` is the path it lives under, without a slash at the end."""
+    """One simulated server.
+
+    `prefix` is the path it lives under, without a slash at the end; after `idle_s` seconds without a
+    request a connection is closed.
+    """
 
     flavour: Flavour
     faults: Faults
     journal: Journal
     prefix: str
+    idle_s: float
 
     def path(self, head: Head) -> str:
         """The path as the server sees it; empty if it is not below the prefix."""

@@ -148,7 +148,7 @@ class WebUI:
         for round_no in range(job.n_iter):
             first = round_no * job.batch_size
             preview = partial(prepared.preview, first)
-            done = self.progress.sample(self._total_steps(job), self._step_time(job), preview)
+            done = self.progress.sample(self._total_steps(job), step_time(self._step_s, job), preview)
             finished += [done] * job.batch_size
             if not self.progress.next_round():
                 break
@@ -157,10 +157,6 @@ class WebUI:
     def _total_steps(self, job: Job) -> int:
         extra = (job.hires.steps or job.steps) if job.hires else 0
         return job.sampling_steps + extra
-
-    def _step_time(self, job: Job) -> float:
-        pixels = job.final_size[0] * job.final_size[1]
-        return self._step_s * pixels / REFERENCE_PIXELS * job.batch_size
 
     def _result(self, prepared: Prepared, finished: tuple[float, ...], timestamp: str) -> Result:
         job = prepared.job
@@ -233,6 +229,11 @@ class WebUI:
         place = index % prepared.job.batch_size
         key = (kind, text, prepared.scene(index), done, source and (source.key, place))
         return self._encoded.get(key, lambda: encode(prepared.paint(index, done), kind, text))
+
+
+def step_time(step_s: float, job: Job) -> float:
+    """Seconds for one step of a whole batch, from those for one image of 512x512."""
+    return step_s * job.final_size[0] * job.final_size[1] / REFERENCE_PIXELS * job.batch_size
 
 
 def extra_params(prepared: Prepared) -> dict[str, Value]:
