@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import limits
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -31,28 +31,40 @@ class ConfigError(ValueError):
 
 
 def _split(text: object) -> object:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise ValueError("is set, but names nothing")  # API_KEYS="," must not mean an open service
+    return parts
+
+
+def _parsed(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # checked only when it is read
+    except ValueError:
+        # The parser's own text quotes the URL, and what it takes for the port may be a piece of the password.
+        raise ValueError("is not a URL; in a user name or password / ? # [ ] @ : , must be percent-encoded") from None
+    return parts
 
 
 def _webui_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _parsed(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be http://host:port or https://host:port, several separated by commas")
     if parts.query or parts.fragment:
         raise ValueError("must not have a query or a fragment")
-    _ = parts.port  # urlsplit checks the port's range only when it is read
+    if any(char.isspace() for char in url):
+        raise ValueError("must not have white space in it")
+    if "@" in parts.path or (parts.password is not None and not parts.username):
+        raise ValueError("must have its user name and password, percent-encoded, before the host")
     return url.rstrip("/")
 
 
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(urls)) != len(urls):
         raise ValueError("names the same WebUI twice")
-    return urls
-
-
-def _single(urls: tuple[str, ...]) -> tuple[str, ...]:
-    if len(urls) > 1:
-        raise ValueError("this version serves one WebUI; several are not supported yet")
     return urls
 
 
@@ -65,15 +77,17 @@ def _rate_limit(text: str) -> str:
 
 
 def _redis_url(url: str) -> str:
-    if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+    if _parsed(url).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be redis://host:port/db, rediss://… or unix:///path")
     return url
 
 
 def _public_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _parsed(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an absolute http(s) URL without a query")
+    if "@" in parts.netloc:
+        raise ValueError("must not have a user name or password: every caller sees it")
     return url.rstrip("/")
 
 
@@ -83,7 +97,10 @@ def _aliases(text: object) -> object:
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if any(not alias.strip() or not target.strip() for alias, _, target in pairs):
         raise ValueError("must be alias=model, several separated by commas")
-    return {alias.strip(): target.strip() for alias, _, target in pairs}
+    aliases = {alias.strip(): target.strip() for alias, _, target in pairs}
+    if len(aliases) != len(pairs):
+        raise ValueError("names the same alias twice")
+    return aliases
 
 
 def _upper(text: object) -> object:
@@ -101,9 +118,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # WebUIs
-    sd_webui_url: Annotated[Urls, Field(min_length=1), AfterValidator(_distinct), AfterValidator(_single)] = (
-        "http://localhost:7860",
-    )
+    sd_webui_url: Annotated[Urls, AfterValidator(_distinct)] = Field(("http://localhost:7860",), repr=False)
     sd_webui_slots: int = Field(1, ge=1, le=8)
     sd_model: str = Field("sd-v1-5", min_length=1)
     sd_model_aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = {}
@@ -115,6 +130,8 @@ class Config(BaseModel):
     sd_timeout: float = Field(300.0, ge=1, le=86_400)
     #: Seconds a job may wait for a free WebUI.
     sd_queue_timeout: float = Field(120.0, ge=0, le=86_400)
+    #: Seconds a job waits for a busy WebUI that has its model loaded before an idle one has to load it.
+    sd_model_switch_patience: float = Field(5.0, ge=0, le=3600)
     #: Jobs that may wait, over all workers of the host.
     sd_queue_limit: int = Field(64, ge=0, le=10_000)
 

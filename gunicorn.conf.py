@@ -1,6 +1,7 @@
 """gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,19 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
+
+
+def post_worker_init(worker: Any) -> None:
+    """On SIGTERM the service first stops taking jobs, then gunicorn stops the worker as ever."""
+    drain: Callable[[], None] = worker.wsgi.extensions["drain"]
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def drain_and_stop(number: int, frame: Any) -> None:
+        drain()
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, drain_and_stop)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -6,22 +6,25 @@ Started by gunicorn (``gunicorn -w 2 -b 0.0.0.0:5002 stable_diffusion_api:app``)
 
 from __future__ import annotations
 
-import hashlib
 import logging.config
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import redis
 from flask import Flask, g, has_request_context
 from flask_cors import CORS
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, errors, hooks, rate_limit
 from api.generation import GenerationRoutes
 from api.health import HealthRoutes
 from api.images import ImageRoutes
+from api.jobs import RequestRoutes
 from api.models import ModelRoutes
 from api.schemas import Bounds
 from config import Config, ConfigError
@@ -30,6 +33,7 @@ from sd_client.pool import WebUIPool
 from services.catalog import Catalog
 from services.generation import GenerationService
 from services.health import HealthService
+from services.requests import FileNotes, Notes, RedisNotes, RequestService
 from storage import ImageStorage, open_storage
 
 VERSION = "0.1.0"
@@ -68,13 +72,16 @@ def create_app(config: Config) -> Flask:
     if config.trusted_proxies:
         hops = config.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    _add_routes(app, config, limits, open_storage(config.image_dir), _pool(config))
+    connection = _redis(config.redis_url) if config.redis_url else None
+    _add_routes(app, config, limits, open_storage(config.image_dir), connection)
     return app
 
 
 def _add_routes(
-    app: Flask, config: Config, limits: rate_limit.RateLimits, storage: ImageStorage, pool: WebUIPool
+    app: Flask, config: Config, limits: rate_limit.RateLimits, storage: ImageStorage, connection: redis.Redis | None
 ) -> None:
+    pool = _pool(config, connection)
+    requests = RequestService(pool=pool, notes=_notes(config, connection))
     catalog = Catalog(
         pool.ready_view,
         default_model=config.sd_model,
@@ -86,6 +93,7 @@ def _add_routes(
         pool=pool,
         catalog=catalog,
         storage=storage,
+        requests=requests,
         max_pixels=config.max_pixels,
         queue_timeout_s=config.sd_queue_timeout,
         timeout_s=config.sd_timeout,
@@ -93,7 +101,7 @@ def _add_routes(
     health = HealthService(
         pool=pool,
         storage=storage,
-        ping_redis=_redis_ping(config.redis_url) if config.redis_url else None,
+        ping_redis=_ping(connection) if connection else None,
         queue_limit=config.sd_queue_limit,
         version=VERSION,
     )
@@ -110,6 +118,7 @@ def _add_routes(
     ).register(app, PREFIX)
     ImageRoutes(storage=storage).register(app, PREFIX)
     ModelRoutes(catalog=catalog, bounds=bounds).register(app, PREFIX)
+    RequestRoutes(service=requests).register(app, PREFIX)
     HealthRoutes(service=health).register(app, PREFIX, limits.limiter)
     pool.start()
     health.start()
@@ -119,27 +128,36 @@ def _add_routes(
         pool.close()
 
     app.extensions["close"] = close
+    app.extensions["drain"] = pool.drain
 
 
-def _pool(config: Config) -> WebUIPool:
-    # Workers that serve the same WebUIs meet in the same folder, whatever else runs on this host.
-    name = hashlib.sha256("\n".join(sorted(config.sd_webui_url)).encode()).hexdigest()[:16]
+def _pool(config: Config, connection: redis.Redis | None) -> WebUIPool:
     return WebUIPool(
         config.sd_webui_url,
         slots=config.sd_webui_slots,
         queue_limit=config.sd_queue_limit,
-        folder=Path(config.runtime_dir) / name,
+        folder=Path(config.runtime_dir),
+        redis_client=connection,
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
+        patience_s=config.sd_model_switch_patience,
     )
 
 
-def _redis_ping(url: str) -> Any:
-    client = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+def _notes(config: Config, connection: redis.Redis | None) -> Notes:
+    on_disk = FileNotes(Path(config.runtime_dir) / "requests")
+    return on_disk if connection is None else RedisNotes(connection, prefix="sd-api:request", otherwise=on_disk)
 
+
+def _redis(url: str) -> redis.Redis:
+    # One that hangs may cost a request a quarter of a second; redis-py's own retries would make that a minute.
+    return redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0))
+
+
+def _ping(connection: redis.Redis) -> Callable[[], bool]:
     def answers() -> bool:
         try:
-            return bool(client.ping())
+            return bool(connection.ping())
         except redis.RedisError:
             return False
 

@@ -17,6 +17,7 @@ from werkzeug.routing import RequestRedirect
 
 from sd_client import errors as webui
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem
+from services.requests import RequestNotFoundError
 from storage import errors as storage
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,15 @@ KINDS: dict[type[Exception], Kind] = {
         status=401, code="unauthorized", title="API key required", detail="a valid API key is required"
     ),
     ForbiddenError: Kind(status=403, code="forbidden", title="Not allowed"),
+    RequestNotFoundError: Kind(
+        status=404,
+        code="request_not_found",
+        title="Request not found",
+        detail="there is no request of yours with this id, or it has ended and cannot be cancelled",
+    ),
+    webui.JobCancelledError: Kind(
+        status=409, code="cancelled", title="Cancelled", detail="the job was cancelled by its request id"
+    ),
     ImageNotFoundError: Kind(
         status=404, code="image_not_found", title="Image not found", detail="there is no image with this id"
     ),

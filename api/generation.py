@@ -13,11 +13,12 @@ from pydantic_core import to_json
 from api.body import read_values
 from api.caller import still_there
 from api.errors import MalformedRequestError
-from api.rate_limit import RateLimits
+from api.rate_limit import RateLimits, caller
 from api.schemas import Bounds, RefusedFieldsError, check, to_request
 from services.catalog import Catalog, Wanted
-from services.generation import GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
+from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.problems import InvalidParamsError, Problem
+from services.requests import request_key
 
 #: Handed to the server in pieces, so that a picture of megabytes is not copied once more to be sent.
 _PIECE_CHARS = 256 * 1024
@@ -59,16 +60,15 @@ class GenerationRoutes:
         wanted, response_format = self._parse(mode, as_png=as_png)
         choice, params = self.service.prepare(wanted)
         del wanted  # the job waits without the pictures in the form they came in
+        call = Call(
+            request_id=g.request_id,
+            key=request_key(caller(), g.request_id),
+            started=g.started,
+            wait_s=wait_s,
+            check=still_there(request),
+        )
         with self.limits.generation:
-            generation = self.service.generate(
-                mode,
-                choice,
-                params,
-                request_id=g.request_id,
-                started=g.started,
-                wait_s=wait_s,
-                check=still_there(request),
-            )
+            generation = self.service.generate(mode, choice, params, call)
         g.log = {"mode": mode, "model": generation.model, "seed": generation.images[0].seed}
         response = self._png(generation) if as_png else self._json(generation, with_base64=response_format == "base64")
         if wait_s is not None:

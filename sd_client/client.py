@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -32,8 +33,9 @@ _NATIVE_MAX_SEED = 2**31 - 1
 class WebUIClient:
     """:raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._transport = Transport(url)
+        self._read_timeout_s = read_timeout_s
 
     def txt2img(
         self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float
@@ -49,8 +51,10 @@ class WebUIClient:
 
     def sd_models(self) -> tuple[Checkpoint, ...]:
         """The one cheap path that also tells whether the API is up. :raises MissingRouteError: it is not."""
-        listed = _entries(self._transport.get("/sdapi/v1/sd-models", timeout_s=READ_TIMEOUT_S))
-        return tuple(checkpoint for entry in listed if (checkpoint := _checkpoint(entry)))
+        listed = self._transport.get("/sdapi/v1/sd-models", timeout_s=self._read_timeout_s)
+        if listed is None:
+            raise InvalidAnswerError("the WebUI's list of models has no text")
+        return tuple(checkpoint for entry in _entries(listed) if (checkpoint := _checkpoint(entry)))
 
     def capabilities(self) -> Capabilities:
         """Everything a job must know about this WebUI, in a handful of GETs, one after another."""
@@ -61,8 +65,8 @@ class WebUIClient:
             loaded=self._loaded(),
             samplers=self._samplers(),
             schedulers=self._schedulers(),
-            upscalers=tuple(_names(self._optional("/sdapi/v1/upscalers"))),
-            loras=tuple(_names(self._optional("/sdapi/v1/loras"))),
+            upscalers=tuple(_names(self._shown("/sdapi/v1/upscalers"))),
+            loras=tuple(_names(self._shown("/sdapi/v1/loras"))),
             gpu=self._gpu(),
             has_progress=self.progress() is not None,
             size_step=_NATIVE_SIZE_STEP if native else 8,
@@ -71,7 +75,7 @@ class WebUIClient:
 
     def progress(self) -> Progress | None:
         """Of whatever runs; None where the server does not tell."""
-        answer = self._optional("/sdapi/v1/progress?skip_current_image=true")
+        answer = self._shown("/sdapi/v1/progress?skip_current_image=true")
         if not isinstance(answer, dict):
             return None
         return Progress(fraction=_number(answer.get("progress")), eta_seconds=_number(answer.get("eta_relative")))
@@ -79,7 +83,7 @@ class WebUIClient:
     def interrupt(self) -> bool:
         """Stops whatever runs, at its next step; False where the server cannot."""
         try:
-            self._transport.post("/sdapi/v1/interrupt", b"", timeout_s=READ_TIMEOUT_S)
+            self._transport.post("/sdapi/v1/interrupt", b"", timeout_s=self._read_timeout_s)
         except MissingRouteError:
             return False
         return True
@@ -97,11 +101,7 @@ class WebUIClient:
         return read_answer(answer, params, checkpoint=checkpoint, spelling=spelling)
 
     def _loaded(self) -> str | None:
-        # A1111 answers 500 on some fresh installations, and the entry may be null.
-        try:
-            options = self._optional("/sdapi/v1/options")
-        except WebUIStatusError:
-            return None
+        options = self._shown("/sdapi/v1/options")
         loaded = options.get("sd_model_checkpoint") if isinstance(options, dict) else None
         return loaded if isinstance(loaded, str) and loaded else None
 
@@ -124,15 +124,26 @@ class WebUIClient:
         )
 
     def _gpu(self) -> bool | None:
-        memory = self._optional("/sdapi/v1/memory")
+        memory = self._shown("/sdapi/v1/memory")
         cuda = memory.get("cuda") if isinstance(memory, dict) else None
         return None if not isinstance(cuda, dict) else "error" not in cuda and bool(cuda)
 
     def _optional(self, path: str) -> Any:
         """The JSON of a route that a server may lack: None then."""
         try:
-            return self._transport.get(path, timeout_s=READ_TIMEOUT_S)
+            return self._transport.get(path, timeout_s=self._read_timeout_s)
         except MissingRouteError:
+            return None
+
+    def _shown(self, path: str) -> Any:
+        """
+        The JSON of a route that no job depends on: None also where it is broken, which must not cost the WebUI.
+
+        A1111 answers 500 to ``options`` on some fresh installations, others to ``loras`` over one damaged file.
+        """
+        try:
+            return self._transport.get(path, timeout_s=self._read_timeout_s)
+        except WebUIStatusError:
             return None
 
 
@@ -181,4 +192,4 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

@@ -11,6 +11,7 @@
     │   ├── WebUIAuthError       our credentials are wrong
     │   └── OutOfMemoryError     the GPU's memory does not suffice
     ├── InvalidAnswerError       answered 200 with what is no valid result
+    ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
         ├── NoWebUIError         none is reachable
         ├── NoGPUError           none has a GPU and the CPU is not allowed
@@ -101,3 +102,7 @@ class QueueTimeoutError(PoolError):
 
 class DrainingError(PoolError):
     """The service is shutting down."""
+
+
+class JobCancelledError(WebUIError):
+    """The caller cancelled the job by its id."""

@@ -34,12 +34,15 @@ class SharedSchedule:
         self._seen: tuple[tuple[int, int, int] | None, Schedule] = (None, Schedule())
         self._mutex = threading.Lock()
         self.holder = uuid.uuid4().hex
-        self._alive = _locked(folder / "holders" / self.holder)
+        with _exclusive(folder / "schedule.lock"):
+            for holder in os.listdir(folder / "holders"):
+                self._lives(holder)  # clears away what killed workers left
+            self._alive = _locked(folder / "holders" / self.holder)
 
     def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
         """Applies ``change`` to the schedule of this moment, alone among all threads and workers."""
         with self._mutex, _exclusive(self._folder / "schedule.lock"):
-            before = self._read()
+            before = self._load()
             after = change(forget(before, self._dead(before)))
             if after != before:
                 self._write(after)
@@ -48,25 +51,26 @@ class SharedSchedule:
     def look(self) -> Schedule:
         """The schedule as last written; costs one stat while it has not changed."""
         with self._mutex:
-            return self._read()
+            return self._load() if self._version() != self._seen[0] else self._seen[1]
 
     def close(self) -> None:
         """This holder's jobs end."""
         (self._folder / "holders" / self.holder).unlink(missing_ok=True)
         os.close(self._alive)
 
-    def _read(self) -> Schedule:
+    def _load(self) -> Schedule:
+        """
+        Always read anew: two writes in one tick of the file system's clock can leave the same version, the inode of
+        the one before last being free again. Whoever only looks may be late by one change, never whoever writes.
+        """
         version = self._version()
-        if version is None:
-            return Schedule()
-        if version != self._seen[0]:
-            try:
-                schedule = _SCHEDULE.validate_json(self._file.read_bytes())
-            except (ValidationError, FileNotFoundError):
-                # Of another release, or cleared away by hand: the leases in it are lost, as after a reboot.
-                schedule = Schedule()
-            self._seen = (version, schedule)
-        return self._seen[1]
+        try:
+            schedule = _SCHEDULE.validate_json(self._file.read_bytes())
+        except (ValidationError, FileNotFoundError):
+            # Of another release, or cleared away by hand: the leases in it are lost, as after a reboot.
+            schedule = Schedule()
+        self._seen = (version, schedule)
+        return schedule
 
     def _version(self) -> tuple[int, int, int] | None:
         try:

@@ -148,8 +148,11 @@ def _check_model(info: Mapping[str, Any], checkpoint: Checkpoint) -> None:
 
 def _check_sampler(info: Mapping[str, Any], spelling: Spelling) -> None:
     name = info.get("sampler_name")
-    # stable-diffusion.cpp's server writes NONE for its default.
-    if spelling.sampler is None or not isinstance(name, str) or name in ("", "NONE"):
+    if spelling.sampler is None or not isinstance(name, str) or not name:
+        return
+    # stable-diffusion.cpp's server writes NONE for its own choice: asked for by "default", or because it did not know
+    # the name. It echoes those that it knows.
+    if name == "NONE" and normal_form(spelling.sampler) == "default":
         return
     if normal_form(name) != normal_form(spelling.sampler):
         raise InvalidAnswerError("the picture was made with another sampler")

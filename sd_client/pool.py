@@ -7,27 +7,31 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
+
+import redis
 
 from sd_client import schedule
-from sd_client.client import WebUIClient, find_checkpoint
+from sd_client.board import TICK_S, Board
+from sd_client.candidates import GpuPolicy, can_do, candidates, webui_id
+from sd_client.client import WebUIClient
 from sd_client.errors import (
-    NoGPUError,
-    NoWebUIError,
+    DrainingError,
+    JobCancelledError,
     QueueFullError,
     QueueTimeoutError,
     WebUIConnectError,
+    WebUIError,
     WebUITimeoutError,
 )
 from sd_client.leases import SharedSchedule
 from sd_client.models import Capabilities, GenerationParams, PaintedImage, bare_name
-from sd_client.probing import INTERVAL_S, Probing, WebUIState
-from sd_client.samplers import spell
+from sd_client.painting import Ending, Painting
+from sd_client.probing import Probing, WebUIState
+from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Job, Schedule
 
 log = logging.getLogger(__name__)
@@ -38,8 +42,6 @@ FIRST_LOOK_S = 4.0
 TURN_S = 0.01
 #: How often the caller is asked whether it still wants the picture.
 CHECK_S = 0.5
-#: An interrupt that comes while the WebUI still loads a model is forgotten by it, so it is repeated.
-INTERRUPT_AGAIN_S = 2.0
 #: What a job is taken to last before one has been measured, for Retry-After.
 DEFAULT_JOB_S = 10.0
 
@@ -52,18 +54,35 @@ class PoolView:
     states: Mapping[str, WebUIState]
     schedule: Schedule
     total: int
+    draining: bool
 
     def capabilities(self) -> tuple[Capabilities, ...]:
         """Of every WebUI ever seen, also while it is away."""
         return tuple(state.capabilities for state in self.states.values() if state.capabilities)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """
+    Where a request's job is.
+
+    :param waiting_behind: how many are before it; None once it runs.
+    :param progress: 0 … 1; None where the WebUI does not tell.
+    :param eta_s: until its picture is there, from measured times; None before any job has ended.
+    """
+
+    waiting_behind: int | None
+    progress: float | None
+    eta_s: float | None
+
+
 class WebUIPool:
     """
     :param urls: the WebUIs, as in ``SD_WEBUI_URL``.
-    :param slots: jobs sent to one WebUI at a time, over all workers of the host.
-    :param queue_limit: jobs that may wait, over all workers of the host.
-    :param folder: where those workers meet.
+    :param slots: jobs sent to one WebUI at a time, over all workers and hosts that share a schedule.
+    :param queue_limit: jobs that may wait, over the same.
+    :param folder: where the workers of this host meet.
+    :param redis_client: where all hosts meet; None: this host is alone.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
 
@@ -76,34 +95,53 @@ class WebUIPool:
         folder: Path,
         use_gpu: bool,
         cpu_fallback: bool,
+        redis_client: redis.Redis | None = None,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = {webui_id(url): WebUIClient(url) for url in urls}
         self._slots = slots
         self._queue_limit = queue_limit
-        self._use_gpu = use_gpu
-        self._cpu_fallback = cpu_fallback
+        self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)
         self._patience_s = patience_s
         self._clock = clock
-        self._shared = SharedSchedule(folder)
-        self._probing = Probing(self._clients, folder, is_busy=lambda webui: self._shared.look().busy(webui) > 0)
+        local = SharedSchedule(folder)
+        shared = None if redis_client is None else RedisSchedule(redis_client, name="pool", holder=local.holder)
+        self._board = Board(local, shared)
+        # Whoever serves the same WebUIs looks at them once.
+        pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
+        (folder / pool).mkdir(exist_ok=True, mode=0o700)
+        self._probing = Probing(
+            self._clients, folder / pool, is_busy=lambda webui: self._board.look().busy(webui) > 0, clock=clock
+        )
+        self._waiting: dict[str, tuple[GenerationParams, frozenset[str]]] = {}
+        self._draining = threading.Event()
+        self._stopped = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="pool", daemon=True)
 
     def start(self) -> None:
         """Begins to look at the WebUIs; to be called in the process that serves, after any fork."""
         self._probing.start()
+        self._keeper.start()
+
+    def drain(self) -> None:
+        """Takes no more jobs and drops those that wait; running ones end. May be called by a signal's handler."""
+        self._draining.set()
 
     def close(self) -> None:
+        self._stopped.set()
+        self._keeper.join()
         self._probing.close()
-        self._shared.close()
+        self._board.close()
 
     def view(self) -> PoolView:
-        """From memory and two small files: never a call to a WebUI."""
+        """From memory and two small files: never a call to a WebUI or to Redis."""
         return PoolView(
             looked=self._probing.wait_for_first_look(0),
             states=self._probing.states(),
-            schedule=self._shared.look(),
+            schedule=self._board.glance(),
             total=len(self._clients),
+            draining=self._draining.is_set(),
         )
 
     def ready_view(self) -> PoolView:
@@ -113,131 +151,173 @@ class WebUIPool:
 
     def usable(self, states: Mapping[str, WebUIState]) -> dict[str, WebUIState]:
         """The WebUIs that would serve now: those with a GPU first, those without only where none has one."""
-        available = {webui: state for webui, state in states.items() if state.available and state.capabilities}
-        if not self._use_gpu:
-            return available
-        # A server that does not tell (stable-diffusion.cpp's) is taken to have one: its operator chose how it runs.
-        on_gpu = {w: s for w, s in available.items() if s.capabilities and s.capabilities.gpu is not False}
-        return on_gpu or (available if self._cpu_fallback else {})
+        return self._policy.usable(states)
+
+    def standing(self, request: str) -> Standing | None:
+        """Where the job of a request is; None where it neither waits nor runs. May ask a WebUI for its progress."""
+        state = self._board.look()
+        for place, job in enumerate(state.waiting):
+            if job.request == request:
+                wait_s = schedule.seconds_until_free(
+                    replace(state, waiting=state.waiting[:place]),
+                    slots=self._slots,
+                    webuis=len(job.webuis),
+                    default_job_s=DEFAULT_JOB_S,
+                )
+                eta_s = None if state.job_seconds is None else wait_s + state.job_seconds
+                return Standing(waiting_behind=place, progress=0.0, eta_s=eta_s)
+        running = next((job for job in state.running if job.request == request), None)
+        return None if running is None else self._running(running, state)
+
+    def cancel(self, request: str) -> bool:
+        """Ends the job of a request, waiting or running; False where there is none."""
+        before = self._board.look()
+        if not any(job.request == request for job in (*before.waiting, *before.running)):
+            return False
+        self._board.update(lambda state: schedule.cancel(state, request))
+        return True
 
     def run(
-        self, params: GenerationParams, *, task_id: str, wait_s: float, run_s: float, check: Callable[[], None]
+        self,
+        params: GenerationParams,
+        *,
+        task_id: str,
+        wait_s: float,
+        run_s: float,
+        check: Callable[[], None],
+        total_s: float | None = None,
+        request: str = "",
     ) -> tuple[PaintedImage, ...]:
         """
         The job's pictures, as soon as a WebUI could paint them.
 
+        :param request: what its caller can ask for it by; see :meth:`standing`.
         :param wait_s: seconds it may wait for a WebUI.
         :param run_s: seconds it may run; then it is interrupted, and its WebUI counts as busy until it has really
             ended, or as long again has passed.
+        :param total_s: seconds for both together, where its caller waits for less than the two allow.
         :param check: called twice a second; what it raises drops or interrupts the job and is raised here.
         :raises WebUIError:
         """
-        until = self._clock() + wait_s
-        tried: set[str] = set()
+        ends = self._clock() + (wait_s + run_s if total_s is None else total_s)
+        until = min(self._clock() + wait_s, ends)
+        since = self._board.now()
+        tried: frozenset[str] = frozenset()
         while True:
-            ticket = self._enter(params, tried)
-            webui = self._turn(ticket, until, check)
+            job = self._enter(params, tried, since=since, request=request)
+            webui = self._turn(job, params, tried, until, check)
+            capabilities = self._still_able(webui, params)
+            if capabilities is None:
+                self._leave(job.ticket)
+                tried |= {webui}
+                continue
             try:
-                return self._paint(webui, ticket, params, task_id, run_s, check)
+                return self._paint(webui, job.ticket, params, capabilities, task_id, run_s, ends, check)
             except WebUIConnectError:
                 self._probing.report_failure(webui)
-                tried.add(webui)
-                if len(tried) == len(self._clients):
-                    raise NoWebUIError("no WebUI is reachable", retry_after_s=int(INTERVAL_S) + 1) from None
+                tried |= {webui}
 
-    def _enter(self, params: GenerationParams, tried: Collection[str]) -> str:
+    def _running(self, job: Job, state: Schedule) -> Standing:
+        elapsed_s = max(0.0, self._board.now() - job.since)
+        fraction = None
+        # With more slots than one the WebUI's progress may be another job's.
+        if self._slots == 1 and job.webui in self._clients:
+            try:
+                told = self._clients[job.webui].progress()
+            except WebUIError:
+                told = None
+            fraction = None if told is None else min(1.0, max(0.0, told.fraction))
+        if fraction is not None and fraction > 0.1:  # before that a WebUI may still be loading a model
+            eta_s: float | None = elapsed_s * (1 - fraction) / fraction
+        else:
+            eta_s = None if state.job_seconds is None else max(0.0, state.job_seconds - elapsed_s)
+        return Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)
+
+    def _still_able(self, webui: str, params: GenerationParams) -> Capabilities | None:
+        """What the WebUI can do, or None where it lost the model, say, while the job waited."""
+        state = self._probing.states().get(webui)
+        able = state is not None and state.capabilities is not None and can_do(state.capabilities, params)
+        return state.capabilities if state and able else None
+
+    def _enter(self, params: GenerationParams, tried: frozenset[str], *, since: float, request: str) -> Job:
         """:raises PoolError: nobody could do it, or too many wait already."""
+        self._refuse_while_draining()
         self._probing.wait_for_first_look(FIRST_LOOK_S)
         states = self._probing.states()
-        webuis = self._candidates(params, states, tried)
+        webuis = candidates(params, states, tried, self._policy)
         loaded = {w: bare_name(s.capabilities.loaded or "") for w, s in states.items() if s.capabilities}
         job = Job(
             ticket=uuid.uuid4().hex,
-            holder=self._shared.holder,
-            webuis=tuple(webuis),
+            holder=self._board.holder,
+            webuis=webuis,
             model=params.checkpoint.stem,
-            since=self._clock(),
+            since=since,
+            request=request,
         )
 
-        def change(before: Schedule) -> Schedule:
-            after = schedule.enter(replace(before, loaded={**loaded, **before.loaded}), job)
-            after = self._grant(after)
+        def change(entered: Schedule) -> Schedule:
+            after = self._grant(replace(entered, loaded={**loaded, **entered.loaded}))
             if job in after.waiting and len(after.waiting) > self._queue_limit:
-                wait = schedule.seconds_until_free(
-                    before, slots=self._slots, webuis=len(webuis), default_job_s=DEFAULT_JOB_S
+                others = schedule.leave(after, job.ticket)
+                raise QueueFullError(
+                    f"{len(others.waiting)} jobs wait already", retry_after_s=self._retry_after(others, len(webuis))
                 )
-                raise QueueFullError(f"{len(before.waiting)} jobs wait already", retry_after_s=max(1, round(wait)))
             return after
 
-        self._shared.update(change)
-        return job.ticket
+        self._board.enter(job, change)
+        return job
 
-    def _candidates(
-        self, params: GenerationParams, states: Mapping[str, WebUIState], tried: Collection[str]
-    ) -> list[str]:
-        able = {w: s for w, s in states.items() if s.capabilities and can_do(s.capabilities, params)}
-        usable = [webui for webui in self.usable(able) if webui not in tried]
-        if usable:
-            return usable
-        retry_after_s = int(INTERVAL_S) + 1
-        if any(state.available for state in able.values()) and not self.usable(able):
-            raise NoGPUError("no WebUI with a GPU is reachable", retry_after_s=retry_after_s)
-        raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)
-
-    def _grant(self, state: Schedule) -> Schedule:
-        return schedule.grant(state, slots=self._slots, patience_s=self._patience_s, now=self._clock())
-
-    def _turn(self, ticket: str, until: float, check: Callable[[], None]) -> str:
+    def _turn(
+        self,
+        job: Job,
+        params: GenerationParams,
+        tried: frozenset[str],
+        until: float,
+        check: Callable[[], None],
+    ) -> str:
         """The WebUI that was granted. :raises QueueTimeoutError: none was, in time."""
         next_check = self._clock() + CHECK_S
+        self._waiting[job.ticket] = params, tried
         try:
             while True:
-                job = self._shared.look().find(ticket)
-                if job is not None and job.webui is not None:
-                    return job.webui
+                found = self._board.look().find(job.ticket)
+                if found is not None and found.cancelled:
+                    raise JobCancelledError("the caller cancelled the job")
+                if found is not None and found.webui is not None:
+                    return found.webui
+                self._refuse_while_draining()
                 now = self._clock()
                 if now >= until:
-                    raise QueueTimeoutError("no WebUI became free in time", retry_after_s=self._retry_after())
+                    retry_after_s = self._retry_after(self._board.look(), len(self._clients))
+                    raise QueueTimeoutError("no WebUI became free in time", retry_after_s=retry_after_s)
                 if now >= next_check:
                     check()
                     next_check = now + CHECK_S
-                    self._shared.update(self._grant)  # a holder may have died; patience may be over
                 time.sleep(TURN_S)
         except BaseException:
-            self._leave(ticket)
+            self._leave(job.ticket)
             raise
-
-    def _retry_after(self) -> int:
-        state = self._shared.look()
-        wait = schedule.seconds_until_free(
-            state, slots=self._slots, webuis=len(self._clients), default_job_s=DEFAULT_JOB_S
-        )
-        return max(1, round(wait))
-
-    def _leave(self, ticket: str, *, ran_s: float | None = None) -> None:
-        self._shared.update(lambda before: self._grant(schedule.leave(before, ticket, ran_s=ran_s)))
+        finally:
+            del self._waiting[job.ticket]
 
     def _paint(
         self,
         webui: str,
         ticket: str,
         params: GenerationParams,
+        capabilities: Capabilities,
         task_id: str,
         run_s: float,
+        ends: float,
         check: Callable[[], None],
     ) -> tuple[PaintedImage, ...]:
         """
         The call itself runs in a thread of its own, which holds the lease until the WebUI's answer has come: the
         caller's thread can leave before that, at its deadline or because nobody waits for the picture any more.
         """
-        painting = _Painting(self._clients[webui], release=lambda ran_s: self._leave(ticket, ran_s=ran_s))
-        state = self._probing.states().get(webui)
-        capabilities = state.capabilities if state else None
-        if capabilities is None:
-            self._leave(ticket)
-            raise WebUIConnectError("the WebUI went away")
-        painting.start(params, capabilities, task_id=task_id, timeout_s=2 * run_s)
-        deadline = self._clock() + run_s
+        painting = Painting(self._clients[webui], release=lambda ending: self._ended(ticket, webui, ending))
+        deadline = min(self._clock() + run_s, ends)
+        painting.start(params, capabilities, task_id=task_id, timeout_s=deadline - self._clock() + run_s)
         try:
             while True:
                 try:
@@ -246,79 +326,68 @@ class WebUIPool:
                     if painting.result.done():
                         continue
                     if self._clock() >= deadline:
-                        raise WebUITimeoutError(f"the job ran longer than {run_s:g} s") from None
+                        raise WebUITimeoutError("the job ran longer than allowed") from None
+                    self._raise_if_cancelled(ticket)
                     check()
         except BaseException:
             painting.abandon()
             raise
 
+    def _raise_if_cancelled(self, ticket: str) -> None:
+        job = self._board.look().find(ticket)
+        if job is not None and job.cancelled:
+            raise JobCancelledError("the caller cancelled the job")
 
-class _Painting:
-    """One job on one WebUI, and the thread that holds its lease."""
+    def _refuse_while_draining(self) -> None:
+        if self._draining.is_set():
+            raise DrainingError("the service is shutting down", retry_after_s=5)
 
-    def __init__(self, client: WebUIClient, *, release: Callable[[float | None], None]) -> None:
-        self._client = client
-        self._release = release
-        self._over = threading.Event()
-        # Held while an interrupt is under way: the lease is not given back under it, so it cannot hit the next job.
-        self._mutex = threading.Lock()
-        self.result: Future[tuple[PaintedImage, ...]] = Future()
+    def _grant(self, state: Schedule) -> Schedule:
+        if not self._board.settled():
+            return state
+        return schedule.grant(state, slots=self._slots, patience_s=self._patience_s, now=self._board.now())
 
-    def start(self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float) -> None:
-        call = self._client.txt2img if params.init_image is None else self._client.img2img
+    def _retry_after(self, state: Schedule, webuis: int) -> int:
+        wait_s = schedule.seconds_until_free(state, slots=self._slots, webuis=webuis, default_job_s=DEFAULT_JOB_S)
+        return max(1, round(wait_s))
 
-        def work() -> None:
-            begun = time.monotonic()
-            ran_s = None
-            try:
-                images = call(params, capabilities, task_id=task_id, timeout_s=timeout_s)
-                ran_s = time.monotonic() - begun
-            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-                outcome: BaseException | None = error
-            else:
-                outcome = None
-            with self._mutex:
-                self._over.set()
-                self._release(ran_s)
-            if outcome is None:
-                self.result.set_result(images)
-            else:
-                self.result.set_exception(outcome)
+    def _leave(self, ticket: str) -> None:
+        self._board.leave(ticket, lambda state: self._grant(schedule.leave(state, ticket)))
 
-        threading.Thread(target=work, name=f"job-{task_id}", daemon=True).start()
+    def _ended(self, ticket: str, webui: str, ending: Ending) -> None:
+        """The WebUI answered, or will not: its place is free, and how it did decides what it gets next."""
 
-    def abandon(self) -> None:
-        """Interrupts the job, if it still runs, until it has ended; returns at once."""
-        if not self._over.is_set():
-            threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
+        def change(state: Schedule) -> Schedule:
+            state = schedule.leave(state, ticket, ran_s=ending.ran_s)
+            if ending.ran_s is not None:
+                state = schedule.succeeded(state, webui)
+            elif ending.webui_to_blame is not None:
+                now = self._board.now()
+                state = schedule.failed(state, webui, now=now, answered=ending.webui_to_blame == "answered")
+            return self._grant(state)
 
-    def _interrupt_until_over(self) -> None:
-        while not self._over.is_set():
-            with self._mutex:
-                if self._over.is_set():
-                    return
+        self._board.leave(ticket, change)
+
+    def _keep(self) -> None:
+        """Twice a second: this process' holder lives, the dead are forgotten, waiting jobs see who came and went."""
+        next_tick = 0.0
+        while not self._stopped.wait(CHECK_S):
+            if self._clock() >= next_tick:
+                self._board.tick()
+                next_tick = self._clock() + TICK_S
+            state = self._board.look()
+            if state.waiting or state.running:
                 try:
-                    able = self._client.interrupt()
-                except Exception:  # noqa: BLE001 - the job's own thread reports what became of the WebUI
-                    able = True
-            if not able:
-                return
-            self._over.wait(INTERRUPT_AGAIN_S)
+                    self._board.update(self._kept)
+                except OSError as error:
+                    log.error("the schedule cannot be written: %s", type(error).__name__)
 
-
-def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
-    """Whether a WebUI has the model and the sampler, and can paint the size and the seed."""
-    return (
-        find_checkpoint(capabilities, params.checkpoint) is not None
-        and spell(capabilities, params.sampler, params.scheduler) is not None
-        and params.width % capabilities.size_step == 0
-        and params.height % capabilities.size_step == 0
-        and params.seed + params.batch_size - 1 <= capabilities.max_seed
-    )
-
-
-def webui_id(url: str) -> str:
-    """A name for a WebUI that gives its address and password away to nobody."""
-    parts = urlsplit(url)
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    return hashlib.sha256(address.encode()).hexdigest()[:12]
+    def _kept(self, state: Schedule) -> Schedule:
+        states = self._probing.states()
+        webuis: dict[str, tuple[str, ...]] = {}
+        for ticket, (params, tried) in list(self._waiting.items()):
+            try:
+                webuis[ticket] = candidates(params, states, tried, self._policy)
+            except WebUIError:
+                webuis[ticket] = ()  # it waits for one to come back
+        return self._grant(schedule.retarget(state, webuis))

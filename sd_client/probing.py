@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from sd_client.client import WebUIClient
 from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.leases import try_lock
-from sd_client.models import Capabilities
+from sd_client.models import Capabilities, Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,18 @@ REFRESH_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds; the constants above tell what each is for."""
+
+    interval_s: float = INTERVAL_S
+    first_pause_s: float = FIRST_PAUSE_S
+    longest_pause_s: float = LONGEST_PAUSE_S
+    full_look_s: float = FULL_LOOK_S
+    stale_s: float = STALE_S
+    refresh_s: float = REFRESH_S
+
+
+@dataclass(frozen=True, kw_only=True)
 class WebUIState:
     """
     :param capabilities: the last that were seen, kept while the WebUI is away; None where it never answered.
@@ -51,6 +63,7 @@ class WebUIState:
     capabilities: Capabilities | None = None
 
 
+DEFAULT_PACE = Pace()
 _STATES = TypeAdapter(dict[str, WebUIState])
 
 
@@ -66,12 +79,14 @@ class Probing:
         folder: Path,
         *,
         is_busy: Callable[[str], bool],
+        pace: Pace = DEFAULT_PACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
         self._folder = folder
         self._file = folder / "webuis.json"
         self._is_busy = is_busy
+        self._pace = pace
         self._clock = clock
         self._states: dict[str, WebUIState] = {}
         self._failed: dict[str, float] = {}
@@ -130,7 +145,7 @@ class Probing:
                     self._refresh()  # what an earlier prober knew, models above all
                     for webui in self._clients:
                         self._spawn(self._watch, f"probe-{webui}", webui)
-            self._stopped.wait(REFRESH_S)
+            self._stopped.wait(self._pace.refresh_s)
 
     def _refresh(self) -> None:
         try:
@@ -138,14 +153,15 @@ class Probing:
         except (OSError, ValidationError):
             return
         now = self._clock()
-        fresh = {w: s for w, s in states.items() if w in self._clients and 0 <= now - s.seen < STALE_S}
+        fresh = {w: s for w, s in states.items() if w in self._clients and 0 <= now - s.seen < self._pace.stale_s}
         with self._mutex:
             self._states = fresh
         if len(fresh) == len(self._clients):
             self._looked.set()
 
     def _watch(self, webui: str) -> None:
-        pause_s = FIRST_PAUSE_S
+        pace = self._pace
+        pause_s = pace.first_pause_s
         while not self._stopped.is_set():
             self._wake[webui].clear()
             before = self._states.get(webui)
@@ -153,20 +169,23 @@ class Probing:
             self._publish(webui, state)
             if before is None or before.available != state.available:
                 log.warning("webui %s", "available" if state.available else "unavailable", extra={"webui": webui})
-            pause_s = INTERVAL_S if state.available else min(pause_s * 2, LONGEST_PAUSE_S)
+            wait_s = pace.interval_s if state.available else pause_s
+            pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
             # A failed job wakes the prober, but no sooner than a starting WebUI bears.
-            if not self._stopped.wait(min(pause_s, FIRST_PAUSE_S)):
-                self._wake[webui].wait(max(0.0, pause_s - FIRST_PAUSE_S))
+            if not self._stopped.wait(min(wait_s, pace.first_pause_s)):
+                self._wake[webui].wait(max(0.0, wait_s - pace.first_pause_s))
 
     def _look(self, webui: str, before: WebUIState | None) -> WebUIState:
         client = self._clients[webui]
         known = before.capabilities if before else None
         begun = self._clock()
         try:
-            if before and before.available and known and begun - before.full_look < FULL_LOOK_S:
-                known = replace(known, checkpoints=client.sd_models())
-                return replace(before, seen=begun, capabilities=known)
-            return WebUIState(available=True, seen=begun, full_look=begun, capabilities=client.capabilities())
+            if before and before.available and known and begun - before.full_look < self._pace.full_look_s:
+                return replace(before, seen=begun, capabilities=_with_models(known, client.sd_models()))
+            seen = client.capabilities()
+            if known and not seen.checkpoints:
+                seen = _with_models(seen, known.checkpoints)
+            return WebUIState(available=True, seen=begun, full_look=begun, capabilities=seen)
         except WebUITimeoutError:
             busy = before is not None and before.available and self._is_busy(webui)
             return WebUIState(available=busy, seen=begun, capabilities=known)
@@ -178,7 +197,16 @@ class Probing:
         temporary = self._file.with_suffix(".tmp")
         with self._mutex:
             self._states = {**self._states, webui: state}
-            temporary.write_bytes(_STATES.dump_json(self._states))
-            temporary.replace(self._file)
-        if len(self._states) == len(self._clients):
-            self._looked.set()
+            try:
+                temporary.write_bytes(_STATES.dump_json(self._states))
+                temporary.replace(self._file)
+            except OSError as error:
+                # This process goes on with what it sees; to the others it grows stale.
+                log.error("what was seen cannot be written: %s", type(error).__name__)
+            if len(self._states) == len(self._clients):
+                self._looked.set()
+
+
+def _with_models(known: Capabilities, checkpoints: tuple[Checkpoint, ...]) -> Capabilities:
+    """A1111 lists no models, for a moment, while it reads its folder anew: then the last ones count."""
+    return replace(known, checkpoints=checkpoints or known.checkpoints)

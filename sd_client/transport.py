@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -12,6 +12,7 @@ import requests
 import urllib3
 from pydantic_core import from_json
 
+from sd_client.connection import OneExchange
 from sd_client.errors import (
     InvalidAnswerError,
     MissingRouteError,
@@ -56,12 +57,19 @@ class Transport:
     :param url: ``http://user:password@host:port/prefix``; the credentials are sent as HTTP Basic (``--api-auth``).
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: str, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, max_answer_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         self._base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self._auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        self._clock = clock
+        self._headers = dict(_HEADERS)
+        if parts.username is not None:
+            # Not by requests: it encodes the password as Latin-1, in which most letters cannot be written.
+            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+        self._connect_timeout_s = connect_timeout_s
+        self._max_answer_bytes = max_answer_bytes
 
     def get(self, path: str, *, timeout_s: float) -> Any:
         """The JSON of a GET; None for an empty body. :raises WebUIError:"""
@@ -78,39 +86,38 @@ class Transport:
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
         :raises WebUIError: one of the tree, never an exception of requests.
         """
-        deadline = self._clock() + timeout_s
-        try:
-            with requests.Session() as session:
-                session.trust_env = False  # no proxy of the environment, no ~/.netrc
-                with session.request(
-                    method,
-                    self._base + path,
-                    data=body,
-                    headers=_HEADERS | ({"Content-Type": "application/json"} if body is not None else {}),
-                    auth=self._auth,
-                    timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                    stream=True,
-                    allow_redirects=False,
-                ) as response:
-                    if response.status_code >= 300:
-                        raise _status_error(response.status_code, self._read(response, deadline, _MAX_ERROR_BYTES))
-                    return self._read(response, deadline, MAX_ANSWER_BYTES)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _translated(error) from error
-
-    def _read(self, response: requests.Response, deadline: float, most: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
-                if most == _MAX_ERROR_BYTES:
-                    break
-                raise InvalidAnswerError("the WebUI's answer is too large")
-            if self._clock() > deadline:
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy of the environment, no ~/.netrc
+            connection = OneExchange(timeout_s=timeout_s)
+            session.mount(self._base, connection)
+            try:
+                status, answer = self._answer(session, method, path, body, timeout_s)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                raise _translated(error, connection) from error
+            if connection.expired:  # what was read may end where the connection was cut
                 raise WebUITimeoutError("the WebUI's answer did not end in time")
-        return b"".join(pieces)
+        if status >= 300:
+            raise _status_error(status, answer)
+        return answer
+
+    def _answer(
+        self, session: requests.Session, method: str, path: str, body: bytes | None, timeout_s: float
+    ) -> tuple[int, bytes]:
+        with session.request(
+            method,
+            self._base + path,
+            data=body,
+            headers=self._headers | ({"Content-Type": "application/json"} if body is not None else {}),
+            timeout=(min(self._connect_timeout_s, timeout_s), timeout_s),
+            stream=True,
+            allow_redirects=False,
+        ) as response:
+            if response.status_code >= 300:
+                return response.status_code, b"".join(_pieces(response, _MAX_ERROR_BYTES))
+            answer = b"".join(_pieces(response, self._max_answer_bytes))
+            if len(answer) > self._max_answer_bytes:
+                raise InvalidAnswerError("the WebUI's answer is too large")
+            return response.status_code, answer
 
     @staticmethod
     def _json(body: bytes) -> Any:
@@ -122,25 +129,29 @@ class Transport:
             raise InvalidAnswerError("the WebUI's answer is not JSON") from error
 
 
-def _translated(error: Exception) -> WebUIError:
-    """Which of the three errors of the wire it was: never sent, lost, or still running."""
-    reason: object = error
-    if isinstance(error, requests.ConnectionError) and error.args:
-        reason = getattr(error.args[0], "reason", error.args[0])
-    never_sent = (
-        requests.ConnectTimeout,
-        requests.exceptions.InvalidURL,
-        requests.exceptions.SSLError,
-        urllib3.exceptions.NewConnectionError,
-        urllib3.exceptions.ConnectTimeoutError,
-        urllib3.exceptions.SSLError,
-    )
-    if isinstance(error, never_sent) or isinstance(reason, never_sent):
-        return WebUIConnectError(f"no connection to the WebUI ({type(reason).__name__})")
-    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    if isinstance(error, timeouts) or isinstance(reason, timeouts):
+def _pieces(response: requests.Response, most: int) -> Iterator[bytes]:
+    """The body, decoded; no more than one piece beyond ``most`` bytes."""
+    size = 0
+    while size <= most and (piece := response.raw.read1(_PIECE_BYTES, decode_content=True)):
+        size += len(piece)
+        yield piece
+
+
+def _translated(error: Exception, connection: OneExchange) -> WebUIError:
+    """Which of the three errors of the wire it was: never sent, still running, or lost."""
+    kind = _innermost(error)
+    if not connection.connected:
+        return WebUIConnectError(f"no connection to the WebUI ({kind})")
+    if connection.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return WebUITimeoutError("the WebUI did not answer in time")
-    return WebUIReadError(f"the WebUI's answer was lost ({type(reason).__name__})")
+    return WebUIReadError(f"the WebUI's answer was lost ({kind})")
+
+
+def _innermost(error: BaseException) -> str:
+    """The class that says what happened: requests and urllib3 wrap each other's exceptions several times."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return type(error).__name__
 
 
 def _status_error(status: int, body: bytes) -> WebUIStatusError:
@@ -148,8 +159,10 @@ def _status_error(status: int, body: bytes) -> WebUIStatusError:
     kind, text = _error_text(body)
     if status == 401:
         return WebUIAuthError(status, kind)
-    # 404 is overloaded: "Sampler not found" and "Init image not found" are answers of a route that exists.
-    if status in (404, 405, 501) and text in ("", "Not Found", "Method Not Allowed"):
+    # 404 is overloaded: "Sampler not found" and "Init image not found" are answers of a route that exists. Such come
+    # as JSON; KoboldCpp tells in plain text that it lacks one.
+    is_json = body.lstrip().startswith(b"{")
+    if status in (404, 405, 501) and (not is_json or text in ("", "Not Found", "Method Not Allowed")):
         return MissingRouteError(status, kind)
     if _OUT_OF_MEMORY.search(kind) or _OUT_OF_MEMORY.search(text):
         return OutOfMemoryError(status, kind)
@@ -168,4 +181,4 @@ def _error_text(body: bytes) -> tuple[str, str]:
     texts += [text.get("msg") for text in texts if isinstance(text, dict)]
     name = answer.get("error")
     kind = name if isinstance(name, str) and _CLASS_NAME.fullmatch(name) else ""
-    return kind, " ".join(text for text in texts[: len(texts)] if isinstance(text, str) and text and text != kind)
+    return kind, " ".join(text for text in texts if isinstance(text, str) and text and text != kind)

@@ -145,7 +145,7 @@ class Catalog:
         scheduler = wanted.scheduler or (None if wanted.sampler else self._default_scheduler)
         spelling = [c for c in able if spell(c, sampler, scheduler)]
         if not spelling:
-            problems.append(_sampler_problem(able, sampler, scheduler))
+            problems += _sampler_problems(able, sampler, scheduler)
         able = spelling or able
         problems += _size_problems(able, wanted)
         problems += _seed_problems(able, wanted)
@@ -211,14 +211,20 @@ def _first_spellings(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def _sampler_problem(able: Sequence[Capabilities], sampler: str | None, scheduler: str | None) -> Problem:
-    samplers = _first_spellings(s.name for c in able for s in c.samplers)
-    if scheduler is not None and (sampler is None or any(spell(c, sampler, None) for c in able)):
-        names = _first_spellings(alias for c in able for s in c.schedulers or () for alias in s.aliases[:1])
-        message = f"is not offered with this sampler{nearest(scheduler, names)}"
-        return Problem(field="scheduler", message=f"{message} (known: {_some(names)})", received=scheduler)
-    message = f"is not a sampler of this service{nearest(sampler or '', samplers)} (known: {_some(samplers)})"
-    return Problem(field="sampler", message=message, received=sampler)
+def _sampler_problems(able: Sequence[Capabilities], sampler: str | None, scheduler: str | None) -> list[Problem]:
+    """Which of the two names nobody knows; the scheduler too where only both together are offered by nobody."""
+    problems = []
+    if sampler is not None and not any(spell(c, sampler, None) for c in able):
+        names = _first_spellings(s.name for c in able for s in c.samplers)
+        message = f"is not a sampler of this service{nearest(sampler, names)} (known: {_some(names)})"
+        problems.append(Problem(field="sampler", message=message, received=sampler))
+    names = _first_spellings(alias for c in able for s in c.schedulers or () for alias in s.aliases[:1])
+    # Without a list of schedulers they are parts of the samplers' names, and of an unknown sampler nothing can be said.
+    unknown = bool(names) and not any(spell(c, None, scheduler) for c in able)
+    if scheduler is not None and (unknown or not problems):
+        message = f"is not offered with this sampler{nearest(scheduler, names)} (known: {_some(names)})"
+        problems.append(Problem(field="scheduler", message=message, received=scheduler))
+    return problems
 
 
 def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:

@@ -21,6 +21,7 @@ from services.catalog import Catalog, Choice, Wanted
 from services.masks import Mask, fit_mask
 from services.pictures import Picture, PictureError, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
+from services.requests import RequestService
 from services.sizes import derive_size
 from storage.base import ImageStorage
 from storage.errors import StorageError
@@ -100,6 +101,24 @@ class Generation:
     processing_time_s: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """
+    How a request came in.
+
+    :param key: what its caller can ask for it by; see :func:`services.requests.request_key`.
+    :param started: when it was accepted, by the generation service's clock.
+    :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
+    :param check: called now and then; what it raises ends the job.
+    """
+
+    request_id: str
+    key: str
+    started: float
+    wait_s: float | None
+    check: Callable[[], None]
+
+
 class GenerationService:
     """
     :param max_pixels: of a size derived from a picture, ``MAX_PIXELS``.
@@ -112,6 +131,7 @@ class GenerationService:
         pool: WebUIPool,
         catalog: Catalog,
         storage: ImageStorage,
+        requests: RequestService,
         max_pixels: int,
         queue_timeout_s: float,
         timeout_s: float,
@@ -121,6 +141,7 @@ class GenerationService:
         self._pool = pool
         self._catalog = catalog
         self._storage = storage
+        self._requests = requests
         self._max_pixels = max_pixels
         self._queue_timeout_s = queue_timeout_s
         self._timeout_s = timeout_s
@@ -154,37 +175,26 @@ class GenerationService:
         )
         return choice, params
 
-    def generate(
-        self,
-        mode: Mode,
-        choice: Choice,
-        params: GenerationParams,
-        *,
-        request_id: str,
-        started: float,
-        wait_s: float | None,
-        check: Callable[[], None],
-    ) -> Generation:
-        """
-        :param started: when the request was accepted, by this service's clock.
-        :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
-        :param check: called now and then; what it raises ends the job.
-        :raises WebUIError:
-        """
-        queue_s, run_s = self._budget(wait_s)
-        painted = self._pool.run(params, task_id=request_id, wait_s=queue_s, run_s=run_s, check=check)
-        images = tuple(self._finished(image, params) for image in painted)
-        taken_s = self._clock() - started
-        kept = tuple(
-            self._kept(image, _record(mode, choice, params, image, number, request_id, taken_s))
-            for number, image in enumerate(images)
-        )
-        return Generation(images=kept, model=choice.model, processing_time_s=self._clock() - started)
-
-    def _budget(self, wait_s: float | None) -> tuple[float, float]:
-        if wait_s is None:
-            return self._queue_timeout_s, self._timeout_s
-        return min(wait_s, self._queue_timeout_s), min(wait_s, self._timeout_s)
+    def generate(self, mode: Mode, choice: Choice, params: GenerationParams, call: Call) -> Generation:
+        """:raises WebUIError:"""
+        with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
+            painted = self._pool.run(
+                params,
+                task_id=call.request_id,
+                request=call.key,
+                wait_s=self._queue_timeout_s,
+                run_s=self._timeout_s,
+                total_s=call.wait_s,
+                check=call.check,
+            )
+            images = tuple(self._finished(image, params) for image in painted)
+            taken_s = self._clock() - call.started
+            kept = tuple(
+                self._kept(image, _record(mode, choice, params, image, number, call.request_id, taken_s))
+                for number, image in enumerate(images)
+            )
+            image_ids += [str(image.image_id) for image in kept if image.stored]
+        return Generation(images=kept, model=choice.model, processing_time_s=self._clock() - call.started)
 
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:
         if request.image is None:

@@ -91,7 +91,7 @@ class HealthService:
         redis: Literal["up", "down", "off"] = "off" if self._ping_redis is None else "up" if self._redis_up else "down"
         whole = len(available) == view.total and storage == "ok" and redis != "down"
         return HealthReport(
-            status="unhealthy" if not usable else "healthy" if whole else "degraded",
+            status="draining" if view.draining else "unhealthy" if not usable else "healthy" if whole else "degraded",
             version=self._version,
             uptime_s=self._clock() - self._began,
             device="none" if not usable else "cpu" if on_cpu else "gpu",

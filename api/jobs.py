@@ -1,0 +1,41 @@
+"""``GET`` and ``DELETE requests/<request_id>``: following and cancelling one's own job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Flask
+
+from api.rate_limit import caller
+from services.requests import RequestService, request_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRoutes:
+    """A request is found by the caller who made it, and by nobody else."""
+
+    service: RequestService
+
+    def register(self, app: Flask, prefix: str) -> None:
+        routes = Blueprint("requests", __name__, url_prefix=prefix)
+        routes.get("/requests/<request_id>")(self.get_request)
+        routes.delete("/requests/<request_id>")(self.cancel_request)
+        app.register_blueprint(routes)
+
+    def get_request(self, request_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
+        """Where a request stands."""
+        found = self.service.status(request_key(caller(), request_id))
+        body = {
+            "status": found.status,
+            "queue_position": found.queue_position,
+            "progress": found.progress,
+            "eta_seconds": None if found.eta_seconds is None else round(found.eta_seconds, 1),
+            "image_ids": found.image_ids,
+        }
+        return body, 200, {"Cache-Control": "no-store"}
+
+    def cancel_request(self, request_id: str) -> tuple[str, int]:
+        """Cancels a request that waits or runs."""
+        self.service.cancel(request_key(caller(), request_id))
+        return "", 204

@@ -1,0 +1,79 @@
+"""Which WebUIs can do a job, and what a WebUI is called here."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sd_client.client import find_checkpoint
+from sd_client.errors import NoGPUError, NoWebUIError
+from sd_client.models import Capabilities, GenerationParams
+from sd_client.probing import INTERVAL_S, WebUIState
+from sd_client.samplers import spell
+
+States = Mapping[str, WebUIState]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuPolicy:
+    """
+    :param use_gpu: WebUIs with a GPU come first; False: nobody looks.
+    :param cpu_fallback: those without one serve while none with one can.
+    """
+
+    use_gpu: bool
+    cpu_fallback: bool
+
+    def usable(self, states: States) -> dict[str, WebUIState]:
+        """The WebUIs that would serve now."""
+        available = {webui: state for webui, state in states.items() if state.available and state.capabilities}
+        if not self.use_gpu:
+            return available
+        # A server that does not tell (stable-diffusion.cpp's) is taken to have one: its operator chose how it runs.
+        on_gpu = {w: s for w, s in available.items() if s.capabilities and s.capabilities.gpu is not False}
+        return on_gpu or (available if self.cpu_fallback else {})
+
+
+def candidates(params: GenerationParams, states: States, tried: Collection[str], policy: GpuPolicy) -> tuple[str, ...]:
+    """
+    The ids of the WebUIs that a job may be sent to now.
+
+    :param tried: those that could not be reached with this job.
+    :raises PoolError: there are none.
+    """
+    able = {w: s for w, s in states.items() if s.capabilities and can_do(s.capabilities, params)}
+    usable = policy.usable(able)
+    left = tuple(webui for webui in usable if webui not in tried)
+    if left:
+        return left
+    retry_after_s = int(INTERVAL_S) + 1
+    if not usable and any(state.available for state in able.values()):
+        raise NoGPUError("no WebUI with a GPU is reachable", retry_after_s=retry_after_s)
+    raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)
+
+
+def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
+    """Whether a WebUI has the model and the sampler, and can paint the size and the seed."""
+    return (
+        find_checkpoint(capabilities, params.checkpoint) is not None
+        and spell(capabilities, params.sampler, params.scheduler) is not None
+        and params.width % capabilities.size_step == 0
+        and params.height % capabilities.size_step == 0
+        and params.seed + params.batch_size - 1 <= capabilities.max_seed
+    )
+
+
+def webui_id(url: str) -> str:
+    """
+    A name for a WebUI that gives its address and password away to nobody, the same on every host.
+
+    ``localhost`` is another machine on every host, so there its name goes in as well.
+    """
+    parts = urlsplit(url)
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    if parts.hostname in ("localhost", "127.0.0.1", "::1"):
+        address += f" on {socket.gethostname()}"
+    return hashlib.sha256(address.encode()).hexdigest()[:12]

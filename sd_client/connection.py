@@ -1,0 +1,97 @@
+"""The connection of one exchange: knows whether it came about, and ends when the exchange's time is over.
+
+The timeouts of requests and urllib3 do neither: each begins anew with every piece that arrives, so an answer that
+drips has no end; and the time to send a body is that to connect, too short for a picture and a busy WebUI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class OneExchange(HTTPAdapter):
+    """
+    To be mounted on a session that does one exchange.
+
+    :param timeout_s: seconds from :meth:`send` until the socket is shut down.
+    """
+
+    def __init__(self, *, timeout_s: float) -> None:
+        super().__init__()
+        self._socket: socket.socket | None = None
+        self._mutex = threading.Lock()
+        self._timer = threading.Timer(timeout_s, self._expire)
+        self._timer.daemon = True
+        self.expired = False
+
+    @property
+    def connected(self) -> bool:
+        """False: nothing of the request was sent. TLS' handshake is part of connecting."""
+        return self._socket is not None
+
+    def send(self, *args: Any, **kwargs: Any) -> Any:
+        self._timer.start()
+        return super().send(*args, **kwargs)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        super().close()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        kind = _Secure if isinstance(pool, HTTPSConnectionPool) else _Plain
+        pool.ConnectionCls = functools.partial(kind, on_connect=self._on_connect)  # type: ignore[assignment]
+        return pool
+
+    def _on_connect(self, connected: socket.socket) -> None:
+        # No limit of its own for sending: the timer ends it.
+        connected.settimeout(None)
+        with self._mutex:
+            self._socket = connected
+            expired = self.expired
+        if expired:
+            self._shut_down(connected)
+
+    def _expire(self) -> None:
+        with self._mutex:
+            self.expired = True
+            connected = self._socket
+        if connected is not None:
+            self._shut_down(connected)
+
+    @staticmethod
+    def _shut_down(connected: socket.socket) -> None:
+        """Whoever reads or writes it in another thread is woken by that. The answer may have ended meanwhile."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which forgets its TLS state
+
+
+class _Plain(HTTPConnection):
+    def __init__(self, *args: Any, on_connect: Callable[[socket.socket], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._on_connect = on_connect
+
+    def connect(self) -> None:
+        super().connect()
+        self.timeout = None  # else urllib3 sends with the time to connect; it sets the one to read by itself
+        self._on_connect(self.sock)
+
+
+class _Secure(HTTPSConnection):
+    def __init__(self, *args: Any, on_connect: Callable[[socket.socket], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._on_connect = on_connect
+
+    def connect(self) -> None:
+        super().connect()
+        self.timeout = None  # else urllib3 sends with the time to connect; it sets the one to read by itself
+        self._on_connect(self.sock)

@@ -1,0 +1,111 @@
+"""One job on one WebUI, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal
+
+from sd_client.client import WebUIClient
+from sd_client.errors import (
+    InvalidAnswerError,
+    OutOfMemoryError,
+    WebUIConnectError,
+    WebUIError,
+    WebUIReadError,
+    WebUIStatusError,
+    WebUITimeoutError,
+)
+from sd_client.models import Capabilities, GenerationParams, PaintedImage
+
+log = logging.getLogger(__name__)
+
+#: An interrupt that comes while the WebUI still loads a model is forgotten by it, so it is repeated.
+INTERRUPT_AGAIN_S = 2.0
+
+#: What a WebUI's failure says about the WebUI: nothing, that it answered with an error, or that it did not answer.
+Blame = Literal["answered", "silent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """
+    :param ran_s: how long the job ran; None where it failed, or was interrupted.
+    :param webui_to_blame: None where the failure says nothing about the WebUI.
+    """
+
+    ran_s: float | None
+    webui_to_blame: Blame | None
+
+
+class Painting:
+    """
+    Holds the job's lease until the WebUI has answered, whether or not anybody still waits for the picture.
+
+    :param release: gives the lease back; called once.
+    """
+
+    def __init__(self, client: WebUIClient, *, release: Callable[[Ending], None]) -> None:
+        self._client = client
+        self._release = release
+        self._over = threading.Event()
+        self._abandoned = False
+        # Held while an interrupt is under way: the lease is not given back under it, so it cannot hit the next job.
+        self._mutex = threading.Lock()
+        self.result: Future[tuple[PaintedImage, ...]] = Future()
+
+    def start(self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float) -> None:
+        call = self._client.txt2img if params.init_image is None else self._client.img2img
+
+        def work() -> None:
+            begun = time.monotonic()
+            try:
+                images = call(params, capabilities, task_id=task_id, timeout_s=timeout_s)
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                self._give_back(Ending(ran_s=None, webui_to_blame=self._blame(error)))
+                self.result.set_exception(error)
+            else:
+                ran_s = None if self._abandoned else time.monotonic() - begun
+                self._give_back(Ending(ran_s=ran_s, webui_to_blame=None))
+                self.result.set_result(images)
+
+        threading.Thread(target=work, name=f"job-{task_id}", daemon=True).start()
+
+    def abandon(self) -> None:
+        """Interrupts the job, if it still runs, until it has ended; returns at once."""
+        self._abandoned = True
+        if not self._over.is_set():
+            threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
+
+    def _give_back(self, ending: Ending) -> None:
+        with self._mutex:
+            self._over.set()
+            try:
+                self._release(ending)
+            except OSError:
+                log.exception("a lease cannot be given back")  # the picture is there all the same
+
+    def _blame(self, error: BaseException) -> Blame | None:
+        if isinstance(error, WebUIConnectError | WebUIReadError | WebUITimeoutError):
+            return "silent"
+        # An interrupted job may answer anything; a size that does not fit the memory is the job's fault.
+        if self._abandoned or isinstance(error, OutOfMemoryError):
+            return None
+        return "answered" if isinstance(error, WebUIStatusError | InvalidAnswerError) else None
+
+    def _interrupt_until_over(self) -> None:
+        while not self._over.is_set():
+            with self._mutex:
+                if self._over.is_set():
+                    return
+                try:
+                    able = self._client.interrupt()
+                except WebUIError:  # the job's own thread reports what became of the WebUI
+                    able = True
+            if not able:
+                return
+            self._over.wait(INTERRUPT_AGAIN_S)

@@ -1,0 +1,118 @@
+"""The schedule in Redis, shared by the workers of all hosts.
+
+A holder lives while its key does: it is renewed by its process and expires when that dies, or is cut off. A change
+is an optimistic transaction (WATCH, MULTI, EXEC) around the same pure functions that the file's changes are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+from pydantic import TypeAdapter, ValidationError
+from redis.client import Pipeline
+
+from sd_client.schedule import Schedule, forget
+
+_SCHEDULE = TypeAdapter(Schedule)
+
+#: A holder that was not renewed for so long is dead: its jobs leave the schedule.
+HOLDER_S = 10
+#: A schedule that nobody touched for so long belongs to no service any more.
+_FORGOTTEN_S = 86_400
+#: Reads within this time share one answer, however many jobs wait in this process.
+_LOOK_S = 0.01
+#: Two holders that collided try again after up to this long, so that they do not collide again.
+_APART_S = 0.003
+
+
+class RedisSchedule:
+    """
+    :param name: of the pool; services of one name on one Redis share one schedule.
+    :param holder: names this process, uniquely.
+    :raises redis.RedisError: every method but ``close``, when Redis is away.
+    """
+
+    def __init__(self, client: redis.Redis, *, name: str, holder: str) -> None:
+        self._client = client
+        self._prefix = f"sd-api:{name}"
+        self._key = f"{self._prefix}:schedule"
+        self._mutex = threading.Lock()
+        self._seen = (0.0, Schedule())
+        self._ahead_s = 0.0
+        self.holder = holder
+
+    def now(self) -> float:
+        """Seconds by the clock of Redis, which all hosts share."""
+        return time.time() + self._ahead_s
+
+    def renew(self) -> None:
+        """To be called well within :data:`HOLDER_S`."""
+        self._client.set(self._holder_key(self.holder), 1, ex=HOLDER_S)
+        seconds, microseconds = self._client.time()
+        self._ahead_s = seconds + microseconds / 1e6 - time.time()
+
+    def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
+        """Applies ``change`` to the schedule of this moment, alone among all threads, workers and hosts."""
+        with self._mutex, self._client.pipeline() as pipeline:
+            while True:
+                try:
+                    after = self._try_update(pipeline, change)
+                except redis.WatchError:
+                    time.sleep(random.uniform(0, _APART_S))
+                    continue
+                self._seen = (time.monotonic(), after)
+                return after
+
+    def look(self) -> Schedule:
+        """The schedule, at most some milliseconds old."""
+        with self._mutex:
+            read, schedule = self._seen
+            if time.monotonic() - read >= _LOOK_S:
+                schedule = _parsed(self._client.get(self._key))
+                self._seen = (time.monotonic(), schedule)
+            return schedule
+
+    def seen(self) -> Schedule:
+        """What the last look or change saw."""
+        return self._seen[1]
+
+    def close(self) -> None:
+        """This holder's jobs end."""
+        with contextlib.suppress(redis.RedisError):  # then its key expires by itself
+            self._client.delete(self._holder_key(self.holder))
+
+    def _try_update(self, pipeline: Pipeline, change: Callable[[Schedule], Schedule]) -> Schedule:
+        pipeline.watch(self._key)  # type: ignore[no-untyped-call]
+        before = _parsed(pipeline.get(self._key))
+        after = change(forget(before, self._dead(pipeline, before)))
+        if after == before:
+            pipeline.unwatch()
+            return after
+        pipeline.multi()
+        pipeline.set(self._key, _SCHEDULE.dump_json(after), ex=_FORGOTTEN_S)
+        pipeline.execute()
+        return after
+
+    def _dead(self, pipeline: Pipeline, schedule: Schedule) -> set[str]:
+        holders = sorted({job.holder for job in (*schedule.waiting, *schedule.running)} - {self.holder})
+        if not holders:
+            return set()
+        alive = pipeline.mget([self._holder_key(holder) for holder in holders])
+        return {holder for holder, key in zip(holders, alive, strict=True) if key is None}
+
+    def _holder_key(self, holder: str) -> str:
+        return f"{self._prefix}:holder:{holder}"
+
+
+def _parsed(raw: object) -> Schedule:
+    if not isinstance(raw, bytes | str):
+        return Schedule()
+    try:
+        return _SCHEDULE.validate_json(raw)
+    except ValidationError:
+        return Schedule()  # of another release
