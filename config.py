@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 #: Settings of the contract that this version cannot honour. Set, they stop the start: an operator who
 #: asks for retention or S3 must not learn weeks later that nobody listened.
-NOT_YET = frozenset({"STORAGE_URL", "IMAGE_TTL_HOURS", "IMAGE_MAX_GB"})
+NOT_YET = frozenset({"STORAGE_URL"})
 
 #: How alike an unknown variable must be to a setting to be taken for a misspelling of it (difflib ratio).
 #: High, because Kubernetes adds variables such as SD_WEBUI_PORT for a service called sd-webui.
@@ -63,7 +63,9 @@ def _webui_url(url: str) -> str:
 
 
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(urls)) != len(urls):
+    # With another password it is still the same one.
+    addresses = {url.partition("://")[2].rpartition("@")[2].lower() for url in urls}
+    if len(addresses) != len(urls):
         raise ValueError("names the same WebUI twice")
     return urls
 
@@ -153,6 +155,10 @@ class Config(BaseModel):
 
     # Storage, limits, logs
     image_dir: str = Field("./data/images", min_length=1)
+    #: Images older than this are removed; None: never.
+    image_ttl_hours: float | None = Field(None, gt=0, le=876_000)
+    #: The oldest images are removed beyond this; None: never.
+    image_max_gb: float | None = Field(None, gt=0, le=1_000_000)
     #: Where the workers of one host agree on who uses which WebUI (small files, gone with a reboot).
     runtime_dir: str = Field(
         default_factory=lambda: os.path.join(tempfile.gettempdir(), f"stable-diffusion-api-{os.getuid()}")

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.routing import RequestRedirect
 
 from sd_client import errors as webui
+from services.idempotency import IdempotencyMismatchError
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem
 from services.requests import RequestNotFoundError
 from storage import errors as storage
@@ -67,6 +68,12 @@ KINDS: dict[type[Exception], Kind] = {
         status=401, code="unauthorized", title="API key required", detail="a valid API key is required"
     ),
     ForbiddenError: Kind(status=403, code="forbidden", title="Not allowed"),
+    IdempotencyMismatchError: Kind(
+        status=422,
+        code="idempotency_mismatch",
+        title="Idempotency-Key used before",
+        detail="this Idempotency-Key was used with another request; a new request needs a new key",
+    ),
     RequestNotFoundError: Kind(
         status=404,
         code="request_not_found",
@@ -125,6 +132,9 @@ KINDS: dict[type[Exception], Kind] = {
     webui.QueueFullError: Kind(status=503, code="queue_full", title="Queue full", retryable=True),
     webui.QueueTimeoutError: Kind(status=503, code="queue_timeout", title="Waited too long", retryable=True),
     webui.DrainingError: Kind(status=503, code="draining", title="Shutting down", retryable=True),
+    storage.ImageNotFoundError: Kind(
+        status=404, code="image_not_found", title="Image not found", detail="this image has been removed"
+    ),
     storage.StorageError: Kind(
         status=500, code="internal_error", title="Internal error", detail="the image store failed", retryable=True
     ),

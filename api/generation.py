@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, g, request
-from pydantic_core import to_json
 
+from api import rendering
 from api.body import read_values
 from api.caller import still_there
 from api.errors import MalformedRequestError
@@ -17,18 +16,32 @@ from api.rate_limit import RateLimits, caller
 from api.schemas import Bounds, RefusedFieldsError, check, to_request
 from services.catalog import Catalog, Wanted
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
+from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
 from services.requests import request_key
 
-#: Handed to the server in pieces, so that a picture of megabytes is not copied once more to be sent.
-_PIECE_CHARS = 256 * 1024
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """
+    A request that passed all checks that need no WebUI.
+
+    :param idempotency: key and fingerprint, where the caller sent a key.
+    """
+
+    wanted: GenerationRequest
+    with_base64: bool
+    as_png: bool
+    wait_s: int | None
+    idempotency: tuple[str, str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRoutes:
-    """The three routes and what they need. ``image_url``: makes an image's address from its id."""
+    """The three routes and what they need. ``image_base_url``: what an image's address begins with."""
 
     service: GenerationService
+    idempotency: IdempotencyService
     catalog: Catalog
     limits: RateLimits
     bounds: Bounds
@@ -43,118 +56,86 @@ class GenerationRoutes:
 
     def txt2img(self) -> Response:
         """Paint a picture from a prompt."""
-        return self._generate("txt2img")
+        return self._answer("txt2img")
 
     def img2img(self) -> Response:
         """Paint a picture over another one."""
-        return self._generate("img2img")
+        return self._answer("img2img")
 
     def inpainting(self) -> Response:
         """Repaint the masked part of a picture: virtual try-on."""
-        return self._generate("inpainting")
+        return self._answer("inpainting")
 
-    def _generate(self, mode: Mode) -> Response:
-        _refuse_unsupported_headers()
-        wait_s = _preferred_wait_s()
-        as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
-        wanted, response_format = self._parse(mode, as_png=as_png)
-        choice, params = self.service.prepare(wanted)
-        del wanted  # the job waits without the pictures in the form they came in
+    def _answer(self, mode: Mode) -> Response:
+        asked = self._parse(mode)
+        generation, replayed = self._generation(mode, asked)
+        g.log = {"mode": mode, "model": generation.model, "seed": generation.images[0].seed}
+        if asked.as_png:
+            response = rendering.as_png(generation, self._url)
+        else:
+            response = rendering.as_json(generation, self._url, with_base64=asked.with_base64)
+        if asked.wait_s is not None:
+            response.headers["Preference-Applied"] = f"wait={asked.wait_s}"
+        if replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
+
+    def _generation(self, mode: Mode, asked: Asked) -> tuple[Generation, bool]:
+        """The generation, and whether it is another attempt's."""
+        caller_is_there = still_there(request)
+        if asked.idempotency is None:
+            return self._generate(mode, asked, caller_is_there), False
+        key, print_ = asked.idempotency
+        with self.idempotency.claim(key, print_, check=caller_is_there) as claim:
+            if claim.replay is not None:
+                return claim.replay, True
+            # Its caller may hang up and ask again: the picture is made and kept.
+            generation = self._generate(mode, asked, claim.renew)
+            claim.keep(generation)
+            return generation, False
+
+    def _generate(self, mode: Mode, asked: Asked, check: Callable[[], None]) -> Generation:
+        choice, params = self.service.prepare(asked.wanted)
         call = Call(
             request_id=g.request_id,
             key=request_key(caller(), g.request_id),
             started=g.started,
-            wait_s=wait_s,
-            check=still_there(request),
+            wait_s=asked.wait_s,
+            check=check,
         )
         with self.limits.generation:
-            generation = self.service.generate(mode, choice, params, call)
-        g.log = {"mode": mode, "model": generation.model, "seed": generation.images[0].seed}
-        response = self._png(generation) if as_png else self._json(generation, with_base64=response_format == "base64")
-        if wait_s is not None:
-            response.headers["Preference-Applied"] = f"wait={wait_s}"
-        return response
+            return self.service.generate(mode, choice, params, call)
 
-    def _parse(self, mode: Mode, *, as_png: bool) -> tuple[GenerationRequest, str]:
+    def _parse(self, mode: Mode) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
-        values, problems = read_values(request, mode)
+        if request.content_encoding:
+            raise MalformedRequestError("a body with a Content-Encoding is not read; send it as it is")
+        wait_s, problems = _preferred_wait_s()
+        key, key_problems = _idempotency_key()
+        values, form_problems = read_values(request, mode)
+        problems += key_problems + form_problems
         try:
             fields = check(mode, values, self.bounds)
         except RefusedFieldsError as error:
             problems += error.problems
             problems += self.catalog.problems(_names(values, refused={problem.field for problem in problems}))
             raise InvalidParamsError(problems) from None
+        as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         if as_png and fields.batch_size > 1:
             message = "must be 1 with Accept: image/png, which has room for one picture"
             problems.append(Problem(field="batch_size", message=message, received=fields.batch_size))
         if problems:
             raise InvalidParamsError(problems)
-        return to_request(mode, fields), fields.response_format
+        return Asked(
+            wanted=to_request(mode, fields),
+            with_base64=fields.response_format == "base64",
+            as_png=as_png,
+            wait_s=wait_s,
+            idempotency=None if key is None else (request_key(caller(), f"{mode}\n{key}"), fingerprint(mode, values)),
+        )
 
     def _url(self, image: GeneratedImage) -> str | None:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
-
-    def _png(self, generation: Generation) -> Response:
-        image = generation.images[0]
-        response = Response(image.png, mimetype="image/png")
-        response.headers["X-Image-Id"] = str(image.image_id)
-        response.headers["X-Seed"] = str(image.seed)
-        response.headers["X-Model"] = quote(generation.model, safe=" !#$&'()*+,/:;=?@[]-._~")
-        response.headers["X-Processing-Time"] = f"{generation.processing_time_s:.3f}"
-        if (url := self._url(image)) is not None:
-            response.headers["Location"] = url
-            response.autocorrect_location_header = False
-        else:
-            response.headers["Warning"] = f'199 - "{_NOT_STORED}"'
-        return response
-
-    def _json(self, generation: Generation, *, with_base64: bool) -> Response:
-        pieces = list(self._pieces(generation, with_base64=with_base64))
-        response = Response(_sliced(pieces), mimetype="application/json")
-        response.content_length = sum(map(len, pieces))
-        return response
-
-    def _pieces(self, generation: Generation, *, with_base64: bool) -> Iterator[str]:
-        """The answer's text, the base64 spliced in as it is: a JSON encoder would look at every character of it."""
-        first = generation.images[0]
-        yield from self._image_fields(first, with_base64=with_base64)
-        rest: dict[str, Any] = {
-            "processing_time": round(generation.processing_time_s, 3),
-            "model": generation.model,
-            "request_id": g.request_id,
-        }
-        if not all(image.stored for image in generation.images):
-            rest["warnings"] = [_NOT_STORED]
-        yield "," + _ascii(rest)[1:-1]
-        if len(generation.images) > 1:
-            for number, image in enumerate(generation.images):
-                yield "," if number else ',"images":['
-                yield from self._image_fields(image, with_base64=with_base64)
-                yield "}"
-            yield "]"
-        yield "}"
-
-    def _image_fields(self, image: GeneratedImage, *, with_base64: bool) -> Iterator[str]:
-        """An object that is left open."""
-        yield _ascii({"image_id": str(image.image_id), "image_url": self._url(image)})[:-1]
-        if with_base64:
-            yield ',"image_base64":"data:image/png;base64,'
-            yield image.base64
-            yield '"'
-        yield "," + _ascii({"seed": image.seed, "width": image.width, "height": image.height})[1:-1]
-
-
-_NOT_STORED = "the picture could not be stored, so it has no URL"
-
-
-def _ascii(value: object) -> str:
-    return to_json(value).decode("utf-8")
-
-
-def _sliced(pieces: Iterable[str]) -> Iterator[bytes]:
-    for piece in pieces:
-        for start in range(0, len(piece), _PIECE_CHARS):
-            yield piece[start : start + _PIECE_CHARS].encode()
 
 
 def _names(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:
@@ -167,22 +148,22 @@ def _names(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:
     return Wanted(model=name("model"), sampler=name("sampler"), scheduler=name("scheduler"))
 
 
-def _refuse_unsupported_headers() -> None:
-    if "Idempotency-Key" in request.headers:
-        message = "is not supported by this version; without it a retry may paint a second picture"
-        raise InvalidParamsError([Problem(field="Idempotency-Key", message=message)])
-    if request.content_encoding:
-        raise MalformedRequestError("a body with a Content-Encoding is not read; send it as it is")
+def _idempotency_key() -> tuple[str | None, list[Problem]]:
+    key = request.headers.get("Idempotency-Key")
+    if key is None or re.fullmatch(r"[!-~]{1,255}", key):
+        return key, []
+    message = "must be 1 to 255 visible ASCII characters"
+    return None, [Problem(field="Idempotency-Key", message=message, received=f"{len(key)} characters")]
 
 
-def _preferred_wait_s() -> int | None:
+def _preferred_wait_s() -> tuple[int | None, list[Problem]]:
     """``Prefer: wait=N`` (RFC 7240); other preferences may be ignored by its section 2."""
     for preference in request.headers.get("Prefer", "").split(","):
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait":
             seconds = value.partition(";")[0].strip().strip('"')
-            if not (seconds.isascii() and seconds.isdigit() and 1 <= int(seconds[:9]) <= 86_400):
-                message = "wait must be whole seconds between 1 and 86400"
-                raise InvalidParamsError([Problem(field="Prefer", message=message, received=preference.strip()[:80])])
-            return int(seconds)
-    return None
+            if seconds.isascii() and seconds.isdigit() and 1 <= int(seconds[:9]) <= 86_400:
+                return int(seconds), []
+            message = "wait must be whole seconds between 1 and 86400"
+            return None, [Problem(field="Prefer", message=message, received=preference.strip()[:80])]
+    return None, []

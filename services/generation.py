@@ -99,6 +99,7 @@ class Generation:
     images: tuple[GeneratedImage, ...]
     model: str
     processing_time_s: float
+    request_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +195,12 @@ class GenerationService:
                 for number, image in enumerate(images)
             )
             image_ids += [str(image.image_id) for image in kept if image.stored]
-        return Generation(images=kept, model=choice.model, processing_time_s=self._clock() - call.started)
+        return Generation(
+            images=kept,
+            model=choice.model,
+            processing_time_s=self._clock() - call.started,
+            request_id=call.request_id,
+        )
 
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:
         if request.image is None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import redis
+
 from sd_client.pool import WebUIPool
 from storage.base import ImageStorage
 from storage.errors import StorageError
@@ -128,3 +130,11 @@ class HealthService:
             if not self._storage_ok:
                 log.warning("storage is back")
             self._storage_ok = True
+
+
+def answers(connection: redis.Redis) -> bool:
+    """Whether Redis does, within its connection's time-out."""
+    try:
+        return bool(connection.ping())
+    except redis.RedisError:
+        return False

@@ -104,7 +104,14 @@ class RedisNotes:
             text = self._client.get(f"{self._prefix}:{key}")
         except redis.RedisError:
             text = None
-        return _note(text) if isinstance(text, bytes | str) else self._otherwise.read(key)
+        shared = _note(text) if isinstance(text, bytes | str) else None
+        # One that is open may have ended while Redis was away.
+        return shared if shared and shared.status != "open" else self._otherwise.read(key) or shared
+
+
+def shared_notes(on_disk: FileNotes, connection: redis.Redis | None) -> Notes:
+    """The notes of all hosts, or of this one where there is no Redis."""
+    return on_disk if connection is None else RedisNotes(connection, prefix="sd-api:request", otherwise=on_disk)
 
 
 def _note(text: str | bytes) -> Note:

@@ -4,7 +4,7 @@ import os
 import re
 from urllib.parse import unquote_to_bytes
 
-from storage.base import ImageStorage, OpenImage, parse_image_id
+from storage.base import ImageStorage, OpenImage, StoredImage, parse_image_id
 from storage.errors import (
     ImageExistsError,
     ImageNotFoundError,
@@ -24,6 +24,7 @@ __all__ = [
     "StorageConfigurationError",
     "StorageError",
     "StorageUnavailableError",
+    "StoredImage",
     "UnavailableReason",
     "open_storage",
     "parse_image_id",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
@@ -25,6 +25,15 @@ class OpenImage:
     size_bytes: int
     etag: str
     modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImage:
+    """One entry of a listing. ``modified`` is when it was stored, seconds since 1970."""
+
+    image_id: UUID
+    size_bytes: int
+    modified: float
 
 
 class ImageStorage(Protocol):
@@ -55,6 +64,18 @@ class ImageStorage(Protocol):
         """Remove the image and its record. One that is being read can be read to its end.
 
         :raises ImageNotFoundError:
+        :raises StorageUnavailableError:
+        """
+
+    def images(self) -> Iterator[StoredImage]:
+        """All whole images, in no order; those stored or removed meanwhile may be among them or not.
+
+        :raises StorageUnavailableError:
+        """
+
+    def sweep(self) -> int:
+        """Remove what crashed processes left behind, and tell how many files that were. Safe beside saves.
+
         :raises StorageUnavailableError:
         """
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID, uuid4
 
-from storage.base import OpenImage, decode_record, encode_record, parse_image_id
+from storage.base import OpenImage, StoredImage, decode_record, encode_record, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
 
 # The owner writes, the group (a web server that delivers the files, a backup) reads. A stricter umask still holds.
@@ -159,6 +159,11 @@ class LocalStorage:
             finally:
                 probe.unlink(missing_ok=True)
 
+    def images(self) -> Iterator[StoredImage]:
+        with _os_errors_told():
+            for shard in self._all_shards():
+                yield from _images_in(shard)
+
     def sweep(self, *, older_than_s: float = LEFTOVER_AGE_S) -> int:
         """Remove what crashed processes left behind, and tell how many files that were.
 
@@ -226,8 +231,7 @@ class LocalStorage:
                 yield path
 
     def _old_lone_records(self, made_before: float) -> Iterator[Path]:
-        shards = (shard for outer in _shards(self._root) for shard in _shards(outer))
-        for shard in shards:
+        for shard in self._all_shards():
             paths = _children(shard)
             images = {path.stem for path in paths if path.suffix == ".png"}
             for path in paths:
@@ -235,6 +239,9 @@ class LocalStorage:
                 # The second look is for an image that is younger than the listing.
                 if lone and _is_older(path, made_before) and not _is_there(path.with_suffix(".png")):
                     yield path
+
+    def _all_shards(self) -> Iterator[Path]:
+        return (shard for outer in _shards(self._root) for shard in _shards(outer))
 
 
 @contextmanager
@@ -297,6 +304,16 @@ def _remove_in_order(*paths: Path) -> None:
     with suppress(OSError):
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def _images_in(shard: Path) -> Iterator[StoredImage]:
+    for path in _children(shard):
+        image_id = parse_image_id(path.stem)
+        if path.suffix != ".png" or image_id is None:
+            continue
+        with suppress(FileNotFoundError):  # removed since the listing
+            status = os.lstat(path)
+            yield StoredImage(image_id=image_id, size_bytes=status.st_size, modified=status.st_mtime)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -1,0 +1,61 @@
+"""Smaller copies of stored images, kept in memory up to a bound."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from typing import Literal, get_args
+from uuid import UUID
+
+import cachetools
+from PIL import Image
+
+Format = Literal["png", "jpeg", "webp"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+#: Of encoded copies, in each worker.
+CACHE_BYTES = 32 * 1024 * 1024
+
+_OPTIONS: dict[Format, dict[str, object]] = {
+    "png": {"compress_level": 6},
+    "jpeg": {"quality": 90, "optimize": True},
+    "webp": {"quality": 85, "method": 4},
+}
+
+
+class Copies:
+    """Each copy is made once, while it stays among those used last."""
+
+    def __init__(self, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._cache: cachetools.LRUCache[tuple[UUID, Format, int], bytes] = cachetools.LRUCache(
+            maxsize=cache_bytes, getsizeof=len
+        )
+        self._mutex = threading.Lock()
+
+    def get(self, image_id: UUID, read: Callable[[], bytes], *, form: Format, width: int) -> bytes:
+        """
+        The image ``width`` pixels wide, its height in proportion.
+
+        :param read: the stored PNG; called where the copy has to be made.
+        """
+        key = (image_id, form, width)
+        with self._mutex:
+            if (found := self._cache.get(key)) is not None:
+                return found
+        made = _encoded(read(), form=form, width=width)
+        with self._mutex:
+            if len(made) <= self._cache.maxsize:
+                self._cache[key] = made
+        return made
+
+
+def _encoded(png: bytes, *, form: Format, width: int) -> bytes:
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as opened:
+        image = opened.convert("RGB")
+    if width != image.width:
+        height = max(1, round(image.height * width / image.width))
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, form.upper(), **_OPTIONS[form])
+    return buffer.getvalue()

@@ -1,0 +1,112 @@
+"""What is done now and then by exactly one process: expired images and leftovers are removed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sd_client.leases import try_lock
+from storage.base import ImageStorage, StoredImage
+from storage.errors import ImageNotFoundError, StorageError
+
+log = logging.getLogger(__name__)
+
+#: Between two rounds.
+INTERVAL_S = 600.0
+
+
+class Housekeeping:
+    """
+    :param lock: a file; whoever holds its lock does the work, for all workers of the host.
+    :param ttl_s: images older than this are removed; None: no image is too old.
+    :param max_bytes: beyond this the oldest are removed; None: there is room for all.
+    :param more: done in each round as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: ImageStorage,
+        lock: Path,
+        ttl_s: float | None,
+        max_bytes: float | None,
+        more: Callable[[], None],
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._storage = storage
+        self._lock = lock
+        self._ttl_s = ttl_s
+        self._max_bytes = max_bytes
+        self._more = more
+        self._interval_s = interval_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Begins with a round at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            lock = try_lock(self._lock)
+            if lock is not None:
+                try:
+                    self._round()
+                except (StorageError, OSError) as error:
+                    log.warning("housekeeping: %s", error if isinstance(error, StorageError) else type(error).__name__)
+                finally:
+                    os.close(lock)
+            if self._stopped.wait(self._interval_s):
+                return
+
+    def _round(self) -> None:
+        leftovers = self._storage.sweep()
+        removed = 0
+        if self._ttl_s is not None or self._max_bytes is not None:
+            removed = expire(self._storage, now=time.time(), ttl_s=self._ttl_s, max_bytes=self._max_bytes)
+        self._more()
+        if leftovers or removed:
+            log.info("housekeeping", extra={"images_removed": removed, "leftovers_removed": leftovers})
+
+
+def folder_name(path: str) -> str:
+    """Tells folders apart, in a file's name."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]
+
+
+def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes: float | None) -> int:
+    """
+    Removes images that are too old, and then the oldest of what is too much. One that is being read is read to its end.
+
+    :param now: seconds since 1970.
+    :returns: how many.
+    :raises StorageError:
+    """
+    kept = sorted(storage.images(), key=lambda image: image.modified)
+    total = sum(image.size_bytes for image in kept)
+    removed = 0
+    for image in kept:
+        too_old = ttl_s is not None and now - image.modified > ttl_s
+        too_much = max_bytes is not None and total > max_bytes
+        if not too_old and not too_much:
+            break
+        total -= image.size_bytes
+        removed += _remove(storage, image)
+    return removed
+
+
+def _remove(storage: ImageStorage, image: StoredImage) -> bool:
+    try:
+        storage.delete(image.image_id)
+    except ImageNotFoundError:
+        return False
+    return True
