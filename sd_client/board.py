@@ -1,12 +1,14 @@
 """Where the schedule is: in Redis for all hosts, or, without one and while it is away, in this host's file.
 
-A process knows its own jobs and puts them back wherever they are missing. So a Redis that was restarted, or a
-change from one place to the other, heals within a second; meanwhile nobody is granted anything.
+A process knows its own jobs: with every change it puts back those that are missing, and takes out those that ended
+while the place could not be told. So a Redis that was restarted or emptied, or a change from one place to the other,
+heals within a second; meanwhile nobody is granted anything.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import redis
 
 from sd_client.leases import SharedSchedule
 from sd_client.redis_schedule import RedisSchedule
-from sd_client.schedule import Job, Schedule, enter, put_back
+from sd_client.schedule import Job, Schedule, disown, enter, put_back
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +38,13 @@ class Board:
         self._local = local
         self._shared = shared
         self._up = False
+        self._left_at = 0.0
         self._settled_at = 0.0
         self._own: dict[str, Job] = {}
         self._mutex = threading.RLock()
         if shared is not None:
             self.tick()
+            self.update(lambda schedule: schedule)  # from now on it is known which schedule it is
             self._settled_at = 0.0  # a process that begins has nothing to put back
 
     @property
@@ -53,7 +57,12 @@ class Board:
 
     def settled(self) -> bool:
         """Whether the schedule is known to be whole, so that places may be granted."""
-        return time.monotonic() >= self._settled_at
+        lost_at = self._shared.lost_at if self._shared and self._up else -math.inf
+        return time.monotonic() >= max(self._settled_at, lost_at + SETTLE_S)
+
+    def has_jobs(self) -> bool:
+        """Whether this process has jobs that wait or run."""
+        return bool(self._own)
 
     def look(self) -> Schedule:
         if self._shared and self._up:
@@ -67,16 +76,25 @@ class Board:
         """As last seen, without asking Redis: at most as old as the last :meth:`look`."""
         return self._shared.seen() if self._shared and self._up else self._local.look()
 
+    def find(self, ticket: str) -> Job | None:
+        """One of this process' jobs. Where it runs is remembered: it must not be put back as one that waits."""
+        found = self.look().find(ticket)
+        if found is not None and found.webui is not None:
+            with self._mutex:
+                if ticket in self._own:
+                    self._own[ticket] = found
+        return found
+
     def update(self, change: Change) -> Schedule:
-        """Applies ``change`` after putting back whatever of this process' own jobs is missing."""
+        """Applies ``change`` after setting right what the schedule says of this process' own jobs."""
         with self._mutex:
 
             def healed(schedule: Schedule) -> Schedule:
-                return change(put_back(schedule, tuple(self._own.values())))
+                return change(put_back(disown(schedule, self.holder, self._own.keys()), self._own.values()))
 
             after = self._update(healed)
-            for ticket in self._own:
-                self._own[ticket] = after.find(ticket) or self._own[ticket]
+            found = {job.ticket: job for job in (*after.waiting, *after.running)}
+            self._own = {ticket: found.get(ticket, job) for ticket, job in self._own.items()}
             return after
 
     def enter(self, job: Job, change: Change) -> Schedule:
@@ -123,5 +141,10 @@ class Board:
             self._move(up=False)
 
     def _move(self, *, up: bool) -> None:
+        now = time.monotonic()
+        if not up:
+            self._left_at = now
+        # Who was away for a moment only has granted nothing meanwhile.
+        brief = up and now - self._left_at < SETTLE_S
+        self._settled_at = 0.0 if brief else now + SETTLE_S
         self._up = up
-        self._settled_at = time.monotonic() + SETTLE_S

@@ -47,10 +47,14 @@ class Painting:
     Holds the job's lease until the WebUI has answered, whether or not anybody still waits for the picture.
 
     :param release: gives the lease back; called once.
+    :param alone: whether the WebUI has no other job: its interrupt hits whatever runs.
     """
 
-    def __init__(self, client: WebUIClient, *, release: Callable[[Ending], None]) -> None:
+    def __init__(
+        self, client: WebUIClient, *, release: Callable[[Ending], None], alone: Callable[[], bool] = lambda: True
+    ) -> None:
         self._client = client
+        self._alone = alone
         self._release = release
         self._over = threading.Event()
         self._abandoned = False
@@ -102,10 +106,13 @@ class Painting:
             with self._mutex:
                 if self._over.is_set():
                     return
-                try:
-                    able = self._client.interrupt()
-                except WebUIError:  # the job's own thread reports what became of the WebUI
-                    able = True
-            if not able:
-                return
+                if self._alone() and not self._interrupt():
+                    return
             self._over.wait(INTERRUPT_AGAIN_S)
+
+    def _interrupt(self) -> bool:
+        """False where the server cannot."""
+        try:
+            return self._client.interrupt()
+        except WebUIError:  # the job's own thread reports what became of the WebUI
+            return True

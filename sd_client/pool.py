@@ -130,7 +130,8 @@ class WebUIPool:
 
     def close(self) -> None:
         self._stopped.set()
-        self._keeper.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
         self._probing.close()
         self._board.close()
 
@@ -280,7 +281,7 @@ class WebUIPool:
         self._waiting[job.ticket] = params, tried
         try:
             while True:
-                found = self._board.look().find(job.ticket)
+                found = self._board.find(job.ticket)
                 if found is not None and found.cancelled:
                     raise JobCancelledError("the caller cancelled the job")
                 if found is not None and found.webui is not None:
@@ -315,7 +316,11 @@ class WebUIPool:
         The call itself runs in a thread of its own, which holds the lease until the WebUI's answer has come: the
         caller's thread can leave before that, at its deadline or because nobody waits for the picture any more.
         """
-        painting = Painting(self._clients[webui], release=lambda ending: self._ended(ticket, webui, ending))
+        painting = Painting(
+            self._clients[webui],
+            release=lambda ending: self._ended(ticket, webui, ending),
+            alone=lambda: self._slots == 1 or self._board.look().busy(webui) == 1,
+        )
         deadline = min(self._clock() + run_s, ends)
         painting.start(params, capabilities, task_id=task_id, timeout_s=deadline - self._clock() + run_s)
         try:
@@ -330,8 +335,16 @@ class WebUIPool:
                     self._raise_if_cancelled(ticket)
                     check()
         except BaseException:
-            painting.abandon()
+            self._abandon(painting, ticket)
             raise
+
+    def _abandon(self, painting: Painting, ticket: str) -> None:
+        try:
+            if self._slots > 1 and not painting.result.done():
+                # Its WebUI gets no other job until it has ended; those that it has end before the interrupt.
+                self._board.update(lambda state: schedule.cancel(state, ticket))
+        finally:
+            painting.abandon()
 
     def _raise_if_cancelled(self, ticket: str) -> None:
         job = self._board.look().find(ticket)
@@ -375,12 +388,13 @@ class WebUIPool:
             if self._clock() >= next_tick:
                 self._board.tick()
                 next_tick = self._clock() + TICK_S
-            state = self._board.look()
-            if state.waiting or state.running:
-                try:
+            try:
+                state = self._board.look()
+                # A schedule without the jobs that this process has was lost: they are put back.
+                if state.waiting or state.running or self._board.has_jobs():
                     self._board.update(self._kept)
-                except OSError as error:
-                    log.error("the schedule cannot be written: %s", type(error).__name__)
+            except OSError as error:
+                log.error("the schedule cannot be kept: %s", type(error).__name__)
 
     def _kept(self, state: Schedule) -> Schedule:
         states = self._probing.states()

@@ -7,10 +7,13 @@ is an optimistic transaction (WATCH, MULTI, EXEC) around the same pure functions
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import redis
 from pydantic import TypeAdapter, ValidationError
@@ -34,7 +37,10 @@ class RedisSchedule:
     """
     :param name: of the pool; services of one name on one Redis share one schedule.
     :param holder: names this process, uniquely.
-    :raises redis.RedisError: every method but ``close``, when Redis is away.
+    :ivar lost_at: when the schedule was last seen to be another one than before (Redis was started anew, or
+        emptied), by ``time.monotonic``; known before a change is applied to it.
+    :raises redis.RedisError: every method but ``close``, when Redis is away. After one error all fail at once, whoever
+        calls, until :meth:`renew` succeeds: a hundred waiting threads must not wait for its timeout one by one.
     """
 
     def __init__(self, client: redis.Redis, *, name: str, holder: str) -> None:
@@ -44,6 +50,9 @@ class RedisSchedule:
         self._mutex = threading.Lock()
         self._seen = (0.0, Schedule())
         self._ahead_s = 0.0
+        self._epoch = ""
+        self._broken = False
+        self.lost_at = -math.inf
         self.holder = holder
 
     def now(self) -> float:
@@ -52,13 +61,15 @@ class RedisSchedule:
 
     def renew(self) -> None:
         """To be called well within :data:`HOLDER_S`."""
-        self._client.set(self._holder_key(self.holder), 1, ex=HOLDER_S)
-        seconds, microseconds = self._client.time()
+        with self._breaking():
+            self._client.set(self._holder_key(self.holder), 1, ex=HOLDER_S)
+            seconds, microseconds = self._client.time()
         self._ahead_s = seconds + microseconds / 1e6 - time.time()
+        self._broken = False
 
     def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
         """Applies ``change`` to the schedule of this moment, alone among all threads, workers and hosts."""
-        with self._mutex, self._client.pipeline() as pipeline:
+        with self._mutex, self._working(), self._client.pipeline() as pipeline:
             while True:
                 try:
                     after = self._try_update(pipeline, change)
@@ -73,7 +84,8 @@ class RedisSchedule:
         with self._mutex:
             read, schedule = self._seen
             if time.monotonic() - read >= _LOOK_S:
-                schedule = _parsed(self._client.get(self._key))
+                with self._working():
+                    schedule = _parsed(self._client.get(self._key))
                 self._seen = (time.monotonic(), schedule)
             return schedule
 
@@ -86,16 +98,35 @@ class RedisSchedule:
         with contextlib.suppress(redis.RedisError):  # then its key expires by itself
             self._client.delete(self._holder_key(self.holder))
 
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        if self._broken:
+            raise redis.ConnectionError("no answer since the last error")
+        with self._breaking():
+            yield
+
+    @contextlib.contextmanager
+    def _breaking(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError:
+            self._broken = True
+            raise
+
     def _try_update(self, pipeline: Pipeline, change: Callable[[Schedule], Schedule]) -> Schedule:
         pipeline.watch(self._key)  # type: ignore[no-untyped-call]
-        before = _parsed(pipeline.get(self._key))
+        stored = _parsed(pipeline.get(self._key))
+        if self._epoch and stored.epoch != self._epoch:
+            self.lost_at = time.monotonic()
+        before = stored if stored.epoch else replace(stored, epoch=uuid.uuid4().hex)
         after = change(forget(before, self._dead(pipeline, before)))
-        if after == before:
+        if after == stored:
             pipeline.unwatch()
-            return after
-        pipeline.multi()
-        pipeline.set(self._key, _SCHEDULE.dump_json(after), ex=_FORGOTTEN_S)
-        pipeline.execute()
+        else:
+            pipeline.multi()
+            pipeline.set(self._key, _SCHEDULE.dump_json(after), ex=_FORGOTTEN_S)
+            pipeline.execute()
+        self._epoch = after.epoch
         return after
 
     def _dead(self, pipeline: Pipeline, schedule: Schedule) -> set[str]:

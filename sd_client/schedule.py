@@ -6,6 +6,7 @@ Times are seconds of one clock that all holders share.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,7 @@ class Job:
     :param webui: where it runs; None while it waits.
     :param request: what its caller can ask for it by; "" where nobody can.
     :param cancelled: its caller wants it no more; its holder ends it.
+    :param passed: since when it has left idle WebUIs to others because one that has its model is busy.
     """
 
     ticket: str
@@ -31,6 +33,7 @@ class Job:
     webui: str | None = None
     request: str = ""
     cancelled: bool = False
+    passed: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class Schedule:
     :param loaded: the model that each WebUI ran last, by the WebUI's id.
     :param troubles: by WebUI.
     :param job_seconds: moving average of how long a job runs; None before the first has ended.
+    :param epoch: another one tells that what was known before was lost; "" where nothing is ever lost.
     """
 
     waiting: tuple[Job, ...] = ()
@@ -59,6 +63,7 @@ class Schedule:
     loaded: Mapping[str, str] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     job_seconds: float | None = None
+    epoch: str = ""
 
     def find(self, ticket: str) -> Job | None:
         return next((job for job in (*self.waiting, *self.running) if job.ticket == ticket), None)
@@ -73,6 +78,8 @@ FIRST_OUT_S = 2.0
 LONGEST_OUT_S = 60.0
 #: Jobs that a WebUI answered, but with an error, one after another, before it is out: the jobs may be to blame.
 ANSWERED_ERRORS = 3
+#: And the longest that this can cost the others, whoever sends such jobs however often.
+LONGEST_OUT_AFTER_ANSWERS_S = 5.0
 
 #: Weight of the newest job in the average: about the last ten count.
 _NEWEST = 0.2
@@ -125,15 +132,16 @@ def failed(schedule: Schedule, webui: str, *, now: float, answered: bool) -> Sch
     before = schedule.troubles.get(webui)
     failures = 1 if before is None else before.failures + 1
     beyond = failures - (ANSWERED_ERRORS if answered else 1)
-    out_s = min(FIRST_OUT_S * 2**beyond, LONGEST_OUT_S) if beyond >= 0 else 0.0
+    longest_s = LONGEST_OUT_AFTER_ANSWERS_S if answered else LONGEST_OUT_S
+    out_s = min(FIRST_OUT_S * 2.0 ** min(beyond, 10), longest_s) if beyond >= 0 else 0.0
     return replace(schedule, troubles={**schedule.troubles, webui: Trouble(failures=failures, until=now + out_s)})
 
 
-def cancel(schedule: Schedule, request: str) -> Schedule:
-    """Marks all jobs of a request."""
+def cancel(schedule: Schedule, name: str) -> Schedule:
+    """Marks all jobs of a request, or the job of a ticket."""
 
     def marked(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
-        return tuple(replace(job, cancelled=True) if job.request == request else job for job in jobs)
+        return tuple(replace(job, cancelled=True) if name in (job.request, job.ticket) else job for job in jobs)
 
     return replace(schedule, waiting=marked(schedule.waiting), running=marked(schedule.running))
 
@@ -147,53 +155,123 @@ def retarget(schedule: Schedule, webuis: Mapping[str, tuple[str, ...]]) -> Sched
 
 
 def put_back(schedule: Schedule, jobs: Collection[Job]) -> Schedule:
-    """With those of the jobs that are missing, waiting or running as they were."""
-    missing = [job for job in jobs if schedule.find(job.ticket) is None]
-    running = tuple(job for job in missing if job.webui is not None)
-    for job in missing:
+    """With those of the jobs that are missing, waiting or running as they were; none waits that runs already."""
+    lost = [job for job in jobs if _is_lost(schedule.find(job.ticket), job)]
+    if not lost:
+        return schedule
+    tickets = {job.ticket for job in lost}
+    schedule = replace(
+        schedule,
+        waiting=tuple(job for job in schedule.waiting if job.ticket not in tickets),
+        running=(
+            *(job for job in schedule.running if job.ticket not in tickets),
+            *(job for job in lost if job.webui is not None),
+        ),
+    )
+    for job in lost:
         if job.webui is None:
             schedule = enter(schedule, job)
-    return replace(schedule, running=(*schedule.running, *running)) if running else schedule
+    return schedule
+
+
+def _is_lost(found: Job | None, job: Job) -> bool:
+    return found is None or (job.webui is not None and found.webui != job.webui)
+
+
+def disown(schedule: Schedule, holder: str, tickets: Collection[str]) -> Schedule:
+    """Without the holder's jobs, but for those that it still has: the others ended while it could not say so."""
+
+    def kept(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+        return tuple(job for job in jobs if job.holder != holder or job.ticket in tickets)
+
+    return replace(schedule, waiting=kept(schedule.waiting), running=kept(schedule.running))
 
 
 def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> Schedule:
     """
     Free slots go to waiting jobs, oldest first.
 
-    A job takes an idle WebUI that has its model; else it waits up to ``patience_s`` for one that has it and is
-    busy; else it takes an idle one that must load it. A younger job may use what an older one leaves.
+    A job takes an idle WebUI that has its model; else it leaves idle ones to younger jobs for up to ``patience_s``
+    where one that has it is busy; else it takes an idle one that must load it.
     """
+    while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
+        job, webui = start
+        schedule = replace(
+            schedule,
+            waiting=tuple(other for other in schedule.waiting if other.ticket != job.ticket),
+            running=(*schedule.running, replace(job, webui=webui, since=now)),
+            loaded={**schedule.loaded, webui: job.model},
+        )
+    return _with_passed(schedule, slots=slots, now=now)
+
+
+def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> tuple[Job, str] | None:
+    """The oldest job that may start now, and where. What one start loads may be what an older job waits for."""
+    idle = _idle(schedule, slots=slots, now=now)
+    if not idle:
+        return None
     for job in schedule.waiting:
-        open_webuis = [webui for webui in job.webuis if _trusted(schedule, webui, now)]
-        webui = _choice(schedule, job, open_webuis, slots=slots, patient=now - job.since < patience_s)
+        patient = now - (now if job.passed is None else job.passed) < patience_s
+        webui = _choice(schedule, job, idle, patient=patient)
         if webui is not None:
-            started = replace(job, webui=webui, since=now)
-            schedule = replace(
-                schedule,
-                waiting=tuple(other for other in schedule.waiting if other.ticket != job.ticket),
-                running=(*schedule.running, started),
-                loaded={**schedule.loaded, webui: job.model},
-            )
-    return schedule
+            return job, webui
+    return None
 
 
-def _trusted(schedule: Schedule, webui: str, now: float) -> bool:
-    """Whether a WebUI may be given a job: one that failed gets one on trial when its time out is over."""
+def _idle(schedule: Schedule, *, slots: int, now: float) -> dict[str, int]:
+    """
+    The WebUIs that may be given a job now, and how many each has already.
+
+    One that failed gets one on trial when its time out is over. One with a job that is to be interrupted gets none:
+    an interrupt hits whatever runs.
+    """
+    if not schedule.waiting:
+        return {}
+    busy = Counter(job.webui for job in schedule.running)
+    ending = {job.webui for job in schedule.running if job.cancelled}
+    webuis = {webui: busy[webui] for job in schedule.waiting for webui in job.webuis}
+    return {
+        webui: jobs
+        for webui, jobs in webuis.items()
+        if jobs < slots and webui not in ending and _trusted(schedule, webui, jobs, now)
+    }
+
+
+def _trusted(schedule: Schedule, webui: str, busy: int, now: float) -> bool:
     trouble = schedule.troubles.get(webui)
-    return trouble is None or (trouble.until <= now and schedule.busy(webui) == 0)
+    return trouble is None or (trouble.until <= now and busy == 0)
 
 
-def _choice(schedule: Schedule, job: Job, webuis: list[str], *, slots: int, patient: bool) -> str | None:
-    idle = [webui for webui in webuis if schedule.busy(webui) < slots]
-    with_model = [webui for webui in webuis if schedule.loaded.get(webui) == job.model]
-    ready = [webui for webui in idle if webui in with_model]
+def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: bool) -> str | None:
+    open_webuis = [webui for webui in job.webuis if webui in idle]
+    if not open_webuis:
+        return None
+    ready = [webui for webui in open_webuis if schedule.loaded.get(webui) == job.model]
     if ready:
-        return min(ready, key=schedule.busy)
-    if not idle or (with_model and patient):
+        return min(ready, key=idle.__getitem__)
+    if patient and _model_is_busy(schedule, job):
         return None
     wanted = {other.model for other in schedule.waiting if other.ticket != job.ticket}
     # Rather unload a model that nobody waits for.
-    return min(idle, key=lambda webui: (schedule.loaded.get(webui) in wanted, schedule.busy(webui)))
+    return min(open_webuis, key=lambda webui: (schedule.loaded.get(webui) in wanted, idle[webui]))
+
+
+def _model_is_busy(schedule: Schedule, job: Job) -> bool:
+    """Whether a WebUI that has the job's model runs jobs, without having failed lately: the job can wait for it."""
+    has_model = {w for w in job.webuis if schedule.loaded.get(w) == job.model and w not in schedule.troubles}
+    return any(running.webui in has_model for running in schedule.running)
+
+
+def _with_passed(schedule: Schedule, *, slots: int, now: float) -> Schedule:
+    """The jobs that wait although they could have an idle WebUI are noted as passed from now on."""
+    idle = _idle(schedule, slots=slots, now=now)
+    if not idle:
+        return schedule
+    waiting = tuple(
+        replace(job, passed=now) if job.passed is None and not idle.keys().isdisjoint(job.webuis) else job
+        for job in schedule.waiting
+    )
+    return replace(schedule, waiting=waiting)
 
 
 def seconds_until_free(schedule: Schedule, *, slots: int, webuis: int, default_job_s: float) -> float:

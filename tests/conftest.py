@@ -3,51 +3,30 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from config import Config
 from simulator import Simulator
-from stable_diffusion_api import create_app
-from tests.running import NO_LIMITS, RedisServer, Service, running_service
+from tests.running import RedisServer, Service, running_service, service_in_process
 
 MakeApp = Callable[..., Flask]
-
-
-@pytest.fixture(scope="session")
-def make_app_in() -> Iterator[Callable[..., Flask]]:
-    """Make the whole service in this process, its files below a folder; its threads end with the session."""
-    apps: list[Flask] = []
-
-    def make(folder: Path, webui_url: str, **settings: str) -> Flask:
-        own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), "LOG_LEVEL": "ERROR"}
-        app = create_app(Config.from_env({**own, **NO_LIMITS, "SD_WEBUI_URL": webui_url, **settings}))
-        apps.append(app)
-        return app
-
-    yield make
-    for app in apps:
-        app.extensions["close"]()
 
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> Iterator[MakeApp]:
     """Make the whole service in this process with settings of the environment; its threads end with the test."""
-    apps: list[Flask] = []
+    with ExitStack() as stack:
 
-    def make(webui_url: str, **settings: str) -> Flask:
-        folder = tmp_path / f"service-{len(apps)}"
-        own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), "LOG_LEVEL": "ERROR"}
-        app = create_app(Config.from_env({**own, **NO_LIMITS, "SD_WEBUI_URL": webui_url, **settings}))
-        apps.append(app)
-        return app
+        def make(webui_url: str, **settings: str) -> Flask:
+            folder = tmp_path / uuid4().hex
+            return stack.enter_context(service_in_process(folder, webui_url, **settings))
 
-    yield make
-    for app in apps:
-        app.extensions["close"]()
+        yield make
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +45,10 @@ def simulator(shared_simulator: Simulator) -> Simulator:
 
 
 @pytest.fixture(scope="module")
-def app(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory, make_app_in: MakeApp) -> Flask:
+def app(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The service in this process, in front of the module's WebUI."""
-    return make_app_in(tmp_path_factory.mktemp("service"), shared_simulator.url)
+    with service_in_process(tmp_path_factory.mktemp("service"), shared_simulator.url) as made:
+        yield made
 
 
 @pytest.fixture

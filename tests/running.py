@@ -15,6 +15,10 @@ from pathlib import Path
 
 import redis
 import requests
+from flask import Flask
+
+from config import Config
+from stable_diffusion_api import create_app
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "/api/v1/ai/generation"
@@ -89,6 +93,17 @@ class Service:
 
 
 @contextmanager
+def service_in_process(folder: Path, webui_url: str, **settings: str) -> Iterator[Flask]:
+    """The whole service in this process, its files below a folder, these settings as from the environment."""
+    own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), "LOG_LEVEL": "ERROR"}
+    app = create_app(Config.from_env({**own, **NO_LIMITS, "SD_WEBUI_URL": webui_url, **settings}))
+    try:
+        yield app
+    finally:
+        app.extensions["close"]()
+
+
+@contextmanager
 def running_service(folder: Path, webui_url: str, *, workers: int = 2, **settings: str) -> Iterator[Service]:
     """gunicorn with the project's own configuration on a port that nobody can take away in between."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -99,9 +114,7 @@ def running_service(folder: Path, webui_url: str, *, workers: int = 2, **setting
 
 
 @contextmanager
-def started(
-    command: list[str], folder: Path, listener: socket.socket | int, **settings: str
-) -> Iterator[Service]:
+def started(command: list[str], folder: Path, listener: socket.socket | int, **settings: str) -> Iterator[Service]:
     """The service by any command; ended, and its exit looked at, when the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     port = listener if isinstance(listener, int) else listener.getsockname()[1]

@@ -118,6 +118,7 @@ def test_one_job_at_a_time_in_the_order_of_arrival(api, send):
         until(lambda name=f"task({number})": known(api, name), "it is queued")
     for job in jobs:
         assert job.join().status_code == 200
+    until(lambda: all(one.finished for one in api.sim.generations), "every answer is out")
     finished = [one.finished for one in api.sim.generations]
     assert finished == sorted(finished)
     assert api.sim.most_concurrent == 4

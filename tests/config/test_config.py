@@ -1,0 +1,276 @@
+"""Settings: each one parsed, every problem told at once, no secret shown."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+from pydantic import ValidationError
+
+from config import NOT_YET, Config, ConfigError
+
+DEFAULTS: dict[str, object] = {
+    "sd_webui_url": ("http://localhost:7860",),
+    "sd_webui_slots": 1,
+    "sd_model": "sd-v1-5",
+    "sd_model_switch_patience": 5.0,
+    "sd_model_aliases": {},
+    "sd_sampler": None,
+    "sd_scheduler": None,
+    "use_gpu": True,
+    "cpu_fallback": True,
+    "sd_timeout": 300.0,
+    "sd_queue_timeout": 120.0,
+    "sd_queue_limit": 64,
+    "host": "0.0.0.0",
+    "port": 5002,
+    "public_url": None,
+    "max_body_mb": 32.0,
+    "trusted_proxies": 0,
+    "cors_origins": (),
+    "api_keys": (),
+    "max_prompt_chars": 10_000,
+    "max_steps": 150,
+    "max_pixels": 1536 * 1536,
+    "max_batch_size": 4,
+    "max_input_pixels": 50_000_000,
+    "image_dir": "./data/images",
+    "image_ttl_hours": None,
+    "image_max_gb": None,
+    "runtime_dir": f"{tempfile.gettempdir()}/stable-diffusion-api-{os.getuid()}",
+    "redis_url": None,
+    "rate_limit_global": "50/minute;500/hour",
+    "rate_limit_generation": "10/minute",
+    "log_level": "INFO",
+    "log_format": "json",
+}
+
+GIVEN: list[tuple[str, str, object]] = [
+    ("SD_WEBUI_URL", "https://gpu.example:7860/webui/", ("https://gpu.example:7860/webui",)),
+    ("SD_WEBUI_URL", "http://us%40er:p%2Fw@10.0.0.1", ("http://us%40er:p%2Fw@10.0.0.1",)),
+    (
+        "SD_WEBUI_URL",
+        "http://a:7860, http://a:7861/,http://a:7860/sd,",
+        ("http://a:7860", "http://a:7861", "http://a:7860/sd"),
+    ),
+    ("SD_MODEL_SWITCH_PATIENCE", "0", 0.0),
+    ("SD_WEBUI_URL", "http://[::1]:7860", ("http://[::1]:7860",)),
+    ("SD_WEBUI_SLOTS", "2", 2),
+    ("SD_MODEL", "sdxl", "sdxl"),
+    ("SD_MODEL_ALIASES", "house=dreamshaper_8, fast = sd_xl_turbo", {"house": "dreamshaper_8", "fast": "sd_xl_turbo"}),
+    ("SD_MODEL_ALIASES", "odd=a=b", {"odd": "a=b"}),
+    ("SD_SAMPLER", "Euler a", "Euler a"),
+    ("SD_SCHEDULER", "Karras", "Karras"),
+    ("USE_GPU", "false", False),
+    ("USE_GPU", "1", True),
+    ("CPU_FALLBACK", "0", False),
+    ("SD_TIMEOUT", "12.5", 12.5),
+    ("SD_QUEUE_TIMEOUT", "0", 0.0),
+    ("SD_QUEUE_LIMIT", "0", 0),
+    ("HOST", "127.0.0.1", "127.0.0.1"),
+    ("PORT", "8080", 8080),
+    ("PUBLIC_URL", "https://example.com/ai/", "https://example.com/ai"),
+    ("MAX_BODY_MB", "0.5", 0.5),
+    ("TRUSTED_PROXIES", "2", 2),
+    ("CORS_ORIGINS", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
+    ("API_KEYS", "one, two,", ("one", "two")),
+    ("MAX_PROMPT_CHARS", "500", 500),
+    ("MAX_STEPS", "60", 60),
+    ("MAX_PIXELS", "1048576", 1048576),
+    ("MAX_BATCH_SIZE", "8", 8),
+    ("MAX_INPUT_PIXELS", "1000000", 1_000_000),
+    ("IMAGE_DIR", "/srv/images", "/srv/images"),
+    ("IMAGE_TTL_HOURS", "0.5", 0.5),
+    ("IMAGE_MAX_GB", "20", 20.0),
+    ("RUNTIME_DIR", "/run/sd", "/run/sd"),
+    ("REDIS_URL", "rediss://:secret@redis.example:6379/0", "rediss://:secret@redis.example:6379/0"),
+    ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("RATE_LIMIT_GLOBAL", "5/second;100/minute", "5/second;100/minute"),
+    ("RATE_LIMIT_GENERATION", "1 per 10 seconds", "1 per 10 seconds"),
+    ("LOG_LEVEL", "debug", "DEBUG"),
+    ("LOG_FORMAT", "text", "text"),
+]
+
+WRONG: list[tuple[str, str, str]] = [
+    ("SD_WEBUI_URL", "localhost:7860", "must be http://host:port"),
+    ("SD_WEBUI_URL", "ftp://host", "must be http://host:port"),
+    ("SD_WEBUI_URL", "http://", "must be http://host:port"),
+    ("SD_WEBUI_URL", "http://host:99999", "is not a URL"),
+    ("SD_WEBUI_URL", "http://host?x=1", "query or a fragment"),
+    ("SD_WEBUI_URL", "http://host#top", "query or a fragment"),
+    ("SD_WEBUI_URL", "http://ho st:7860", "white space"),
+    ("SD_WEBUI_URL", "http://a:7860, http://a:7860/", "names the same WebUI twice"),
+    ("SD_WEBUI_URL", "http://a:7860,http://u:p@A:7860", "names the same WebUI twice"),
+    ("SD_MODEL_SWITCH_PATIENCE", "-1", "greater than or equal to 0"),
+    ("SD_WEBUI_URL", ",", "is set, but names nothing"),
+    ("SD_WEBUI_SLOTS", "0", "greater than or equal to 1"),
+    ("SD_WEBUI_SLOTS", "9", "less than or equal to 8"),
+    ("SD_MODEL_ALIASES", "house", "must be alias=model"),
+    ("SD_MODEL_ALIASES", "=dreamshaper", "must be alias=model"),
+    ("SD_MODEL_ALIASES", "a=x,a=y", "names the same alias twice"),
+    ("USE_GPU", "maybe", "valid boolean"),
+    ("SD_TIMEOUT", "0", "greater than or equal to 1"),
+    ("SD_TIMEOUT", "nan", "86400"),
+    ("SD_TIMEOUT", "inf", "86400"),
+    ("SD_TIMEOUT", "5m", "valid number"),
+    ("SD_QUEUE_TIMEOUT", "-1", "greater than or equal to 0"),
+    ("SD_QUEUE_LIMIT", "1.5", "valid integer"),
+    ("PORT", "0", "greater than or equal to 1"),
+    ("PORT", "65536", "less than or equal to 65535"),
+    ("PUBLIC_URL", "/ai", "absolute http(s) URL"),
+    ("PUBLIC_URL", "https://user:secret@example.com", "user name or password"),
+    ("MAX_BODY_MB", "0", "greater than or equal to 0.1"),
+    ("TRUSTED_PROXIES", "yes", "valid integer"),
+    ("CORS_ORIGINS", ",", "is set, but names nothing"),
+    ("API_KEYS", " , ", "is set, but names nothing"),
+    ("MAX_PROMPT_CHARS", "0", "greater than or equal to 1"),
+    ("MAX_STEPS", "20 steps", "valid integer"),
+    ("MAX_PIXELS", "1000", "greater than or equal to 262144"),
+    ("MAX_PIXELS", "99999999", "less than or equal to 4194304"),
+    ("MAX_BATCH_SIZE", "17", "less than or equal to 16"),
+    ("MAX_INPUT_PIXELS", "1", "greater than or equal to 256"),
+    ("IMAGE_TTL_HOURS", "0", "greater than 0"),
+    ("IMAGE_MAX_GB", "-1", "greater than 0"),
+    ("REDIS_URL", "redis.example:6379", "must be redis://"),
+    ("RATE_LIMIT_GLOBAL", "often", "must be limits such as"),
+    ("RATE_LIMIT_GENERATION", "10/fortnight", "must be limits such as"),
+    ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ("LOG_FORMAT", "xml", "'json' or 'text'"),
+]
+
+
+def problems_of(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env(environ)
+    title, *lines = str(caught.value).split("\n  ")
+    assert title == "invalid configuration:"
+    return lines
+
+
+def unset() -> dict[str, object]:
+    return Config.from_env({}).model_dump()
+
+
+def test_defaults() -> None:
+    assert Config.from_env({}).model_dump() == DEFAULTS
+
+
+def test_the_tables_above_miss_no_setting() -> None:
+    assert {name.lower() for name, *_ in GIVEN} == DEFAULTS.keys() == Config.model_fields.keys()
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GIVEN)
+def test_every_setting_is_parsed(name: str, text: str, value: object) -> None:
+    assert Config.from_env({name: f" {text} "}).model_dump() == {**unset(), name.lower(): value}
+
+
+@pytest.mark.parametrize(("name", "text", "message"), WRONG)
+def test_every_wrong_value_is_refused(name: str, text: str, message: str) -> None:
+    (problem,) = problems_of({name: text})
+    assert problem.startswith(f"{name}: ")
+    assert message in problem
+
+
+def test_every_problem_is_told_at_once() -> None:
+    # Of the cases that share a setting, the last.
+    environ = {name: text for name, text, _ in WRONG} | {"MAX_STEP": "20"} | dict.fromkeys(NOT_YET, "1")
+    told = problems_of(environ)
+    assert sorted(problem.partition(":")[0] for problem in told) == sorted(environ)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "runtime_dir"])
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_variable_counts_as_unset(name: str, empty: str) -> None:
+    assert Config.from_env({name.upper(): empty}).model_dump() == unset()
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_what_this_version_cannot_do_stops_the_start(name: str) -> None:
+    assert problems_of({name: "24"}) == [f"{name}: is not available in this version"]
+    Config.from_env({name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SD_WEBUI_URLS", "SD_WEBUI_URL"),
+        ("SD_WEBUI_SLOT", "SD_WEBUI_SLOTS"),
+        ("SD_MODEL_ALIAS", "SD_MODEL_ALIASES"),
+        ("API_KEY", "API_KEYS"),
+        ("CORS_ORIGIN", "CORS_ORIGINS"),
+        ("MAX_STEP", "MAX_STEPS"),
+        ("RATE_LIMIT_GENERATIONS", "RATE_LIMIT_GENERATION"),
+        ("TRUSTED_PROXY", None),
+        ("IMAGE_TTL_HOUR", "IMAGE_TTL_HOURS"),
+        ("STORAGE_URLS", "STORAGE_URL"),
+    ],
+)
+def test_misspellings(name: str, meant: str | None) -> None:
+    if meant is None:  # too far from the setting to be sure
+        assert Config.from_env({name: "1"}).model_dump() == unset()
+    else:
+        assert problems_of({name: "1"}) == [f"{name}: unknown setting; did you mean {meant}?"]
+
+
+def test_what_others_put_into_the_environment_is_left_alone() -> None:
+    kubernetes = {
+        "SD_WEBUI_PORT": "tcp://10.0.0.1:7860",
+        "SD_WEBUI_PORT_7860_TCP": "tcp://10.0.0.1:7860",
+        "SD_WEBUI_PORT_7860_TCP_ADDR": "10.0.0.1",
+        "SD_WEBUI_PORT_7860_TCP_PORT": "7860",
+        "SD_WEBUI_PORT_7860_TCP_PROTO": "tcp",
+        "SD_WEBUI_SERVICE_HOST": "10.0.0.1",
+        "SD_WEBUI_SERVICE_PORT": "7860",
+        "REDIS_PORT": "tcp://10.0.0.2:6379",
+        "REDIS_SERVICE_HOST": "10.0.0.2",
+    }
+    usual = {"PATH": "/bin", "HOSTNAME": "pod-1", "HOME": "/root", "LOGNAME": "root", "LOG_LEVELS_FILE": "x"}
+    assert Config.from_env(kubernetes | usual).model_dump() == unset()
+    assert Config.from_env(dict(os.environ) | {name.upper(): "" for name in DEFAULTS}).sd_webui_slots == 1
+
+
+SECRETS = [
+    {"API_KEYS": "s3cr3t"},
+    {"REDIS_URL": "redis://:s3cr3t@redis.example"},
+    {"SD_WEBUI_URL": "http://user:s3cr3t@webui.example:7860"},
+]
+SECRETS_IN_WRONG_PLACES = [
+    {"SD_WEBUI_URL": "http://user:s3cr3t/x@webui.example:7860"},
+    {"SD_WEBUI_URL": "http://user:1/s3cr3t@webui.example:7860"},
+    {"SD_WEBUI_URL": "http://user:a[s3cr3t]b@webui.example"},
+    {"SD_WEBUI_URL": "http://user:s3cr3t\u2100@webui.example"},
+    {"SD_WEBUI_URL": "http://user:s3cr3t?@webui.example"},
+    {"SD_WEBUI_URL": "http://user:s3cr3t#@webui.example"},
+    {"SD_WEBUI_URL": "http://user:1,s3cr3t@webui.example"},
+    {"SD_WEBUI_URL": "http://:s3cr3t@webui.example"},
+    {"SD_WEBUI_URL": "user:s3cr3t@webui.example"},
+    {"REDIS_URL": "http://:s3cr3t@redis.example"},
+    {"REDIS_URL": "redis://:s3cr3t[@redis.example"},
+    {"PUBLIC_URL": "https://user:s3cr3t@example.com"},
+    {"SD_MODEL_ALIASES": "s3cr3t"},
+]
+
+
+@pytest.mark.parametrize("environ", SECRETS)
+def test_a_secret_is_not_shown_with_the_settings(environ: dict[str, str]) -> None:
+    config = Config.from_env(environ)
+    assert "s3cr3t" not in f"{config!r} {config}"
+    assert "s3cr3t" not in str(problems_of({**environ, "PORT": "none"}))
+
+
+@pytest.mark.parametrize("environ", SECRETS_IN_WRONG_PLACES)
+def test_a_secret_is_not_shown_in_a_problem(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env(environ)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_settings_are_frozen() -> None:
+    config = Config.from_env({})
+    with pytest.raises(ValidationError):
+        config.port = 1  # type: ignore[misc]
+
+
+def test_max_body_bytes() -> None:
+    assert Config.from_env({"MAX_BODY_MB": "0.5"}).max_body_bytes == 512 * 1024

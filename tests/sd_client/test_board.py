@@ -1,0 +1,127 @@
+"""The schedule over hosts: a real Redis that dies, freezes and comes back, and holders that die."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from sd_client import schedule
+from sd_client.board import Board
+from sd_client.leases import SharedSchedule
+from sd_client.redis_schedule import RedisSchedule
+from sd_client.schedule import Job
+from tests.running import RedisServer, wait_until
+
+
+def job(ticket: str, holder: str, *, webui: str | None = None) -> Job:
+    return Job(ticket=ticket, holder=holder, webuis=("w",), model="m", since=0.0, webui=webui)
+
+
+def grant(state: schedule.Schedule) -> schedule.Schedule:
+    return schedule.grant(state, slots=1, patience_s=0.0, now=1.0)
+
+
+class Host:
+    """One process of the service on a host of its own."""
+
+    def __init__(self, server: RedisServer, folder: Path) -> None:
+        client = redis.Redis.from_url(server.url, socket_timeout=0.25, socket_connect_timeout=0.25)
+        local = SharedSchedule(folder)
+        self.shared = RedisSchedule(client, name="pool", holder=local.holder)
+        self.board = Board(local, self.shared)
+
+    def take(self, ticket: str) -> str | None:
+        """The WebUI that a new job got at once."""
+        found = self.board.enter(job(ticket, self.board.holder), grant).find(ticket)
+        return found.webui if found else None
+
+    def give_back(self, ticket: str) -> None:
+        self.board.leave(ticket, lambda state: grant(schedule.leave(state, ticket)))
+
+
+@pytest.fixture
+def hosts(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+    pair = Host(redis_server, tmp_path / "a"), Host(redis_server, tmp_path / "b")
+    yield pair
+    for host in pair:
+        host.board.close()
+
+
+def test_two_hosts_share_one_place(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    assert one.take("first") == "w"
+    assert other.take("second") is None
+    one.give_back("first")
+    wait_until(lambda: not other.board.look().waiting, "the change is seen")
+    assert [running.ticket for running in other.board.look().running] == ["second"]
+
+
+def test_a_holder_that_is_gone_loses_its_place(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    one.take("first")
+    one.shared.close()  # what expiry does to the key of a process that died
+    assert other.take("second") == "w"
+
+
+def test_concurrent_changes_lose_nothing(hosts: tuple[Host, Host]) -> None:
+    def enter_many(host: Host, name: str) -> None:
+        for number in range(25):
+            host.board.enter(job(f"{name}{number}", host.board.holder), lambda state: state)
+
+    threads = [threading.Thread(target=enter_many, args=(host, f"{n}-")) for n, host in enumerate(hosts * 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    time.sleep(0.02)  # a look may be some milliseconds old
+    assert len(hosts[0].board.look().waiting) == 100
+
+
+def test_a_redis_that_forgot_everything_is_told_again(hosts: tuple[Host, Host], redis_server: RedisServer) -> None:
+    one, other = hosts
+    one.take("first")
+    redis_server.stop()
+    redis_server.start()
+    one.board.tick()
+    one.board.update(lambda state: state)
+    other.board.tick()
+    assert other.take("second") is None
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+def test_without_redis_the_host_goes_on(hosts: tuple[Host, Host], redis_server: RedisServer, how: str) -> None:
+    one, _ = hosts
+    one.take("first")
+    redis_server.stop() if how == "stopped" else redis_server.freeze()
+    one.board.update(lambda state: state)
+    assert not one.board.settled()  # other workers of this host may have jobs that are not in its file yet
+    assert one.board.look().find("first") == replace(one.board.look().running[0])
+    if how == "frozen":
+        redis_server.thaw()
+
+
+def test_redis_is_taken_up_again(hosts: tuple[Host, Host], redis_server: RedisServer) -> None:
+    one, other = hosts
+    one.take("first")
+    redis_server.stop()
+    one.board.update(lambda state: state)
+    redis_server.start()
+    one.board.tick()
+    one.board.update(lambda state: state)
+    assert one.shared.look().find("first") is not None
+    other.board.tick()
+    assert other.take("second") is None
+
+
+def test_a_redis_that_is_away_at_the_start_costs_nothing(tmp_path: Path, redis_server: RedisServer) -> None:
+    redis_server.stop()
+    host = Host(redis_server, tmp_path / "c")
+    assert host.take("first") == "w"
+    assert host.board.settled()
+    host.board.close()

@@ -1,0 +1,317 @@
+"""What the client makes of the lists of each kind of server, and what it sends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sd_client.client import WebUIClient, find_checkpoint
+from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
+from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Progress, Sampler
+from tests.sd_client.jobs import CAPABILITIES, CHECKPOINT, INIT_IMAGE, INPAINTING, job
+from tests.sd_client.servers import (
+    A1111_CPU,
+    A1111_CUDA,
+    A1111_MODELS,
+    A1111_SAMPLERS,
+    NOT_FOUND,
+    Answer,
+    WebServer,
+    a1111_routes,
+    as_json,
+    painted,
+)
+
+BROKEN = as_json({"error": "ValidationError", "detail": "", "body": "", "errors": "…"}, 500)
+EMPTY_404 = Answer(status=404)
+
+
+def capabilities(server: WebServer) -> Capabilities:
+    return WebUIClient(server.url).capabilities()
+
+
+# --- Capabilities ---------------------------------------------------------------------------------------------------
+
+
+def test_a1111(web_server: WebServer) -> None:
+    web_server.routes |= a1111_routes()
+    assert capabilities(web_server) == Capabilities(
+        checkpoints=(CHECKPOINT,),
+        loaded="v1-5-pruned-emaonly.safetensors [6ce0161689]",
+        samplers=(
+            Sampler(name="DPM++ 2M", aliases=("k_dpmpp_2m",)),
+            Sampler(name="DPM++ 2S a", aliases=("k_dpmpp_2s_a",)),
+            Sampler(name="Euler a", aliases=("k_euler_a", "k_euler_ancestral")),
+            Sampler(name="Euler", aliases=("k_euler",)),
+            Sampler(name="DPM2 a", aliases=("k_dpm_2_a",)),
+            Sampler(name="DDIM", aliases=("ddim",)),
+        ),
+        schedulers=(
+            Sampler(name="automatic", aliases=("Automatic",)),
+            Sampler(name="karras", aliases=("Karras",)),
+            Sampler(name="sgm_uniform", aliases=("SGM Uniform", "SGMUniform")),
+        ),
+        upscalers=("None", "Lanczos"),
+        loras=("detail",),
+        gpu=True,
+        has_progress=True,
+        size_step=8,
+        max_seed=2**63 - 1,
+    )
+
+
+def test_an_older_a1111_has_no_schedulers(web_server: WebServer) -> None:
+    web_server.routes |= a1111_routes()
+    del web_server.routes["GET /sdapi/v1/schedulers"]
+    assert capabilities(web_server).schedulers is None
+
+
+def test_sdcpp(web_server: WebServer) -> None:
+    model = {"title": "sd15", "model_name": "sd15", "filename": "sd15.safetensors", "hash": DUMMY_HASH, "config": None}
+    web_server.routes |= {
+        "GET /sdapi/v1/sd-models": as_json([model]),
+        "GET /sdapi/v1/options": as_json({"samples_format": "png", "sd_model_checkpoint": "sd15"}),
+        "GET /sdapi/v1/samplers": as_json([{"name": "euler_a", "aliases": ["euler_a"], "options": {}}]),
+        "GET /sdapi/v1/schedulers": as_json([{"name": "karras", "label": "karras"}]),
+        "GET /sdapi/v1/upscalers": as_json([{"name": "None", "scale": 4}]),
+        "GET /sdapi/v1/loras": as_json([{"name": "tiny", "path": "tiny.safetensors"}]),
+        "GET /sdapi/v1/memory": EMPTY_404,
+        "GET /sdapi/v1/progress": EMPTY_404,
+    }
+    assert capabilities(web_server) == Capabilities(
+        checkpoints=(Checkpoint(title="sd15", model_name="sd15", hash=DUMMY_HASH, filename="sd15.safetensors"),),
+        loaded="sd15",
+        samplers=(Sampler(name="euler_a", aliases=("euler_a",)),),
+        schedulers=(Sampler(name="karras", aliases=("karras",)),),
+        upscalers=("None",),
+        loras=("tiny",),
+        gpu=None,
+        has_progress=False,
+        size_step=64,
+        max_seed=2**31 - 1,
+    )
+
+
+def test_sdnext_lists_no_schedulers_under_that_name(web_server: WebServer) -> None:
+    web_server.routes |= a1111_routes() | {
+        "GET /sdapi/v1/samplers": as_json([{"name": "UniPC", "options": {}}]),
+        "GET /sdapi/v1/schedulers": as_json([{"name": "UniPC", "cls": "UniPCMultistepScheduler", "options": {}}]),
+        "GET /sdapi/v1/sd-models": as_json([{**A1111_MODELS[0], "type": "safetensors"}]),
+    }
+    seen = capabilities(web_server)
+    assert (seen.samplers, seen.schedulers) == ((Sampler(name="UniPC"),), ())
+
+
+def test_koboldcpp(web_server: WebServer) -> None:
+    no_route = Answer(status=404, body=b"Error: KoboldCpp HTTP Server is running, but this endpoint does not exist.")
+    model = {"title": "flux", "model_name": "flux", "hash": DUMMY_HASH, "sha256": None, "filename": "flux.gguf"}
+    web_server.routes |= dict.fromkeys(a1111_routes(), no_route) | {
+        "GET /sdapi/v1/sd-models": as_json([model]),
+        "GET /sdapi/v1/options": as_json({"samples_format": "png", "sd_model_checkpoint": "flux"}),
+        "GET /sdapi/v1/samplers": as_json([{"name": "Euler a", "aliases": ["k_euler_a"], "options": {}}]),
+        "GET /sdapi/v1/upscalers": as_json([]),
+    }
+    seen = capabilities(web_server)
+    assert (seen.schedulers, seen.loras, seen.gpu, seen.has_progress, seen.size_step) == (None, (), None, False, 64)
+
+
+@pytest.mark.parametrize("missing", sorted(a1111_routes().keys() - {"GET /sdapi/v1/sd-models"}))
+@pytest.mark.parametrize("answer", [NOT_FOUND, EMPTY_404, as_json({"detail": "Method Not Allowed"}, 405)])
+def test_every_route_but_the_models_may_be_missing(web_server: WebServer, missing: str, answer: Answer) -> None:
+    web_server.routes |= a1111_routes()
+    whole = capabilities(web_server)
+    web_server.routes[missing] = answer
+    without = capabilities(web_server)
+    assert without != whole
+    assert without.checkpoints == whole.checkpoints
+
+
+@pytest.mark.parametrize("broken", ["options", "upscalers", "loras", "memory", "progress"])
+@pytest.mark.parametrize("status", [500, 401, 422, 503])
+def test_what_no_job_depends_on_may_be_broken(web_server: WebServer, broken: str, status: int) -> None:
+    web_server.routes |= a1111_routes() | {f"GET /sdapi/v1/{broken}": as_json({"error": "KeyError"}, status)}
+    assert capabilities(web_server).checkpoints == (CHECKPOINT,)
+
+
+@pytest.mark.parametrize("broken", ["sd-models", "samplers", "schedulers"])
+def test_what_jobs_depend_on_may_not(web_server: WebServer, broken: str) -> None:
+    web_server.routes |= a1111_routes() | {f"GET /sdapi/v1/{broken}": BROKEN}
+    with pytest.raises(WebUIStatusError):
+        capabilities(web_server)
+
+
+@pytest.mark.parametrize(
+    ("memory", "gpu"),
+    [
+        (A1111_CUDA, True),
+        (A1111_CPU, False),
+        ({"ram": {}, "cuda": {}}, False),
+        ({"ram": {}, "cuda": None}, None),
+        ({"ram": {}}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_gpu(web_server: WebServer, memory: object, gpu: bool | None) -> None:
+    web_server.routes |= a1111_routes(memory=memory)
+    assert capabilities(web_server).gpu is gpu
+
+
+@pytest.mark.parametrize("options", [{}, {"sd_model_checkpoint": None}, {"sd_model_checkpoint": ""}, None, [], "x"])
+def test_the_loaded_model_may_not_be_told(web_server: WebServer, options: object) -> None:
+    web_server.routes |= a1111_routes() | {"GET /sdapi/v1/options": as_json(options)}
+    assert capabilities(web_server).loaded is None
+
+
+def test_entries_that_are_none_are_passed_over(web_server: WebServer) -> None:
+    junk: list[object] = [None, 5, "x", {}, {"name": None}, {"name": 5}, {"title": ""}]
+    good = {"name": "Euler", "aliases": None, "label": "Euler"}
+    for name in ("samplers", "schedulers", "upscalers", "loras"):
+        web_server.routes[f"GET /sdapi/v1/{name}"] = as_json([*junk, good])
+    web_server.routes["GET /sdapi/v1/sd-models"] = as_json([*junk, {"title": "m.ckpt"}])
+    seen = capabilities(web_server)
+    assert (seen.upscalers, seen.loras) == (("Euler",), ("Euler",))
+    assert seen.samplers == (Sampler(name="Euler"),)
+    assert seen.schedulers == (Sampler(name="Euler", aliases=("Euler",)),)
+    assert seen.checkpoints == (Checkpoint(title="m.ckpt", model_name="m"),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "checkpoint"),
+    [
+        (
+            {"title": "a.ckpt", "model_name": "a", "hash": None, "filename": "C:\\sd\\models\\a.ckpt"},
+            Checkpoint(title="a.ckpt", model_name="a", filename="a.ckpt"),
+        ),
+        ({"title": "s/a.ckpt", "model_name": "s_a", "hash": ""}, Checkpoint(title="s/a.ckpt", model_name="s_a")),
+        ({"model_name": "a", "filename": None}, Checkpoint(title="a", model_name="a")),
+        ({"title": "a.ckpt [0123456789]", "hash": 5}, Checkpoint(title="a.ckpt [0123456789]", model_name="a")),
+    ],
+)
+def test_checkpoints(web_server: WebServer, entry: object, checkpoint: Checkpoint) -> None:
+    web_server.routes["GET /sdapi/v1/sd-models"] = as_json([entry])
+    assert WebUIClient(web_server.url).sd_models() == (checkpoint,)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (NOT_FOUND, MissingRouteError),
+        (EMPTY_404, MissingRouteError),
+        (Answer(status=401), WebUIAuthError),
+        (as_json({"models": []}), InvalidAnswerError),
+        (as_json(None), InvalidAnswerError),
+        (Answer(status=200), InvalidAnswerError),
+        (Answer(body=b"<html>"), InvalidAnswerError),
+    ],
+)
+def test_without_a_list_of_models_there_is_no_api(web_server: WebServer, answer: Answer, error: type) -> None:
+    web_server.routes |= a1111_routes() | {"GET /sdapi/v1/sd-models": answer}
+    for look in (WebUIClient(web_server.url).sd_models, WebUIClient(web_server.url).capabilities):
+        with pytest.raises(error):
+            look()
+    assert set(web_server.paths()) == {"/sdapi/v1/sd-models"}
+
+
+# --- Progress and interrupt -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "progress"),
+    [
+        (as_json({"progress": 0.25, "eta_relative": 3.5}), Progress(fraction=0.25, eta_seconds=3.5)),
+        (as_json({"progress": 1, "eta_relative": None}), Progress(fraction=1.0, eta_seconds=0.0)),
+        (Answer(body=b'{"progress": NaN, "eta_relative": Infinity}'), Progress(fraction=0.0, eta_seconds=0.0)),
+        (as_json({}), Progress(fraction=0.0, eta_seconds=0.0)),
+        (as_json(None), None),
+        (Answer(), None),
+        (EMPTY_404, None),
+        (BROKEN, None),
+    ],
+)
+def test_progress(web_server: WebServer, answer: Answer, progress: Progress | None) -> None:
+    web_server.routes["GET /sdapi/v1/progress"] = answer
+    assert WebUIClient(web_server.url).progress() == progress
+    assert web_server.received[0].path == "/sdapi/v1/progress?skip_current_image=true"
+
+
+@pytest.mark.parametrize(
+    ("answer", "able"), [(as_json({}), True), (Answer(status=204), True), (EMPTY_404, False), (NOT_FOUND, False)]
+)
+def test_interrupt(web_server: WebServer, answer: Answer, able: bool) -> None:
+    web_server.routes["POST /sdapi/v1/interrupt"] = answer
+    assert WebUIClient(web_server.url).interrupt() is able
+
+
+def test_an_interrupt_that_fails_is_an_error(web_server: WebServer) -> None:
+    web_server.routes["POST /sdapi/v1/interrupt"] = BROKEN
+    with pytest.raises(WebUIStatusError):
+        WebUIClient(web_server.url).interrupt()
+
+
+# --- Generating -----------------------------------------------------------------------------------------------------
+
+
+def test_generating_uses_this_webuis_own_names(web_server: WebServer) -> None:
+    for route in ("txt2img", "img2img"):
+        web_server.routes[f"POST /sdapi/v1/{route}"] = lambda received: as_json(painted(received.json))
+    client = WebUIClient(web_server.url)
+    elsewhere = Checkpoint(title="v1-5-pruned-emaonly.ckpt", model_name="x", hash=None)
+    params = job(checkpoint=elsewhere, sampler="euler_a", scheduler="Karras", batch_size=2)
+    images = client.txt2img(params, CAPABILITIES, task_id="t", timeout_s=15)
+    assert [image.seed for image in images] == [42, 43]
+    picture = replace(params, init_image=INIT_IMAGE, strength=0.5, inpainting=INPAINTING)
+    assert len(client.img2img(picture, CAPABILITIES, task_id="t", timeout_s=15)) == 2
+    assert web_server.paths() == ["/sdapi/v1/txt2img", "/sdapi/v1/img2img"]
+    for received in web_server.received:
+        body = received.json
+        assert body["override_settings"] == {"sd_model_checkpoint": CHECKPOINT.title}
+        assert (body["sampler_name"], body["scheduler"]) == ("Euler a", "karras")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"checkpoint": Checkpoint(title="other", model_name="other")}, {"sampler": "PLMS"}, {"scheduler": "beta"}],
+)
+def test_what_a_webui_does_not_offer_is_never_sent(web_server: WebServer, changes: dict[str, object]) -> None:
+    with pytest.raises(LookupError):
+        WebUIClient(web_server.url).txt2img(job(**changes), CAPABILITIES, task_id="t", timeout_s=15)
+    assert web_server.received == []
+
+
+def test_samplers_of_the_lists_are_those_that_are_sent(web_server: WebServer) -> None:
+    """An alias is never sent: A1111 1.10 knows names only and replaces the rest."""
+    web_server.routes |= a1111_routes() | {"POST /sdapi/v1/txt2img": lambda received: as_json(painted(received.json))}
+    client = WebUIClient(web_server.url)
+    seen = client.capabilities()
+    for listed in A1111_SAMPLERS:
+        for name in (listed["name"], *listed["aliases"]):
+            client.txt2img(job(sampler=name), seen, task_id="t", timeout_s=15)
+            assert web_server.received[-1].json["sampler_name"] == listed["name"]
+
+
+# --- One checkpoint in another WebUI's list -------------------------------------------------------------------------
+
+
+def listed(title: str, sha: str | None) -> Checkpoint:
+    return Checkpoint(title=title, model_name=title.partition(".")[0], hash=sha)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "found"),
+    [
+        (listed("a.ckpt", "0123456789"), [listed("b.ckpt", "0123456789")], 0),
+        (listed("a.ckpt", "0123456789"), [listed("a.ckpt", "9876543210")], None),
+        (listed("a.ckpt", "0123456789"), [listed("a.ckpt", "9876543210"), listed("z.ckpt", "0123456789")], 1),
+        (listed("a.ckpt", "0123456789"), [listed("a.safetensors", None)], 0),
+        (listed("a.ckpt", None), [listed("sub/A.safetensors [0123456789]", "0123456789")], 0),
+        (listed("a.ckpt", "0123456789"), [listed("a", DUMMY_HASH)], 0),
+        (listed("a.ckpt", DUMMY_HASH), [listed("b.ckpt", DUMMY_HASH)], None),
+        (listed("a.ckpt", None), [listed("b.ckpt", None), listed("a.ckpt", None)], 1),
+        (listed("a.ckpt", None), [], None),
+    ],
+)
+def test_find_checkpoint(wanted: Checkpoint, offered: list[Checkpoint], found: int | None) -> None:
+    expected = None if found is None else offered[found]
+    assert find_checkpoint(Capabilities(checkpoints=tuple(offered)), wanted) == expected

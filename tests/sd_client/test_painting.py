@@ -1,0 +1,129 @@
+"""One job's thread: when it gives the lease back, and when it may interrupt."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sd_client.client import WebUIClient
+from sd_client.errors import InvalidAnswerError, OutOfMemoryError, WebUIConnectError, WebUIError, WebUIReadError
+from sd_client.painting import Ending, Painting
+from tests.sd_client.jobs import CAPABILITIES, job
+from tests.sd_client.servers import Answer, PaintingServer, Received, as_json, closed_port, wait_for
+
+
+def painting_on(url: str, endings: list[Ending]) -> Painting:
+    return Painting(WebUIClient(url), release=endings.append)
+
+
+def start(painting: Painting) -> None:
+    painting.start(job(), CAPABILITIES, task_id="t", timeout_s=20)
+
+
+def test_the_lease_is_back_when_the_picture_is_there(painting_server: PaintingServer) -> None:
+    endings: list[Ending] = []
+    painting = painting_on(painting_server.url, endings)
+    start(painting)
+    assert len(painting.result.result(20)) == 1
+    (ending,) = endings
+    assert ending.ran_s is not None
+    assert ending.webui_to_blame is None
+
+
+def test_an_ended_job_is_not_interrupted(painting_server: PaintingServer) -> None:
+    painting = painting_on(painting_server.url, [])
+    start(painting)
+    painting.result.result(20)
+    painting.abandon()
+    assert not [thread for thread in threading.enumerate() if thread.name == "interrupt"]
+    assert painting_server.interrupts == 0
+
+
+def test_an_abandoned_job_is_interrupted_and_its_time_does_not_count(painting_server: PaintingServer) -> None:
+    painting_server.gate.clear()
+    endings: list[Ending] = []
+    painting = painting_on(painting_server.url, endings)
+    start(painting)
+    wait_for(lambda: painting_server.running == 1, "the job")
+    painting.abandon()
+    painting.result.result(20)
+    assert endings == [Ending(ran_s=None, webui_to_blame=None)]
+    assert painting_server.interrupts == 1
+
+
+def test_the_lease_is_not_given_back_under_an_interrupt(painting_server: PaintingServer) -> None:
+    """Else the interrupt could hit the job that gets the WebUI next."""
+    events: list[str] = []
+    asked, answer = threading.Event(), threading.Event()
+
+    def interrupt(received: Received) -> Answer:
+        asked.set()
+        answer.wait(20)
+        events.append("interrupt answered")
+        return as_json({})
+
+    painting_server.routes["POST /sdapi/v1/interrupt"] = interrupt
+    painting_server.gate.clear()
+    painting = Painting(WebUIClient(painting_server.url), release=lambda ending: events.append("lease given back"))
+    start(painting)
+    wait_for(lambda: painting_server.running == 1, "the job")
+    painting.abandon()
+    assert asked.wait(20)
+    painting_server.gate.set()
+    wait_for(lambda: painting_server.painted == 1, "the job's end")
+    answer.set()
+    painting.result.result(20)
+    assert events == ["interrupt answered", "lease given back"]
+
+
+def test_a_webui_that_cannot_interrupt_is_asked_once(painting_server: PaintingServer) -> None:
+    painting_server.routes["POST /sdapi/v1/interrupt"] = Answer(status=404)
+    painting_server.gate.clear()
+    endings: list[Ending] = []
+    painting = painting_on(painting_server.url, endings)
+    start(painting)
+    wait_for(lambda: painting_server.running == 1, "the job")
+    painting.abandon()
+    wait_for(lambda: not any(t.name == "interrupt" for t in threading.enumerate()), "the interrupting thread's end")
+    assert endings == []
+    painting_server.gate.set()
+    painting.result.result(20)
+    assert painting_server.paths().count("/sdapi/v1/interrupt") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "blame"),
+    [
+        (as_json({"error": "NansException"}, 500), WebUIError, "answered"),
+        (as_json({"error": "OutOfMemoryError"}, 500), OutOfMemoryError, None),
+        (as_json({"images": []}), InvalidAnswerError, "answered"),
+        (Answer(body=b"abcd", headers={"Content-Encoding": "gzip"}), WebUIReadError, "silent"),
+    ],
+)
+def test_whom_a_failure_tells_about(
+    painting_server: PaintingServer, answer: Answer, error: type[WebUIError], blame: str | None
+) -> None:
+    painting_server.routes["POST /sdapi/v1/txt2img"] = answer
+    endings: list[Ending] = []
+    painting = painting_on(painting_server.url, endings)
+    start(painting)
+    assert isinstance(painting.result.exception(20), error)
+    assert [(ending.ran_s, ending.webui_to_blame) for ending in endings] == [(None, blame)]
+
+
+def test_no_connection_is_the_webuis_fault() -> None:
+    endings: list[Ending] = []
+    painting = painting_on(f"http://127.0.0.1:{closed_port()}", endings)
+    start(painting)
+    assert isinstance(painting.result.exception(20), WebUIConnectError)
+    assert endings == [Ending(ran_s=None, webui_to_blame="silent")]
+
+
+def test_a_lease_that_cannot_be_given_back_does_not_cost_the_picture(painting_server: PaintingServer) -> None:
+    def full_disk(ending: Ending) -> None:
+        raise OSError(28, "No space left on device")
+
+    painting = Painting(WebUIClient(painting_server.url), release=full_disk)
+    start(painting)
+    assert len(painting.result.result(20)) == 1

@@ -1,0 +1,331 @@
+"""Who looks at the WebUIs, how gently, and what is known of them; against a real server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sd_client.client import WebUIClient
+from sd_client.probing import Pace, Probing
+from tests.sd_client.jobs import CHECKPOINT
+from tests.sd_client.servers import (
+    NOT_FOUND,
+    Answer,
+    Received,
+    WebServer,
+    a1111_routes,
+    as_json,
+    closed_port,
+    wait_for,
+)
+
+#: Many looks a second.
+FAST = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02)
+MODELS = "GET /sdapi/v1/sd-models"
+MODELS_PATH = "/sdapi/v1/sd-models"
+FULL_LOOK_PATH = "/sdapi/v1/memory"
+
+StartWorker = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def web_server(web_server: WebServer) -> WebServer:
+    web_server.routes |= a1111_routes()
+    return web_server
+
+
+@contextmanager
+def probing_of(
+    url: str, folder: Path, *, busy: bool = False, pace: Pace = FAST, read_timeout_s: float = 10.0
+) -> Iterator[Probing]:
+    clients = {"webui": WebUIClient(url, read_timeout_s=read_timeout_s)}
+    probing = Probing(clients, folder, is_busy=lambda webui: busy, pace=pace)
+    probing.start()
+    try:
+        yield probing
+    finally:
+        probing.close()
+
+
+def looks(server: WebServer) -> int:
+    return server.paths().count(MODELS_PATH)
+
+
+def wait_for_looks(server: WebServer, more: int) -> None:
+    enough = looks(server) + more
+    wait_for(lambda: looks(server) >= enough, f"{more} more looks")
+
+
+def available(probing: Probing) -> bool:
+    state = probing.states().get("webui")
+    return state is not None and state.available
+
+
+# --- Looking --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_known_before_the_first_look(web_server: WebServer, tmp_path: Path) -> None:
+    probing = Probing({"webui": WebUIClient(web_server.url)}, tmp_path, is_busy=lambda webui: False, pace=FAST)
+    assert probing.states() == {}
+    assert not probing.wait_for_first_look(0)
+    assert web_server.received == []
+    probing.close()
+
+
+def test_the_first_look_sees_everything(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        state = probing.states()["webui"]
+    assert state.available
+    assert state.capabilities == WebUIClient(web_server.url).capabilities()
+
+
+def test_the_first_look_may_see_nothing(tmp_path: Path) -> None:
+    with probing_of(f"http://127.0.0.1:{closed_port()}", tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        state = probing.states()["webui"]
+    assert (state.available, state.capabilities) == (False, None)
+
+
+def test_all_webuis_are_looked_at_before_the_first_look_is_over(web_server: WebServer, tmp_path: Path) -> None:
+    looked_at = threading.Event()
+
+    def slow(received: Received) -> Answer:
+        looked_at.wait(20)
+        return as_json([])
+
+    other = WebServer({MODELS: slow})
+    clients = {"one": WebUIClient(web_server.url), "other": WebUIClient(other.url)}
+    probing = Probing(clients, tmp_path, is_busy=lambda webui: False, pace=FAST)
+    probing.start()
+    wait_for(lambda: "one" in probing.states(), "the look at one")
+    assert not probing.wait_for_first_look(0)
+    looked_at.set()
+    assert probing.wait_for_first_look(20)
+    assert probing.states().keys() == {"one", "other"}
+    probing.close()
+    other.close()
+
+
+def test_only_one_path_while_it_is_up(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        wait_for_looks(web_server, 1)
+        begun = len(web_server.received)
+        wait_for_looks(web_server, 5)
+        assert set(web_server.paths()[begun:]) == {MODELS_PATH}
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, Answer(status=503), Answer(body=b"<html>")])
+def test_only_one_path_while_it_starts(web_server: WebServer, tmp_path: Path, answer: Answer) -> None:
+    web_server.routes[MODELS] = answer
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        wait_for_looks(web_server, 4)
+        assert not available(probing)
+    assert set(web_server.paths()) == {MODELS_PATH}
+
+
+def test_everything_is_looked_at_again_in_time(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path, pace=Pace(interval_s=0.02, first_pause_s=0.02, full_look_s=0.1)):
+        wait_for(lambda: web_server.paths().count(FULL_LOOK_PATH) >= 3, "the third full look")
+
+
+def test_new_models_are_seen_with_every_look(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        web_server.routes[MODELS] = as_json([{"title": "new.ckpt", "model_name": "new"}])
+        wait_for(lambda: models_of(probing) == ("new.ckpt",), "the new model")
+        assert web_server.paths().count(FULL_LOOK_PATH) == 1
+
+
+def models_of(probing: Probing) -> tuple[str, ...]:
+    seen = probing.states()["webui"].capabilities
+    return tuple(checkpoint.title for checkpoint in seen.checkpoints) if seen else ()
+
+
+def test_a_list_of_models_that_is_empty_for_a_moment_is_not_believed(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        web_server.routes[MODELS] = as_json([])
+        wait_for_looks(web_server, 3)
+        assert available(probing)
+        assert models_of(probing) == (CHECKPOINT.title,)
+
+
+# --- Going and coming -----------------------------------------------------------------------------------------------
+
+
+def test_an_away_webui_keeps_its_capabilities(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as probing, probing_of(web_server.url, tmp_path) as follower:
+        assert probing.wait_for_first_look(20)
+        assert follower.wait_for_first_look(20)
+        seen = probing.states()["webui"].capabilities
+        web_server.routes[MODELS] = NOT_FOUND
+        for observer in (probing, follower):
+            wait_for(lambda observer=observer: not available(observer), "the WebUI away")
+            assert observer.states()["webui"].capabilities == seen
+
+
+def test_a_webui_that_returns_is_looked_at_wholly(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        web_server.routes[MODELS] = NOT_FOUND
+        wait_for(lambda: not available(probing), "the WebUI away")
+        web_server.routes |= a1111_routes() | {"GET /sdapi/v1/loras": as_json([{"name": "new"}])}
+        wait_for(lambda: available(probing), "the WebUI back")
+        seen = probing.states()["webui"].capabilities
+        assert seen is not None
+        assert seen.loras == ("new",)
+
+
+def held(gate: threading.Event) -> Callable[[Received], Answer]:
+    def answer(received: Received) -> Answer:
+        gate.wait(20)
+        return a1111_routes()[MODELS]  # type: ignore[return-value]
+
+    return answer
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_no_answer_in_time_means_down_but_not_while_it_paints(
+    web_server: WebServer, tmp_path: Path, busy: bool
+) -> None:
+    gate = threading.Event()
+    with probing_of(web_server.url, tmp_path, busy=busy, read_timeout_s=0.3) as probing:
+        assert probing.wait_for_first_look(20)
+        before = probing.states()["webui"]
+        web_server.routes[MODELS] = held(gate)
+        wait_for(lambda: probing.states()["webui"].full_look == 0.0, "a look without an answer")
+        assert probing.states()["webui"].available is busy
+        assert probing.states()["webui"].capabilities == before.capabilities
+        gate.set()
+
+
+def test_one_that_was_never_there_is_not_taken_for_busy(web_server: WebServer, tmp_path: Path) -> None:
+    gate = threading.Event()
+    web_server.routes[MODELS] = held(gate)
+    with probing_of(web_server.url, tmp_path, busy=True, read_timeout_s=0.2) as probing:
+        assert probing.wait_for_first_look(20)
+        assert not available(probing)
+        gate.set()
+
+
+def test_a_reported_failure_counts_until_the_next_look(web_server: WebServer, tmp_path: Path) -> None:
+    gate = threading.Event()
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        seen = probing.states()["webui"].capabilities
+        web_server.routes[MODELS] = held(gate)
+        # The look that is under way began before the failure and cannot refute it.
+        wait_for_looks(web_server, 1)
+        probing.report_failure("webui")
+        assert not available(probing)
+        assert probing.states()["webui"].capabilities == seen
+        gate.set()
+        wait_for(lambda: available(probing), "a look after the failure")
+
+
+def test_a_reported_failure_wakes_the_prober(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path, pace=Pace(interval_s=3600, first_pause_s=0.01)) as probing:
+        assert probing.wait_for_first_look(20)
+        probing.report_failure("webui")
+        wait_for(lambda: available(probing), "a look long before its time")
+
+
+# --- Several processes ----------------------------------------------------------------------------------------------
+
+
+def test_of_two_on_one_folder_one_looks(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as one, probing_of(web_server.url, tmp_path) as other:
+        for probing in (one, other):
+            assert probing.wait_for_first_look(20)
+        wait_for_looks(web_server, 5)
+        assert web_server.paths().count(FULL_LOOK_PATH) == 1
+        assert one.states()["webui"].capabilities == other.states()["webui"].capabilities
+        assert available(one)
+        assert available(other)
+
+
+def test_a_prober_that_ends_is_followed_by_another(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as follower_to_be:
+        assert follower_to_be.wait_for_first_look(20)
+        with probing_of(web_server.url, tmp_path) as follower:
+            assert follower.wait_for_first_look(20)
+            follower_to_be.close()
+            wait_for_looks(web_server, 3)
+            assert available(follower)
+    # It went on from what the first had seen.
+    assert web_server.paths().count(FULL_LOOK_PATH) == 1
+
+
+def test_a_prober_that_is_killed_is_followed_by_another(
+    web_server: WebServer, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    process = start_worker("probe", tmp_path, web_server.url)
+    with probing_of(web_server.url, tmp_path) as follower:
+        assert follower.wait_for_first_look(20)
+        assert web_server.paths().count(FULL_LOOK_PATH) == 1
+        process.kill()
+        process.wait()
+        wait_for_looks(web_server, 3)
+        web_server.routes[MODELS] = NOT_FOUND
+        wait_for(lambda: not available(follower), "what the new prober sees")
+
+
+def states_file(folder: Path, *, seen: float) -> None:
+    states = {
+        "webui": {"available": True, "seen": seen, "full_look": seen, "capabilities": {"checkpoints": []}},
+        "another": {"available": True, "seen": seen},
+    }
+    (folder / "webuis.json").write_text(json.dumps(states))
+
+
+@pytest.mark.parametrize("age_s", [31.0, 100_000.0, -5.0])
+def test_what_an_earlier_run_saw_is_not_believed(tmp_path: Path, age_s: float) -> None:
+    """Also not what was seen "later" than now: it is of another boot."""
+    states_file(tmp_path, seen=time.monotonic() - age_s)
+    with probing_of(f"http://127.0.0.1:{closed_port()}", tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        assert probing.states()["webui"].capabilities is None
+
+
+def test_what_was_seen_just_before_a_restart_is_used(web_server: WebServer, tmp_path: Path) -> None:
+    states_file(tmp_path, seen=time.monotonic())
+    gate = threading.Event()
+    web_server.routes[MODELS] = held(gate)
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        assert available(probing)
+        assert probing.states().keys() == {"webui"}
+        gate.set()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"webui": 5}', b'{"webui": {"available": true}}'])
+def test_a_broken_file_is_written_anew(web_server: WebServer, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "webuis.json").write_bytes(content)
+    with probing_of(web_server.url, tmp_path) as probing, probing_of(web_server.url, tmp_path) as other:
+        for observer in (probing, other):
+            assert observer.wait_for_first_look(20)
+            assert available(observer)
+
+
+def test_a_file_that_cannot_be_written_does_not_stop_the_looks(web_server: WebServer, tmp_path: Path) -> None:
+    (tmp_path / "webuis.tmp").mkdir()  # in the way of the file that is written first
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        assert available(probing)
+        wait_for_looks(web_server, 3)
+
+
+def test_closing_ends_all_threads(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path, pace=Pace()) as probing:
+        assert probing.wait_for_first_look(20)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prob")]

@@ -1,0 +1,271 @@
+"""The schedule under any sequence of events, with a clock of its own."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from sd_client.schedule import (
+    Job,
+    Schedule,
+    enter,
+    failed,
+    forget,
+    grant,
+    leave,
+    put_back,
+    seconds_until_free,
+    succeeded,
+)
+
+WEBUIS = ("a", "b", "c")
+MODELS = ("sd15", "sdxl")
+HOLDERS = ("worker-1", "worker-2")
+
+
+class Scheduling(RuleBasedStateMachine):
+    """Compares the schedule with what the jobs' owners know of them."""
+
+    jobs = Bundle("jobs")
+
+    @initialize(slots=st.integers(1, 2), patience_s=st.sampled_from([0.0, 5.0]))
+    def begin(self, slots: int, patience_s: float) -> None:
+        self.schedule = Schedule()
+        self.slots = slots
+        self.patience_s = patience_s
+        self.now = 100.0
+        #: By ticket, as they entered: their ``since`` is when they began to wait.
+        self.alive: dict[str, Job] = {}
+        self.entered = 0
+
+    @rule(target=jobs, webuis=st.sets(st.sampled_from(WEBUIS), min_size=1), model=st.sampled_from(MODELS),
+          holder=st.sampled_from(HOLDERS))  # fmt: skip
+    def job_comes(self, webuis: set[str], model: str, holder: str) -> str:
+        self.entered += 1
+        job = Job(
+            ticket=f"job-{self.entered}", holder=holder, webuis=tuple(sorted(webuis)), model=model, since=self.now
+        )
+        self.alive[job.ticket] = job
+        self.schedule = enter(self.schedule, job)
+        self.now += 0.001  # no two jobs come at the same moment
+        self.places_are_given()
+        return job.ticket
+
+    @rule(ticket=consumes(jobs), ran_s=st.none() | st.floats(0.1, 100))
+    def job_goes(self, ticket: str, ran_s: float | None) -> None:
+        """It ended, or its caller left; it may be long gone with its holder."""
+        self.alive.pop(ticket, None)
+        job = self.schedule.find(ticket)
+        self.schedule = leave(self.schedule, ticket, ran_s=ran_s)
+        if job is not None and job.webui is not None and ran_s is not None:
+            self.schedule = succeeded(self.schedule, job.webui)
+        self.places_are_given()
+
+    @rule(ticket=consumes(jobs), answered=st.booleans())
+    def job_fails(self, ticket: str, answered: bool) -> None:
+        job = self.schedule.find(ticket)
+        self.alive.pop(ticket, None)
+        self.schedule = leave(self.schedule, ticket)
+        if job is not None and job.webui is not None:
+            self.schedule = failed(self.schedule, job.webui, now=self.now, answered=answered)
+        self.places_are_given()
+
+    @rule(holder=st.sampled_from(HOLDERS))
+    def holder_dies(self, holder: str) -> None:
+        self.alive = {ticket: job for ticket, job in self.alive.items() if job.holder != holder}
+        self.schedule = forget(self.schedule, {holder})
+        self.places_are_given()
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 10.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.places_are_given()
+
+    def places_are_given(self) -> None:
+        running_before = {job.ticket for job in self.schedule.running}
+        self.schedule = grant(self.schedule, slots=self.slots, patience_s=self.patience_s, now=self.now)
+        started = [job for job in self.schedule.running if job.ticket not in running_before]
+        self.first_came_first_served([self.alive[job.ticket] for job in started])
+        for job in started:
+            assert job.webui is not None
+            trouble = self.schedule.troubles.get(job.webui)
+            assert trouble is None or trouble.until <= self.now, "given to a WebUI that is out"
+            assert trouble is None or self.schedule.busy(job.webui) == 1, "more than one on trial"
+        self.nobody_idles()
+        again = grant(self.schedule, slots=self.slots, patience_s=self.patience_s, now=self.now)
+        assert again == self.schedule, "granting twice gives more than granting once"
+
+    def first_came_first_served(self, started: list[Job]) -> None:
+        for waiting in self.schedule.waiting:
+            for job in started:
+                same = (job.webuis, job.model) == (waiting.webuis, waiting.model)
+                assert not (same and waiting.since < job.since), "overtaken by a younger job that needs the same"
+
+    def is_open(self, webui: str) -> bool:
+        trouble = self.schedule.troubles.get(webui)
+        return trouble is None or (trouble.until <= self.now and self.schedule.busy(webui) == 0)
+
+    def nobody_idles(self) -> None:
+        for job in self.schedule.waiting:
+            webuis = [webui for webui in job.webuis if self.is_open(webui)]
+            if any(self.schedule.busy(webui) < self.slots for webui in webuis):
+                has_model = [webui for webui in webuis if self.schedule.loaded.get(webui) == job.model]
+                assert job.passed is not None
+                assert self.now - job.passed < self.patience_s, "a WebUI idles and the job has waited long enough"
+                assert has_model, "a WebUI idles and there is nothing to wait for"
+                assert all(self.schedule.busy(webui) == self.slots for webui in has_model), "idle, with the model"
+
+    @invariant()
+    def no_webui_has_too_many_jobs(self) -> None:
+        for webui in WEBUIS:
+            assert self.schedule.busy(webui) <= self.slots
+
+    @invariant()
+    def no_job_is_lost_or_doubled(self) -> None:
+        tickets = [job.ticket for job in (*self.schedule.waiting, *self.schedule.running)]
+        assert sorted(tickets) == sorted(self.alive)
+
+    @invariant()
+    def every_job_runs_where_it_can(self) -> None:
+        for job in self.schedule.running:
+            assert job.webui in self.alive[job.ticket].webuis
+        assert all(job.webui is None for job in self.schedule.waiting)
+
+    @invariant()
+    def who_came_first_is_first_in_the_queue(self) -> None:
+        assert [job.since for job in self.schedule.waiting] == sorted(job.since for job in self.schedule.waiting)
+
+
+TestScheduling = Scheduling.TestCase
+TestScheduling.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+# --- By example -----------------------------------------------------------------------------------------------------
+
+
+def waiting(ticket: str, *, webuis: tuple[str, ...] = ("a", "b"), model: str = "sd15", since: float = 0.0) -> Job:
+    return Job(ticket=ticket, holder="me", webuis=webuis, model=model, since=since)
+
+
+def entered(*jobs: Job, loaded: dict[str, str] | None = None) -> Schedule:
+    schedule = Schedule(loaded=loaded or {})
+    for job in jobs:
+        schedule = enter(schedule, job)
+    return schedule
+
+
+def granted(schedule: Schedule, *, slots: int = 1, patience_s: float = 0.0, now: float = 10.0) -> dict[str, str | None]:
+    after = grant(schedule, slots=slots, patience_s=patience_s, now=now)
+    return {job.ticket: job.webui for job in after.running}
+
+
+def test_a_job_takes_the_webui_that_has_its_model() -> None:
+    assert granted(entered(waiting("1"), loaded={"a": "sdxl", "b": "sd15"})) == {"1": "b"}
+
+
+def test_a_webui_whose_model_nobody_waits_for_is_the_one_to_load_another() -> None:
+    jobs = (waiting("1", model="new", webuis=("a", "b")), waiting("2", model="sdxl", webuis=("a",)))
+    assert granted(entered(*jobs, loaded={"a": "sdxl", "b": "sd15"})) == {"1": "b", "2": "a"}
+
+
+def test_a_patient_job_waits_for_the_busy_webui_with_its_model() -> None:
+    schedule = grant(entered(waiting("1"), loaded={"a": "sd15"}), slots=1, patience_s=5, now=0)
+    schedule = grant(enter(schedule, waiting("2", since=1.0)), slots=1, patience_s=5, now=1.0)
+    assert granted(schedule, patience_s=5, now=5.9) == {"1": "a"}
+    assert granted(schedule, patience_s=5, now=6.0) == {"1": "a", "2": "b"}
+
+
+def test_a_younger_job_may_use_what_an_older_one_leaves() -> None:
+    schedule = grant(entered(waiting("1", webuis=("a",))), slots=1, patience_s=0, now=0)
+    schedule = enter(enter(schedule, waiting("2", webuis=("a",), since=1)), waiting("3", since=2))
+    assert granted(schedule) == {"1": "a", "3": "b"}
+
+
+def test_a_running_job_knows_since_when_it_runs() -> None:
+    schedule = grant(entered(waiting("1", since=3.0)), slots=1, patience_s=0, now=7.5)
+    assert schedule.running[0].since == 7.5
+
+
+def test_a_job_that_comes_back_keeps_its_place() -> None:
+    schedule = entered(waiting("2", since=2.0), waiting("3", since=3.0), waiting("1", since=1.0))
+    assert [job.ticket for job in schedule.waiting] == ["1", "2", "3"]
+
+
+def test_two_slots_spread_over_the_webuis() -> None:
+    jobs = [waiting(str(number), since=number) for number in range(5)]
+    where = granted(entered(*jobs, loaded={"a": "sd15", "b": "sd15"}), slots=2)
+    assert sorted(str(webui) for webui in where.values()) == ["a", "a", "b", "b"]
+    assert {where["0"], where["1"]} == {"a", "b"}
+
+
+def test_an_older_job_takes_what_a_younger_one_has_just_loaded() -> None:
+    """With two slots: "2" waits for the full "b"; "3" makes "a" load the same model, so "2" need not wait longer."""
+    running = entered(waiting("0", webuis=("b",)), waiting("1", webuis=("b",)))
+    schedule = grant(running, slots=2, patience_s=5, now=0)
+    schedule = enter(enter(schedule, waiting("2", since=1)), waiting("3", webuis=("a",), since=2))
+    assert granted(schedule, slots=2, patience_s=5, now=2) == {"0": "b", "1": "b", "2": "a", "3": "a"}
+
+
+def test_a_webui_that_loses_jobs_is_out_for_longer_each_time() -> None:
+    schedule = Schedule()
+    out_s = []
+    for _ in range(7):
+        schedule = failed(schedule, "a", now=100.0, answered=False)
+        out_s.append(schedule.troubles["a"].until - 100.0)
+    assert out_s == [2, 4, 8, 16, 32, 60, 60]
+    assert succeeded(schedule, "a").troubles == {}
+    assert succeeded(schedule, "b") == schedule
+
+
+def test_a_webui_that_answers_errors_is_out_after_the_third() -> None:
+    schedule = Schedule()
+    out_s = []
+    for _ in range(4):
+        schedule = failed(schedule, "a", now=100.0, answered=True)
+        out_s.append(schedule.troubles["a"].until - 100.0)
+    assert out_s == [0, 0, 2, 4]
+
+
+def test_a_webui_that_was_out_gets_one_job_on_trial() -> None:
+    schedule = failed(entered(waiting("1"), waiting("2", since=1)), "a", now=0.0, answered=False)
+    assert granted(schedule, slots=2, now=1.9) == {"1": "b", "2": "b"}
+    alone = failed(
+        entered(waiting("1", webuis=("a",)), waiting("2", webuis=("a",), since=1)), "a", now=0.0, answered=False
+    )
+    assert granted(alone, slots=2, now=1.9) == {}
+    assert granted(alone, slots=2, now=2.0) == {"1": "a"}
+
+
+def test_what_is_missing_is_put_back_as_it_was() -> None:
+    first, second = waiting("1", since=1), waiting("2", since=2)
+    whole = grant(entered(first, second), slots=1, patience_s=0, now=5)
+    (one, two) = whole.running
+    assert put_back(Schedule(), (one, two)).running == (one, two)
+    assert put_back(whole, (first, second)) == whole
+    assert put_back(entered(second), (first,)).waiting == (first, second)
+
+
+def test_leaving_what_is_not_there_changes_nothing() -> None:
+    schedule = entered(waiting("1"))
+    assert leave(schedule, "2") == schedule
+    assert forget(schedule, {"other"}) == schedule
+
+
+def test_the_average_follows_the_jobs() -> None:
+    schedule = leave(entered(), "1", ran_s=10.0)
+    assert schedule.job_seconds == 10.0
+    assert leave(schedule, "2").job_seconds == 10.0
+    assert leave(schedule, "3", ran_s=20.0).job_seconds == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "webuis", "slots", "seconds"),
+    [(0, 1, 1, 0.0), (1, 1, 1, 10.0), (3, 1, 1, 30.0), (1, 2, 1, 0.0), (3, 2, 1, 10.0), (3, 1, 2, 10.0), (0, 0, 1, 0)],
+)
+def test_seconds_until_free(jobs: int, webuis: int, slots: int, seconds: float) -> None:
+    schedule = grant(
+        entered(*(waiting(str(number), webuis=("a",)) for number in range(jobs))), slots=slots, patience_s=0, now=0
+    )
+    assert seconds_until_free(schedule, slots=slots, webuis=webuis, default_job_s=10.0) == seconds

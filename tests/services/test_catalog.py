@@ -1,0 +1,203 @@
+"""Names and what they stand for, over WebUIs that list different things."""
+
+from __future__ import annotations
+
+import pytest
+
+from sd_client.errors import NoWebUIError
+from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Sampler
+from sd_client.pool import PoolView
+from sd_client.probing import WebUIState
+from sd_client.schedule import Schedule
+from services.catalog import Catalog, Wanted
+from services.problems import InvalidParamsError, ModelNotFoundError, nearest
+
+V15 = Checkpoint(
+    title="v1-5-pruned-emaonly.safetensors [6ce0161689]",
+    model_name="v1-5-pruned-emaonly",
+    hash="6ce0161689",
+    filename="v1-5-pruned-emaonly.safetensors",
+)
+SDXL = Checkpoint(
+    title="sd_xl_base_1.0.safetensors", model_name="sd_xl_base_1.0", filename="sd_xl_base_1.0.safetensors"
+)
+DREAM = Checkpoint(
+    title="photo/dreamshaper_8.safetensors [879db523c3]",
+    model_name="photo_dreamshaper_8",
+    hash="879db523c3",
+    filename="dreamshaper_8.safetensors",
+)
+SAMPLERS = tuple(Sampler(name=name) for name in ("Euler a", "Euler", "DPM++ 2M"))
+KARRAS = Sampler(name="karras", aliases=("Karras",))
+
+
+def capabilities(*checkpoints: Checkpoint, **changes: object) -> Capabilities:
+    own: dict[str, object] = {"checkpoints": checkpoints, "samplers": SAMPLERS, "schedulers": (KARRAS,)}
+    return Capabilities(**{**own, **changes})
+
+
+def catalog(*webuis: Capabilities | None, available: bool = True, running: dict[str, str] | None = None, **settings):
+    states = {
+        f"webui{number}": WebUIState(available=available, seen=1.0, capabilities=known)
+        for number, known in enumerate(webuis)
+    }
+    view = PoolView(
+        looked=True, states=states, schedule=Schedule(loaded=running or {}), total=len(states), draining=False
+    )
+    own = {"default_model": "sd-v1-5", "aliases": {}, "default_sampler": None, "default_scheduler": None}
+    return Catalog(lambda: view, **{**own, **settings})
+
+
+ONE = capabilities(V15, SDXL, DREAM, loaded=V15.title)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("sd-v1-5", V15),
+        ("SD-V1-5", V15),
+        ("v1-5-pruned-emaonly", V15),
+        ("v1-5-pruned-emaonly.safetensors", V15),
+        ("v1-5-pruned-emaonly.safetensors [6ce0161689]", V15),
+        ("6ce0161689", V15),
+        ("6CE0161689", V15),
+        ("sdxl", SDXL),
+        ("SDXL", SDXL),
+        ("sd_xl_base_1.0", SDXL),
+        ("photo/dreamshaper_8.safetensors", DREAM),
+        ("photo_dreamshaper_8", DREAM),
+        ("dreamshaper_8", DREAM),
+        ("Dreamshaper_8.SAFETENSORS", DREAM),
+        ("house", DREAM),
+        ("HOUSE", DREAM),
+    ],
+)
+def test_every_name_of_a_model(name: str, found: Checkpoint) -> None:
+    choice = catalog(ONE, aliases={"house": "dreamshaper_8"}).choose(Wanted(model=name))
+    assert (choice.model, choice.checkpoint) == (name, found)
+
+
+@pytest.mark.parametrize("name", ["v1-5", "sd_xl", "dreamshaper", "photo", "6ce016", "8888888888", "../v1-5", "*"])
+def test_a_part_of_a_name_is_none(name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        catalog(ONE).choose(Wanted(model=name))
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.received) == ("model", name)
+    assert "(known: sd-v1-5, sdxl, photo_dreamshaper_8)" in problem.message
+
+
+def test_the_default_model_is_named_as_such_where_it_is_missing() -> None:
+    with pytest.raises(ModelNotFoundError, match="the default; none was given"):
+        catalog(capabilities(SDXL)).choose(Wanted())
+
+
+def test_the_operators_alias_wins_over_a_known_one() -> None:
+    assert catalog(ONE, aliases={"sdxl": "dreamshaper_8"}).choose(Wanted(model="sdxl")).checkpoint == DREAM
+    with pytest.raises(ModelNotFoundError):
+        catalog(ONE, aliases={"sdxl": "gone"}).choose(Wanted(model="sdxl"))
+
+
+def test_two_files_of_one_name_are_told_apart_or_refused() -> None:
+    other = Checkpoint(
+        title="anime/dreamshaper_8.safetensors", model_name="anime_dreamshaper_8", filename="dreamshaper_8.safetensors"
+    )
+    both = catalog(capabilities(V15, DREAM, other))
+    assert both.choose(Wanted(model="anime_dreamshaper_8")).checkpoint == other
+    assert both.choose(Wanted(model="photo/dreamshaper_8.safetensors")).checkpoint == DREAM
+    with pytest.raises(ModelNotFoundError, match=r"ambiguous: it could be photo/dreamshaper_8.*, anime/dreamshaper_8"):
+        both.choose(Wanted(model="dreamshaper_8"))
+
+
+def test_the_union_of_a_pool() -> None:
+    unhashed = Checkpoint(
+        title="v1-5-pruned-emaonly.safetensors", model_name="v1-5-pruned-emaonly", filename=V15.filename
+    )
+    dummy = Checkpoint(title="sd_xl_base_1.0", model_name="sd_xl_base_1.0", hash=DUMMY_HASH)
+    listed = catalog(capabilities(unhashed), capabilities(V15, loaded="x"), capabilities(dummy), None).models()
+    assert [(model.id, model.checkpoint.hash) for model in listed] == [("sd-v1-5", "6ce0161689"), ("sdxl", None)]
+    assert [model.default for model in listed] == [True, False]
+
+
+def test_loaded_is_what_the_webui_ran_last() -> None:
+    def loaded(**changes) -> list[str]:
+        return [model.id for model in catalog(ONE, **changes).models() if model.loaded]
+
+    assert loaded() == ["sd-v1-5"]
+    assert loaded(running={"webui0": "sd_xl_base_1.0"}) == ["sdxl"]
+    assert loaded(available=False) == []
+
+
+def problems(known: Catalog, wanted: Wanted) -> dict[str, str]:
+    return {problem.field: problem.message for problem in known.problems(wanted)}
+
+
+def test_all_problems_at_once() -> None:
+    stepped = capabilities(V15, size_step=64, max_seed=2**31 - 1)
+    wanted = Wanted(model="nome", sampler="Eular", scheduler="Carras", width=520, height=24, last_seed=2**31)
+    found = problems(catalog(stepped), wanted)
+    assert found.keys() == {"model", "sampler", "scheduler", "width", "height", "seed"}
+    assert "did you mean 'Euler'" in found["sampler"]
+    assert "did you mean 'Karras'" in found["scheduler"]
+    assert found["width"].endswith("the nearest are 512 and 576")
+    assert found["height"].endswith("the nearest are 64")
+    with pytest.raises(InvalidParamsError) as caught:
+        catalog(stepped).choose(wanted)
+    assert not isinstance(caught.value, ModelNotFoundError)
+
+
+def test_no_problem_where_one_webui_of_the_pool_can() -> None:
+    known = catalog(capabilities(V15, size_step=64), capabilities(V15, size_step=8))
+    assert problems(known, Wanted(width=520)) == {}
+    assert known.choose(Wanted(width=520)).size_step == 8
+
+
+def test_only_webuis_with_the_model_count() -> None:
+    known = catalog(capabilities(V15, size_step=64), capabilities(SDXL, size_step=8))
+    assert problems(known, Wanted(model="sd-v1-5", width=520)).keys() == {"width"}
+    assert problems(known, Wanted(model="sdxl", width=520)) == {}
+
+
+def test_a_scheduler_is_not_doubted_where_only_joined_names_exist() -> None:
+    old = capabilities(V15, samplers=(Sampler(name="DPM++ 2M Karras"), Sampler(name="Euler")), schedulers=None)
+    assert problems(catalog(old), Wanted(sampler="DPM++ 2M", scheduler="Karras")) == {}
+    assert problems(catalog(old), Wanted(sampler="Eular", scheduler="Karras")).keys() == {"sampler"}
+    assert problems(catalog(old), Wanted(sampler="Euler", scheduler="Karras")).keys() == {"scheduler"}
+
+
+def test_the_defaults_of_the_operator() -> None:
+    known = catalog(ONE, default_sampler="DPM++ 2M", default_scheduler="karras")
+    chosen = known.choose(Wanted())
+    assert (chosen.sampler, chosen.scheduler) == ("DPM++ 2M", "karras")
+    chosen = known.choose(Wanted(sampler="Euler a"))
+    assert (chosen.sampler, chosen.scheduler) == ("Euler a", None)
+    chosen = known.choose(Wanted(scheduler="karras"))
+    assert (chosen.sampler, chosen.scheduler) == ("DPM++ 2M", "karras")
+
+
+def test_before_anything_was_seen() -> None:
+    for known in (catalog(), catalog(None)):
+        with pytest.raises(NoWebUIError):
+            known.choose(Wanted())
+        assert known.problems(Wanted(model="nome")) == []
+        assert (known.models(), known.samplers(), known.schedulers(), known.upscalers(), known.loras()) == ((),) * 5
+
+
+def test_lists_have_each_name_once() -> None:
+    native = capabilities(
+        V15, samplers=(Sampler(name="euler_a"), Sampler(name="lcm")), schedulers=(Sampler(name="KARRAS"),), loras=("a",)
+    )
+    known = catalog(capabilities(V15, loras=("b", "a"), upscalers=("Lanczos",)), native)
+    assert known.samplers() == ("Euler a", "Euler", "DPM++ 2M", "lcm")
+    assert known.schedulers() == ("Karras",)
+    assert (known.loras(), known.upscalers()) == (("b", "a"), ("Lanczos",))
+
+
+def test_a_long_list_is_cut_in_messages() -> None:
+    many = [Checkpoint(title=f"model{number}", model_name=f"model{number}") for number in range(50)]
+    with pytest.raises(ModelNotFoundError, match="model19 and 30 more"):
+        catalog(capabilities(*many), default_model="model0").choose(Wanted(model="x"))
+
+
+def test_nearest() -> None:
+    assert nearest("Step", ["steps", "seed"]) == "; did you mean 'steps'?"
+    assert nearest("xyz", ["steps", "seed"]) == ""

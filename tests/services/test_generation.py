@@ -1,0 +1,176 @@
+"""The pipeline without HTTP: what is settled before a WebUI is asked, and what becomes of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sd_client.errors import InvalidAnswerError, NoWebUIError
+from sd_client.models import GenerationParams, PaintedImage
+from sd_client.pool import PoolView, WebUIPool
+from sd_client.schedule import Schedule
+from services.catalog import Catalog
+from services.generation import Call, Generation, GenerationRequest, GenerationService
+from services.masks import read_mask
+from services.pictures import read_picture
+from services.problems import InvalidParamsError
+from services.requests import FileNotes, RequestService
+from simulator import Simulator
+from storage import LocalStorage
+from tests.services import picture_samples as samples
+
+Draw = Callable[[int], int]
+REQUEST = GenerationRequest(
+    mode="txt2img",
+    prompt="a harbour",
+    negative_prompt="",
+    steps=1,
+    cfg_scale=7.5,
+    width=64,
+    height=128,
+    seed=None,
+    batch_size=2,
+)
+
+
+@pytest.fixture
+def pool(simulator: Simulator, tmp_path: Path) -> Iterator[WebUIPool]:
+    made = WebUIPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path / "run", use_gpu=True, cpu_fallback=True)
+    made.start()
+    yield made
+    made.close()
+
+
+def catalog_of(look: Callable[[], PoolView]) -> Catalog:
+    return Catalog(look, default_model="sd-v1-5", aliases={}, default_sampler=None, default_scheduler=None)
+
+
+@pytest.fixture
+def make_service(pool: WebUIPool, tmp_path: Path) -> Callable[..., GenerationService]:
+    def make(**changes: object) -> GenerationService:
+        own: dict[str, object] = {
+            "pool": pool,
+            "catalog": catalog_of(pool.ready_view),
+            "storage": LocalStorage(tmp_path / "images"),
+            "requests": RequestService(pool=pool, notes=FileNotes(tmp_path / "notes")),
+            "max_pixels": 1536 * 1536,
+            "queue_timeout_s": 30.0,
+            "timeout_s": 30.0,
+        }
+        return GenerationService(**{**own, **changes})
+
+    return make
+
+
+@pytest.mark.parametrize("drawn", [0, 2**31 - 3])
+def test_a_seed_is_drawn_so_that_the_whole_batch_fits(
+    make_service: Callable[..., GenerationService], drawn: int
+) -> None:
+    asked: list[int] = []
+
+    def draw(below: int) -> int:
+        asked.append(below)
+        return drawn
+
+    _, params = make_service(draw=draw).prepare(REQUEST)
+    assert asked == [2**31 - 2]
+    assert params.seed == drawn
+    assert params.seed + params.batch_size - 1 < 2**31
+
+
+def test_what_is_prepared(make_service: Callable[..., GenerationService]) -> None:
+    choice, params = make_service(draw=lambda below: 7).prepare(REQUEST)
+
+    assert (choice.model, choice.checkpoint.stem) == ("sd-v1-5", "v1-5-pruned-emaonly")
+    assert (params.width, params.height, params.seed, params.batch_size) == (64, 128, 7, 2)
+    assert (params.init_image, params.inpainting, params.strength, params.sampler) == (None, None, None, None)
+
+
+def test_an_empty_mask_is_the_callers_fault(make_service: Callable[..., GenerationService]) -> None:
+    image = samples.encode(samples.noise(64, 64))
+    black = samples.encode(samples.Image.new("L", (64, 64), 0))
+    request = replace(
+        REQUEST,
+        mode="inpainting",
+        image=read_picture(image, max_pixels=10**6),
+        mask=read_mask(black, mode="white", max_pixels=10**6),
+        strength=1.0,
+    )
+    with pytest.raises(InvalidParamsError) as caught:
+        make_service().prepare(request)
+    assert [problem.field for problem in caught.value.problems] == ["mask"]
+
+
+def test_nothing_can_be_said_before_a_webui_was_seen(make_service: Callable[..., GenerationService]) -> None:
+    nothing = PoolView(looked=False, states={}, schedule=Schedule(), total=1, draining=False)
+    service = make_service(catalog=catalog_of(lambda: nothing))
+    with pytest.raises(NoWebUIError):
+        service.prepare(REQUEST)
+
+
+def generate(
+    service: GenerationService, wait_s: float | None = None, check: Callable[[], None] = lambda: None
+) -> Generation:
+    choice, params = service.prepare(REQUEST)
+    call = Call(request_id="r", key="k", started=0.0, wait_s=wait_s, check=check)
+    return service.generate("txt2img", choice, params, call)
+
+
+def test_painted_and_stored(make_service: Callable[..., GenerationService], tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "images")
+    generation = generate(make_service(draw=lambda below: 40))
+
+    assert [image.seed for image in generation.images] == [40, 41]
+    for number, image in enumerate(generation.images):
+        with storage.open(image.image_id).file as file:
+            assert file.read() == image.png
+        record = storage.read_record(image.image_id)
+        assert (record["seed"], record["batch_index"], record["request_id"]) == (40 + number, number, "r")
+
+
+class RecordingPool:
+    """Notes what it was asked for, checks once, and answers."""
+
+    def __init__(self, answer: tuple[PaintedImage, ...] = ()) -> None:
+        self._answer = answer
+        self.asked: dict[str, object] = {}
+
+    def run(self, params: GenerationParams, *, check: Callable[[], None], **asked: object) -> tuple[PaintedImage, ...]:
+        self.asked = asked
+        check()
+        return self._answer
+
+
+@pytest.mark.parametrize("wait_s", [None, 20, 900])
+def test_how_long_a_job_may_take(make_service: Callable[..., GenerationService], wait_s: float | None) -> None:
+    pool = RecordingPool()
+    generate(make_service(pool=pool, queue_timeout_s=120.0, timeout_s=300.0), wait_s=wait_s)
+    times = {"wait_s": 120.0, "run_s": 300.0, "total_s": wait_s}
+    assert pool.asked == {"task_id": "r", "request": "k", **times}
+
+
+class HungUpError(Exception):
+    """As a caller's leaving is told."""
+
+
+def test_what_the_check_raises_ends_the_job(make_service: Callable[..., GenerationService]) -> None:
+    def check() -> None:
+        raise HungUpError
+
+    with pytest.raises(HungUpError):
+        generate(make_service(pool=RecordingPool()), check=check)
+
+
+@pytest.mark.parametrize(
+    "data", [b"GIF89a", samples.encode(samples.noise(64, 64)), b"\x89PNG\r\n\x1a\n" + bytes(20), b""]
+)
+def test_an_answer_that_is_no_picture_of_that_size(
+    make_service: Callable[..., GenerationService], tmp_path: Path, data: bytes
+) -> None:
+    painted = PaintedImage(data=data, base64="", seed=1)
+    with pytest.raises(InvalidAnswerError):
+        generate(make_service(pool=RecordingPool((painted,))))
+    assert not list(tmp_path.rglob("*.png")), "nothing of it is kept"

@@ -1,0 +1,75 @@
+"""What the documentation promises is there, and what is there is documented."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from api import errors
+from config import Config
+from tests.running import PREFIX
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+#: Not the project's own, or made by its tools.
+_NOT_OURS = {"data", "node_modules", "htmlcov", "dist", "build"}
+
+
+def folders() -> set[str]:
+    """The project's folders at the top, hidden ones aside."""
+    found = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))}
+    return found - _NOT_OURS
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("setting", sorted(name.upper() for name in Config.model_fields))
+def test_every_setting_is_documented(setting: str) -> None:
+    assert re.search(rf"`{setting}\b", read("docs/configuration.md"))
+
+
+def test_no_setting_is_documented_that_is_none() -> None:
+    listed = re.findall(r"^\|\s*`([A-Z][A-Z0-9_]+)`", read("docs/configuration.md"), re.MULTILINE)
+    known = {name.upper() for name in Config.model_fields}
+    assert listed
+    assert sorted(set(listed) - known - {"STORAGE_URL", "IMAGE_TTL_HOURS", "IMAGE_MAX_GB"}) == []
+
+
+@pytest.mark.parametrize(
+    "code", sorted({kind.code for kind in (*errors.KINDS.values(), *errors.HTTP_KINDS.values())} | {"internal_error"})
+)
+def test_every_error_code_is_documented(code: str) -> None:
+    assert f"`{code}`" in read("docs/api.md")
+
+
+def test_every_route_is_documented(app: Flask) -> None:
+    page = read("docs/api.md")
+    untold = []
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.removeprefix(PREFIX).strip("/")
+        if not re.search(rf"(?<![\w/]){re.escape(path)}(?![\w/])", page.replace("…/", " ").replace(PREFIX + "/", " ")):
+            untold.append(path)
+    assert untold == []
+
+
+def test_every_view_has_a_docstring(app: Flask) -> None:
+    silent = [name for name, view in app.view_functions.items() if not (view.__doc__ or "").strip()]
+    assert silent == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", page.read_text(encoding="utf-8"))
+    relative = [target.partition("#")[0] for target in targets if not re.match(r"[a-z][a-z0-9+.-]*:|#|/", target)]
+    assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("folder", sorted(folders()))
+def test_the_readmes_tree_names_every_folder(folder: str) -> None:
+    assert f"{folder}/" in read("README.md")
