@@ -18,7 +18,8 @@ def identify(app: Flask, *, keys: Sequence[str]) -> None:
     expected = [key.encode() for key in keys]
 
     def note_key() -> None:
-        given = _given_key().encode()
+        # WSGI hands a header's bytes over as Latin-1: encoded so, they are again what was sent, a UTF-8 key included.
+        given = _given_key().encode("latin-1")
         # Every key is compared, in constant time, so that the time tells nothing.
         matches = [hmac.compare_digest(given, key) for key in expected]
         if any(matches):

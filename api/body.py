@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
 from api.schemas import from_form
 from services.generation import Mode
 from services.problems import Problem
+
+#: What werkzeug puts in the place of bytes that are no UTF-8.
+_UNDECODABLE = "\ufffd"
 
 _ACCEPTED = "send application/json or multipart/form-data"
 
@@ -26,18 +31,42 @@ def read_values(request: Request, mode: Mode) -> tuple[dict[str, object], list[P
     :raises RequestEntityTooLarge: larger than ``MAX_BODY_MB``, chunked or not.
     """
     if request.mimetype == "application/json":
-        return _json_object(request.get_data(cache=False)), []
+        return _json_object(_whole_body(request)), []
     if request.mimetype == "multipart/form-data":
         return _form(request, mode)
     received = request.mimetype or "no content type"
     raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}")
 
 
+def _whole_body(request: Request) -> bytes:
+    data = request.get_data(cache=False)
+    # A chunked body is cut at the limit by werkzeug's stream, without a word: what is left must not be left unnoticed.
+    if request.content_length is None and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return data
+
+
 def _json_object(data: bytes) -> dict[str, object]:
     if not data.strip():
         raise MalformedRequestError("the body is empty; send a JSON object")
+    values = _parsed(data)
+    if not isinstance(values, dict):
+        raise MalformedRequestError("the body must be a JSON object")
     try:
-        values = json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        raise MalformedRequestError("a field's name has a lone surrogate in it") from None
+    return values
+
+
+def _parsed(data: bytes) -> object:
+    if data.startswith(codecs.BOM_UTF8):
+        raise MalformedRequestError("the body begins with a byte order mark; send JSON without one")
+    try:
+        # Decoded here, because json would take UTF-16, UTF-32 and lone surrogates for JSON too.
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except MalformedRequestError:
+        raise
     except UnicodeDecodeError:
         raise MalformedRequestError("the body is not UTF-8") from None
     except RecursionError:
@@ -45,24 +74,17 @@ def _json_object(data: bytes) -> dict[str, object]:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise MalformedRequestError(f"the body is not JSON: {error.msg} at {place}") from None
-    except _DuplicateKeyError as error:
-        raise MalformedRequestError(f"the body names {str(error)[:80]!r} twice") from None
     except ValueError:
         raise MalformedRequestError("the body holds a number that cannot be read") from None
-    if not isinstance(values, dict):
-        raise MalformedRequestError("the body must be a JSON object")
-    return values
 
 
-class _DuplicateKeyError(ValueError):
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     """Which of two values is meant cannot be known."""
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
+    values: dict[str, object] = {}
+    for name, value in pairs:
+        if name in values:
+            raise MalformedRequestError(f"the body names {name[:80]!r} twice")
+        values[name] = value
     return values
 
 
@@ -75,6 +97,11 @@ def _form(request: Request, mode: Mode) -> tuple[dict[str, object], list[Problem
         Problem(field=name[:80], message="is given more than once")
         for name in {*request.form, *request.files}
         if len(request.form.getlist(name)) + len(request.files.getlist(name)) > 1
+    ]
+    problems += [
+        Problem(field=name[:80], message="must be UTF-8 text")
+        for name, text in request.form.items()
+        if _UNDECODABLE in name + text
     ]
     if not request.form and not request.files:
         raise MalformedRequestError("the form has no fields, or its boundary is wrong")

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from limits.errors import StorageError
@@ -57,6 +57,8 @@ def create(app: Flask, *, everything: str, generation: str, redis_url: str | Non
         key_prefix=f"sd-api:{_STRATEGY}",
     )
     limiter.init_app(app)
+    # A browser's preflight is no call of its own: one refused would hide the 429 itself from the page.
+    limiter.request_filter(lambda: request.method == "OPTIONS")
     app.after_request(lambda response: _tell(limiter, response))
     return RateLimits(limiter=limiter, generation=limiter.shared_limit(generation, scope="generation"))
 
@@ -74,13 +76,13 @@ def _tell(limiter: Limiter, response: Response) -> Response:
     if current is None:
         return response
     try:
-        remaining, reset_at = current.remaining, current.reset_at
+        resets, remaining = current.window
     except (RedisError, StorageError):
         # Redis went away since the limit was checked; the next request counts in this process.
-        remaining, reset_at = 0, int(time.time() + current.limit.get_expiry())
+        resets, remaining = time.time() + current.limit.get_expiry(), 0
     response.headers["X-RateLimit-Limit"] = str(current.limit.amount)
     response.headers["X-RateLimit-Remaining"] = str(max(0, remaining))
-    response.headers["X-RateLimit-Reset"] = str(reset_at)
+    response.headers["X-RateLimit-Reset"] = str(math.ceil(resets))
     if response.status_code == 429:
-        response.headers["Retry-After"] = str(max(1, math.ceil(reset_at - time.time())))
+        response.headers["Retry-After"] = str(max(1, math.ceil(resets - time.time())))
     return response

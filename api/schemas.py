@@ -5,10 +5,11 @@ One pass over the whole request collects every wrong field. pydantic checks; the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import annotated_types
 from pydantic import (
@@ -34,6 +35,7 @@ from services.problems import Problem, nearest
 MOST_PROBLEMS = 50
 _MOST_SHOWN_CHARS = 100
 _DEFAULT_SIDE = 512
+_LONE_SURROGATE: Final = "must be valid Unicode (it has a lone surrogate)"
 
 #: A tag by which stable-diffusion.cpp's server lets a prompt change its own settings.
 _SERVER_ARGUMENTS = re.compile(r"<\s*/?\s*sd_cpp_extra_args", re.IGNORECASE)
@@ -76,7 +78,7 @@ def _text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("text", "must be valid Unicode (it has a lone surrogate)") from None
+        raise PydanticCustomError("text", _LONE_SURROGATE) from None
     if _SERVER_ARGUMENTS.search(value):
         raise PydanticCustomError("text", "must not contain <sd_cpp_extra_args>: it changes a server's settings")
     return value
@@ -284,7 +286,7 @@ def _from_text(field: FieldInfo, text: str) -> object:
 
 
 def _problem(mode: Mode, fault: ErrorDetails) -> Problem:
-    name = ".".join(str(part) for part in fault["loc"][:1]) or "body"
+    name = str(fault["loc"][0]) if fault["loc"] else "body"
     context = fault.get("ctx", {})
     received = context.get("received") if fault["type"] == "picture" else _shown(fault["input"])
     if fault["type"] == "missing":
@@ -324,6 +326,7 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "string_type": "must be a string",
     "string_too_short": "must not be empty",
+    "string_unicode": _LONE_SURROGATE,
     "model_type": "must be an object",
 }
 
@@ -340,8 +343,12 @@ def _shown(value: object) -> object:
     """What came, as far as it can be shown: scalars as they are, long text cut, the rest by its type."""
     if isinstance(value, str):
         return _shown_text(value)
-    if value is None or isinstance(value, bool | int | float):
-        return "null" if value is None else value
+    if isinstance(value, int | float):
+        # JSON has no infinity, which 1e400 is read as; and a number may have thousands of digits.
+        plain = math.isfinite(value) if isinstance(value, float) else abs(value) < 2**64
+        return value if plain else _shown_text(repr(value))
+    if value is None:
+        return "null"
     names: dict[type, str] = {dict: "an object", list: "a list", bytes: "a file"}
     return names.get(type(value), "something else")
 

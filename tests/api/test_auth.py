@@ -1,0 +1,166 @@
+"""API keys, browsers of other origins, and who a caller behind proxies is."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from flask.testing import FlaskClient
+
+from simulator import Simulator
+from tests.api.answers import problem_of
+from tests.conftest import MakeApp
+from tests.running import PREFIX
+
+BODY = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
+ORIGIN = "https://shop.example"
+PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Key"}
+
+
+@pytest.fixture
+def locked(make_app: MakeApp, simulator: Simulator) -> FlaskClient:
+    return make_app(simulator.url, API_KEYS="k1, kéy2", CORS_ORIGINS=ORIGIN).test_client()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "txt2img"),
+        ("POST", "img2img"),
+        ("POST", "inpainting"),
+        ("GET", "models"),
+        ("GET", "options"),
+        ("DELETE", f"image/{UUID('0b9f1c1e-6a57-4d7e-9a53-0d2f8f6f4b11')}"),
+        ("DELETE", "image/x"),
+        ("GET", "nowhere"),
+        ("PUT", "txt2img"),
+    ],
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": "wrong"},
+        {"X-API-Key": "K1"},
+        {"X-API-Key": "k1, kéy2".encode().decode("latin-1")},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Basic k1"},
+        {"Authorization": "k1"},
+        {"Cookie": "api_key=k1"},
+    ],
+)
+def test_without_a_valid_key(
+    locked: FlaskClient, simulator: Simulator, method: str, path: str, headers: dict[str, str]
+) -> None:
+    answer = locked.open(f"{PREFIX}/{path}?api_key=k1", method=method, headers=headers, json=BODY)
+
+    told = problem_of(answer)
+    assert (told["status"], told["code"]) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert simulator.generations == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": "k1"},
+        {"Authorization": "Bearer k1"},
+        {"Authorization": "bearer   k1 "},
+        {"X-API-Key": "kéy2".encode().decode("latin-1")},
+        {"Authorization": "Bearer " + "kéy2".encode().decode("latin-1")},
+    ],
+)
+def test_with_a_key(locked: FlaskClient, headers: dict[str, str]) -> None:
+    assert locked.post(f"{PREFIX}/txt2img", json=BODY, headers=headers).status_code == 200
+    assert locked.get(f"{PREFIX}/models", headers=headers).status_code == 200
+
+
+def test_what_stays_open(locked: FlaskClient) -> None:
+    assert locked.get(f"{PREFIX}/health/live").status_code == 200
+    assert locked.get(f"{PREFIX}/health").status_code in (200, 503)
+    assert locked.head(f"{PREFIX}/health").status_code in (200, 503)
+    url = locked.post(f"{PREFIX}/txt2img", json=BODY, headers={"X-API-Key": "k1"}).get_json()["image_url"]
+    assert locked.get(url, buffered=True).status_code == 200
+    assert locked.head(url, buffered=True).status_code == 200
+
+
+def test_without_keys_any_header_is_well(client: FlaskClient) -> None:
+    assert client.get(f"{PREFIX}/models", headers={"X-API-Key": "whatever"}).status_code == 200
+
+
+def test_cors_on_answers_and_errors(locked: FlaskClient) -> None:
+    for path in ("models", "nowhere", f"image/{uuid4()}", "health/live"):
+        answer = locked.get(f"{PREFIX}/{path}", headers={"Origin": ORIGIN})
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN, path
+        exposed = {name.strip() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
+        assert {"X-Request-ID", "X-Seed", "X-Image-Id", "Location", "Retry-After", "X-RateLimit-Remaining"} <= exposed
+    bad = locked.post(f"{PREFIX}/txt2img", json={}, headers={"Origin": ORIGIN, "X-API-Key": "k1"})
+    assert (bad.status_code, bad.headers["Access-Control-Allow-Origin"]) == (422, ORIGIN)
+
+
+@pytest.mark.parametrize("origins", [ORIGIN, f"{ORIGIN},https://admin.example"])
+def test_a_cache_never_gives_a_page_the_answer_without_the_header(
+    make_app: MakeApp, simulator: Simulator, origins: str
+) -> None:
+    client = make_app(simulator.url, CORS_ORIGINS=origins).test_client()
+    answer = client.get(f"{PREFIX}/models")
+    assert answer.headers.get("Access-Control-Allow-Origin") == ORIGIN or "Origin" in answer.headers.get("Vary", "")
+
+
+def test_another_origin(locked: FlaskClient, client: FlaskClient) -> None:
+    for origin in ("https://evil.example", "https://shop.example.evil.example", "null", "http://shop.example"):
+        answer = locked.get(f"{PREFIX}/models", headers={"Origin": origin})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    off = client.get(f"{PREFIX}/models", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in off.headers
+
+
+def test_preflights_need_no_key_and_are_not_limited(make_app: MakeApp, simulator: Simulator) -> None:
+    limits = {"RATE_LIMIT_GLOBAL": "2/hour", "RATE_LIMIT_GENERATION": "1/hour"}
+    client = make_app(simulator.url, API_KEYS="k1", CORS_ORIGINS=ORIGIN, **limits).test_client()
+    for _ in range(10):
+        answer = client.options(f"{PREFIX}/txt2img", headers=PREFLIGHT)
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+        assert answer.headers["Access-Control-Allow-Headers"].lower() == "x-api-key"
+    assert client.get(f"{PREFIX}/models", headers={"X-API-Key": "k1"}).status_code == 200
+
+
+def test_a_429_has_cors_headers(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, CORS_ORIGINS=ORIGIN, RATE_LIMIT_GLOBAL="1/hour").test_client()
+    answers = [client.get(f"{PREFIX}/models", headers={"Origin": ORIGIN}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[1].headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def calls(client: FlaskClient, *forwarded: str, address: str = "10.0.0.1") -> list[int]:
+    """The statuses of one call for each X-Forwarded-For."""
+    environ = {"REMOTE_ADDR": address}
+    return [
+        client.get(f"{PREFIX}/models", headers={"X-Forwarded-For": given}, environ_base=environ).status_code
+        for given in forwarded
+    ]
+
+
+def test_x_forwarded_for_counts_for_nothing_by_default(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="2/hour").test_client()
+    assert calls(client, "1.1.1.1", "2.2.2.2", "3.3.3.3") == [200, 200, 429]
+    assert calls(client, "1.1.1.1", address="10.0.0.2") == [200]
+
+
+def test_behind_one_proxy_its_own_word_counts(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="2/hour", TRUSTED_PROXIES="1").test_client()
+    # A proxy appends whom it saw: what stands before that is the caller's own invention.
+    assert calls(client, "1.1.1.1, 9.9.9.9", "2.2.2.2, 9.9.9.9", "9.9.9.9") == [200, 200, 429]
+    assert calls(client, "9.9.9.9, 8.8.8.8") == [200]
+
+
+def test_behind_two_proxies(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="1/hour", TRUSTED_PROXIES="2").test_client()
+    assert calls(client, "1.1.1.1, 9.9.9.9, 10.1.1.1", "2.2.2.2, 9.9.9.9, 10.1.1.2", "8.8.8.8, 10.1.1.1") == [
+        200,
+        429,
+        200,
+    ]

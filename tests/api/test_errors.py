@@ -1,0 +1,135 @@
+"""Every failure has one shape, whatever failed and wherever."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api import errors, hooks
+from sd_client import errors as webui_errors
+from services import problems
+from simulator import Simulator
+from storage import errors as storage_errors
+from tests.api.answers import problem_of
+from tests.api.bad_inputs import FORM, form, part
+from tests.conftest import MakeApp
+from tests.running import PREFIX
+
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/health", PREFIX, f"{PREFIX}/", f"{PREFIX}/health/", f"{PREFIX}/txt2img/", f"{PREFIX}/image/", "/%00"],
+)
+def test_unknown_paths(client: FlaskClient, method: str, path: str) -> None:
+    answer = client.open(path, method=method)
+
+    assert answer.status_code == 404
+    if method != "HEAD":
+        assert problem_of(answer)["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("txt2img", {"POST", "OPTIONS"}),
+        ("img2img", {"POST", "OPTIONS"}),
+        ("inpainting", {"POST", "OPTIONS"}),
+        ("models", {"GET", "HEAD", "OPTIONS"}),
+        ("options", {"GET", "HEAD", "OPTIONS"}),
+        ("health", {"GET", "HEAD", "OPTIONS"}),
+        ("health/live", {"GET", "HEAD", "OPTIONS"}),
+        (f"image/{UNKNOWN_ID}", {"GET", "HEAD", "DELETE", "OPTIONS"}),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"])
+def test_methods_that_a_path_does_not_take(client: FlaskClient, path: str, allowed: set[str], method: str) -> None:
+    if method in allowed:
+        assert client.open(f"{PREFIX}/{path}", method=method).status_code != 405
+        return
+    answer = client.open(f"{PREFIX}/{path}", method=method)
+
+    told = problem_of(answer)
+    assert (told["status"], told["code"]) == (405, "method_not_allowed")
+    assert {name.strip() for name in answer.headers["Allow"].split(",")} == allowed
+
+
+def test_a_form_or_json_over_the_limit(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, MAX_BODY_MB="0.25").test_client()
+    for sent in ({"json": {"prompt": "x" * 300_000}}, {"data": {"prompt": "x" * 300_000}}):
+        if "data" in sent:
+            sent["content_type"] = "multipart/form-data"
+        told = problem_of(client.post(f"{PREFIX}/txt2img", **sent))
+        assert (told["status"], told["code"]) == (413, "payload_too_large")
+        assert told["detail"] == "the body is larger than 0.25 MB"
+    assert simulator.generations == []
+
+
+def test_a_form_field_may_be_as_large_as_the_body(client: FlaskClient) -> None:
+    answer = client.post(f"{PREFIX}/txt2img", data=form(part("prompt", b"x" * 2_000_000)), content_type=FORM)
+
+    assert problem_of(answer)["errors"][0]["message"] == "must be at most 10000 characters"
+
+
+def test_an_exception_that_nobody_foresaw() -> None:
+    app = Flask("failing")
+    hooks.register(app)
+    errors.register(app)
+
+    @app.get("/fails")
+    def fails() -> str:
+        raise RuntimeError("/opt/secret/path.py at 127.0.0.1 with a prompt")
+
+    answer = app.test_client().get("/fails", headers={"X-Request-ID": "me"})
+
+    told = problem_of(answer)
+    assert (told["status"], told["code"], told["request_id"]) == (500, "internal_error", "me")
+    assert "prompt" not in answer.text
+
+
+def test_a_storage_that_fails_is_ours(make_app: MakeApp, simulator: Simulator, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.write_text("a file where the folder should be")
+    client = make_app(simulator.url, IMAGE_DIR=str(folder)).test_client()
+
+    told = problem_of(client.get(f"{PREFIX}/image/{UNKNOWN_ID}"))
+    assert (told["status"], told["code"], told["detail"]) == (500, "internal_error", "the image store failed")
+    assert told["retryable"]
+
+
+@pytest.mark.parametrize("module", [errors, webui_errors, problems, storage_errors])
+def test_every_public_error_has_an_answer(module: object) -> None:
+    public = [
+        one
+        for _, one in inspect.getmembers(module, inspect.isclass)
+        if issubclass(one, Exception) and one.__module__ == getattr(module, "__name__", "")
+    ]
+    assert public
+    untold = [one.__name__ for one in public if not any(base in errors.KINDS for base in one.__mro__)]
+    assert untold == []
+
+
+def test_one_code_has_one_status() -> None:
+    statuses: dict[str, set[int]] = {}
+    for kind in (*errors.KINDS.values(), *errors.HTTP_KINDS.values()):
+        statuses.setdefault(kind.code, set()).add(kind.status)
+    assert {code: found for code, found in statuses.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 128])
+@pytest.mark.parametrize("path", ["health", "nowhere", "txt2img"])
+def test_the_callers_request_id_comes_back(client: FlaskClient, given: str, path: str) -> None:
+    assert client.get(f"{PREFIX}/{path}", headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a/b", "é", "a\tb", "../x", "a;b", '"', "a,b"])
+def test_a_request_id_that_is_none_is_replaced(client: FlaskClient, given: str) -> None:
+    made = [client.get(f"{PREFIX}/health", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)]
+    assert made[0] != made[1]
+    assert all(len(one) == 32 and one.isalnum() for one in made)

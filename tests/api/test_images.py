@@ -1,0 +1,220 @@
+"""GET, HEAD and DELETE of stored images."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from flask.testing import FlaskClient
+
+from simulator import Simulator
+from storage import open_storage
+from tests.api.answers import problem_of
+from tests.conftest import MakeApp
+from tests.running import PREFIX
+from tests.services import picture_samples as samples
+
+PNG = samples.encode(samples.noise())
+KEY = {"X-API-Key": "k1"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def stored(folder: Path) -> UUID:
+    """An image that is there."""
+    image_id = uuid4()
+    open_storage(str(folder)).save(image_id, PNG, {})
+    return image_id
+
+
+@pytest.fixture
+def images(make_app: MakeApp, simulator: Simulator, folder: Path) -> FlaskClient:
+    return make_app(simulator.url, IMAGE_DIR=str(folder)).test_client()
+
+
+def test_get(images: FlaskClient, stored: UUID) -> None:
+    answer = images.get(f"{PREFIX}/image/{stored}", buffered=True)
+
+    assert (answer.status_code, answer.mimetype, answer.data) == (200, "image/png", PNG)
+    assert answer.headers["Content-Length"] == str(len(PNG))
+    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    tag, weak = answer.get_etag()
+    assert tag
+    assert not weak
+
+
+def test_an_id_in_capitals_is_the_same(images: FlaskClient, stored: UUID) -> None:
+    assert images.get(f"{PREFIX}/image/{str(stored).upper()}", buffered=True).data == PNG
+
+
+def test_head(images: FlaskClient, stored: UUID) -> None:
+    get, head = (images.open(f"{PREFIX}/image/{stored}", method=name, buffered=True) for name in ("GET", "HEAD"))
+
+    assert (head.status_code, head.data) == (200, b"")
+    changing = {"X-Request-ID", "Date", "X-RateLimit-Remaining", "X-RateLimit-Reset"}
+    assert {k: v for k, v in head.headers if k not in changing} == {k: v for k, v in get.headers if k not in changing}
+
+
+def test_if_none_match(images: FlaskClient, stored: UUID) -> None:
+    tag = images.get(f"{PREFIX}/image/{stored}", buffered=True).headers["ETag"]
+    for value in (tag, f'"other", {tag}', "*", f"W/{tag}"):
+        answer = images.get(f"{PREFIX}/image/{stored}", headers={"If-None-Match": value}, buffered=True)
+        assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
+        assert answer.headers["Cache-Control"].endswith("immutable")
+    other = images.get(f"{PREFIX}/image/{stored}", headers={"If-None-Match": '"other"'}, buffered=True)
+    assert (other.status_code, other.data) == (200, PNG)
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-9", 0, 10),
+        ("bytes=5-5", 5, 6),
+        ("bytes=10-", 10, None),
+        ("bytes=-7", -7, None),
+        ("bytes=0-99999999", 0, None),
+    ],
+)
+def test_a_range(images: FlaskClient, stored: UUID, asked: str, start: int, stop: int | None) -> None:
+    answer = images.get(f"{PREFIX}/image/{stored}", headers={"Range": asked}, buffered=True)
+
+    expected = PNG[start:stop]
+    first = start % len(PNG)
+    assert (answer.status_code, answer.data) == (206, expected)
+    assert answer.headers["Content-Range"] == f"bytes {first}-{first + len(expected) - 1}/{len(PNG)}"
+    assert answer.headers["Content-Length"] == str(len(expected))
+
+
+@pytest.mark.parametrize("asked", ["bytes=99999999-", f"bytes={len(PNG)}-"])
+def test_a_range_outside(images: FlaskClient, stored: UUID, asked: str) -> None:
+    answer = images.get(f"{PREFIX}/image/{stored}", headers={"Range": asked}, buffered=True)
+
+    assert problem_of(answer)["code"] == "range_not_satisfiable"
+    assert answer.status_code == 416
+    assert answer.headers["Content-Range"] == f"bytes */{len(PNG)}"
+
+
+def test_if_range(images: FlaskClient, stored: UUID) -> None:
+    tag = images.get(f"{PREFIX}/image/{stored}", buffered=True).headers["ETag"]
+    for if_range, status in ((tag, 206), ('"other"', 200)):
+        headers = {"Range": "bytes=0-3", "If-Range": if_range}
+        assert images.get(f"{PREFIX}/image/{stored}", headers=headers, buffered=True).status_code == status
+
+
+HOSTILE = [
+    "x",
+    "..",
+    "..%2f..%2fetc%2fpasswd",
+    "%2e%2e",
+    "....//....//",
+    "%00",
+    "{id}%00",
+    "{id}.png",
+    "{id}.json",
+    "{id}%20",
+    "%20{id}",
+    "{id}%0a",
+    "{hex}",
+    "%7B{id}%7D",
+    "urn:uuid:{id}",
+    "{short}",
+    "{id}0",
+    "0b",
+    ".incoming",
+    "%ef%bc%90" * 8,
+    "A" * 5000,
+    "con",
+    "-1",
+    "*",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_what_is_no_id_never_touches_the_disk(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path, method: str, hostile: str
+) -> None:
+    # Were the storage asked at all, a file in the folder's place would make it a 500.
+    (tmp_path / "kept").write_text("no folder")
+    client = make_app(simulator.url, IMAGE_DIR=str(tmp_path / "kept"), API_KEYS="k1").test_client()
+    known = uuid4()
+    name = hostile.format(id=known, hex=known.hex, short=str(known)[:-1])
+    answer = client.open(f"{PREFIX}/image/{name}", method=method, headers=KEY)
+
+    assert answer.status_code == 404
+    if method != "HEAD":
+        assert problem_of(answer)["code"] in ("image_not_found", "not_found")
+
+
+def test_an_image_that_is_not_there(images: FlaskClient, stored: UUID) -> None:
+    told = problem_of(images.get(f"{PREFIX}/image/{uuid4()}"))
+    assert (told["status"], told["code"]) == (404, "image_not_found")
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("foo=1", {"foo"}),
+        ("format=exe", {"format"}),
+        ("format=", {"format"}),
+        ("format=gif&width=-1", {"format", "width"}),
+        ("width=0", {"width"}),
+        ("width=1.5", {"width"}),
+        ("width=abc", {"width"}),
+        ("width=", {"width"}),
+        ("width=99999999999999999999", {"width"}),
+        ("width=49", {"width"}),
+        ("width=16&width=17", {"width"}),
+        ("format=webp&format=png", {"format"}),
+    ],
+)
+def test_parameters_are_checked(images: FlaskClient, stored: UUID, query: str, wrong: set[str]) -> None:
+    told = problem_of(images.get(f"{PREFIX}/image/{stored}?{query}"))
+    assert {entry["field"] for entry in told["errors"]} == wrong
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("width", [None, 24, 48])
+def test_a_copy(images: FlaskClient, stored: UUID, kind: str, width: int | None) -> None:
+    query = f"format={kind}" + (f"&width={width}" if width else "")
+    path = f"{PREFIX}/image/{stored}?{query}"
+    answer = images.get(path, buffered=True)
+
+    assert (answer.status_code, answer.mimetype) == (200, f"image/{kind}")
+    with samples.Image.open(io.BytesIO(answer.data)) as picture:
+        assert picture.format == kind.upper()
+        assert picture.size == ((24, 16) if width == 24 else samples.SIZE)
+    tag = answer.headers["ETag"]
+    assert images.get(path, headers={"If-None-Match": tag}, buffered=True).status_code == 304
+    part = images.get(path, headers={"Range": "bytes=0-9"}, buffered=True)
+    assert (part.status_code, part.data) == (206, answer.data[:10])
+    whole = images.get(f"{PREFIX}/image/{stored}", buffered=True)
+    assert whole.headers["ETag"] != tag or answer.data == whole.data
+    assert images.head(path, buffered=True).headers["Content-Length"] == str(len(answer.data))
+
+
+def test_delete_is_off_without_keys(images: FlaskClient, stored: UUID) -> None:
+    for headers in ({}, KEY):
+        told = problem_of(images.delete(f"{PREFIX}/image/{stored}", headers=headers))
+        assert (told["status"], told["code"]) == (403, "forbidden")
+    assert images.get(f"{PREFIX}/image/{stored}", buffered=True).data == PNG
+
+
+def test_delete_with_a_key(make_app: MakeApp, simulator: Simulator, folder: Path, stored: UUID) -> None:
+    client = make_app(simulator.url, IMAGE_DIR=str(folder), API_KEYS="k1").test_client()
+    for headers in ({}, {"X-API-Key": "wrong"}):
+        assert client.delete(f"{PREFIX}/image/{stored}", headers=headers).status_code == 401
+    answer = client.delete(f"{PREFIX}/image/{stored}", headers=KEY)
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert not [*folder.rglob("*.png"), *folder.rglob("*.json")]
+    for method in ("GET", "DELETE"):
+        told = problem_of(client.open(f"{PREFIX}/image/{stored}", method=method, headers=KEY))
+        assert (told["status"], told["code"]) == (404, "image_not_found")

@@ -1,0 +1,153 @@
+"""Following and cancelling one's own requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from flask import Flask
+
+from simulator import Simulator
+from tests.api.answers import Answer, problem_of
+from tests.conftest import MakeApp
+from tests.running import PREFIX, service_in_process, wait_until
+
+SMALL = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, shared_simulator: Simulator) -> Iterator[Flask]:
+    with service_in_process(tmp_path_factory.mktemp("jobs"), shared_simulator.url, API_KEYS="mine,other") as made:
+        yield made
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+class Caller:
+    """Somebody with a key."""
+
+    def __init__(self, app: Flask, threads: ThreadPoolExecutor, key: str = "mine") -> None:
+        self._app = app
+        self._threads = threads
+        self._key = {"X-API-Key": key}
+
+    def paint(self, request_id: str, **fields: object) -> Future[Answer]:
+        headers = {**self._key, "X-Request-ID": request_id}
+        return self._threads.submit(
+            self._app.test_client().post, f"{PREFIX}/txt2img", json={**SMALL, **fields}, headers=headers
+        )
+
+    def ask(self, request_id: str, method: str = "GET") -> Answer:
+        return self._app.test_client().open(f"{PREFIX}/requests/{request_id}", method=method, headers=self._key)
+
+    def wait_for(self, request_id: str, status: str) -> dict[str, object]:
+        def says() -> bool:
+            answer = self.ask(request_id)
+            return answer.status_code == 200 and answer.get_json()["status"] == status
+
+        wait_until(says, f"{request_id} is {status}")
+        return dict(self.ask(request_id).get_json())
+
+
+@pytest.fixture
+def caller(app: Flask, simulator: Simulator, threads: ThreadPoolExecutor) -> Iterator[Caller]:
+    yield Caller(app, threads)
+    simulator.clear_faults()
+
+
+def test_from_the_queue_to_the_end(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("hang-before")
+    first = caller.paint("first")
+    running = caller.wait_for("first", "running")
+    assert (running["queue_position"], running["image_ids"]) == (None, [])
+    second = caller.paint("second", batch_size=2)
+    queued = caller.wait_for("second", "queued")
+    assert (queued["queue_position"], queued["progress"]) == (1, 0.0)
+    third = caller.paint("third")
+    assert caller.wait_for("third", "queued")["queue_position"] == 2
+
+    simulator.clear_faults()
+    for job, name in ((first, "first"), (second, "second"), (third, "third")):
+        answer = job.result()
+        assert answer.status_code == 200
+        done = caller.wait_for(name, "done")
+        images = answer.get_json().get("images", [answer.get_json()])
+        assert done["image_ids"] == [image["image_id"] for image in images]
+        assert done["progress"] == 1.0
+
+
+def test_a_failed_one(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("oom", times=1)
+    assert caller.paint("fails").result().status_code == 503
+    assert caller.wait_for("fails", "failed")["image_ids"] == []
+
+
+def test_cancel_one_that_waits(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("hang-before")
+    first, second = caller.paint("runs"), None
+    caller.wait_for("runs", "running")
+    wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
+    second = caller.paint("waits")
+    caller.wait_for("waits", "queued")
+    assert caller.ask("waits", "DELETE").status_code == 204
+    told = problem_of(second.result())
+    assert (told["status"], told["code"], told["request_id"]) == (409, "cancelled", "waits")
+    caller.wait_for("waits", "cancelled")
+    simulator.clear_faults()
+    assert first.result().status_code == 200
+    assert len(simulator.generations) == 1
+
+
+def test_cancel_one_that_runs(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("hang-before")
+    job = caller.paint("runs2")
+    wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
+    assert caller.ask("runs2", "DELETE").status_code == 204
+    assert problem_of(job.result())["code"] == "cancelled"
+    wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
+    simulator.clear_faults()
+    caller.wait_for("runs2", "cancelled")
+    assert caller.paint("after").result().status_code == 200
+
+
+def test_another_caller_sees_and_cancels_nothing(
+    app: Flask, caller: Caller, simulator: Simulator, threads: ThreadPoolExecutor
+) -> None:
+    simulator.set_fault("hang-before")
+    job = caller.paint("private")
+    caller.wait_for("private", "running")
+    stranger = Caller(app, threads, key="other")
+    for method in ("GET", "DELETE"):
+        told = problem_of(stranger.ask("private", method))
+        assert (told["status"], told["code"]) == (404, "request_not_found")
+    simulator.clear_faults()
+    assert job.result().status_code == 200
+
+
+@pytest.mark.parametrize("request_id", ["unknown", "x" * 5000, "..%2f..%2fetc", "%00", "%E2%82%AC"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_no_such_request(caller: Caller, method: str, request_id: str) -> None:
+    told = problem_of(caller.ask(request_id, method))
+    assert told["status"] == 404
+    assert told["code"] in ("request_not_found", "not_found")
+
+
+def test_what_has_ended_cannot_be_cancelled(caller: Caller) -> None:
+    assert caller.paint("ended").result().status_code == 200
+    caller.wait_for("ended", "done")
+    assert problem_of(caller.ask("ended", "DELETE"))["code"] == "request_not_found"
+    assert caller.ask("ended").get_json()["status"] == "done"
+
+
+def test_without_keys_a_caller_is_an_address(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url).test_client()
+    headers = {"X-Request-ID": "shared"}
+    assert client.post(f"{PREFIX}/txt2img", json=SMALL, headers=headers).status_code == 200
+    assert client.get(f"{PREFIX}/requests/shared").get_json()["status"] == "done"
+    elsewhere = client.get(f"{PREFIX}/requests/shared", environ_base={"REMOTE_ADDR": "10.0.0.9"})
+    assert problem_of(elsewhere)["code"] == "request_not_found"

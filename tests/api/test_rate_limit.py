@@ -1,0 +1,150 @@
+"""How often a caller may call, counted in this process."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from flask.testing import FlaskClient
+
+from simulator import Simulator
+from tests.api.answers import Answer, problem_of
+from tests.api.bad_inputs import VALID
+from tests.conftest import MakeApp
+from tests.running import PREFIX, service_in_process
+
+BODY = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
+OWNERS = {"RATE_LIMIT_GLOBAL": "", "RATE_LIMIT_GENERATION": ""}  # empty is unset: the defaults
+
+
+def paint(client: FlaskClient, route: str = "txt2img", **headers: str) -> Answer:
+    return client.post(f"{PREFIX}/{route}", json={**VALID[route], **BODY}, headers=headers)
+
+
+def told_limit(answer: Answer) -> tuple[str, str]:
+    return answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]
+
+
+def test_the_owners_defaults(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, **OWNERS).test_client()
+    routes = ["txt2img", "img2img", "inpainting"] * 3 + ["txt2img"]
+    answers = [paint(client, route) for route in routes]
+
+    assert [answer.status_code for answer in answers] == [200] * 10
+    assert [told_limit(answer) for answer in answers] == [("10", str(left)) for left in range(9, -1, -1)]
+    for route in VALID:
+        refused = paint(client, route)
+        told = problem_of(refused)
+        assert (told["status"], told["code"], told["retryable"]) == (429, "rate_limited", True)
+        assert told["detail"] == "more than 10 per 1 minute"
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert len(simulator.generations) == 10
+    # The 13 so far count against the 50 of all routes together.
+    lists = [client.get(f"{PREFIX}/{path}") for path in ["models", "options"] * 18 + ["models"]]
+    assert [answer.status_code for answer in lists] == [200] * 37
+    assert told_limit(lists[-1]) == ("50", "0")
+    refused = client.get(f"{PREFIX}/options")
+    assert problem_of(refused)["detail"] == "more than 50 per 1 minute"
+    assert told_limit(refused) == ("50", "0")
+    assert [client.get(f"{PREFIX}/health/live").status_code for _ in range(60)] == [200] * 60
+
+
+def test_500_an_hour(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="1000/second;500/hour").test_client()
+    assert {client.get(f"{PREFIX}/models").status_code for _ in range(500)} == {200}
+    assert problem_of(client.get(f"{PREFIX}/models"))["detail"] == "more than 500 per 1 hour"
+
+
+def test_refused_requests_do_not_count_against_generation(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GENERATION="2/hour").test_client()
+    bad = {"prompt": ""}, {"prompt": "a", "steps": 0}, {"prompt": "a", "model": "none"}, [], {"prompt": "a", "x": 1}
+    statuses = [client.post(f"{PREFIX}/txt2img", json=body).status_code for body in bad * 3]
+    assert set(statuses) == {422, 400}
+    assert [paint(client).status_code for _ in range(3)] == [200, 200, 429]
+    assert client.post(f"{PREFIX}/txt2img", json={"prompt": ""}).status_code == 422, "and are told so all the same"
+
+
+def test_refused_requests_count_against_all(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="3/hour").test_client()
+    assert [client.post(f"{PREFIX}/txt2img", json={}).status_code for _ in range(4)] == [422, 422, 422, 429]
+
+
+def test_a_failed_job_counts(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GENERATION="2/hour").test_client()
+    simulator.set_fault("oom", times=1)
+    assert [paint(client).status_code for _ in range(3)] == [503, 200, 429]
+
+
+def test_retry_after_is_true(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GENERATION="1/2 seconds").test_client()
+    assert paint(client).status_code == 200
+    refused = paint(client)
+    assert refused.status_code == 429
+    wait_s = int(refused.headers["Retry-After"])
+    assert 1 <= wait_s <= 2
+    assert abs(int(refused.headers["X-RateLimit-Reset"]) - time.time()) <= wait_s + 1
+    time.sleep(wait_s)
+    assert paint(client).status_code == 200
+
+
+def test_retry_after_comes_with_refusals_only(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url).test_client()
+    for answer in (paint(client), client.get(f"{PREFIX}/models"), client.post(f"{PREFIX}/txt2img", json={})):
+        assert "Retry-After" not in answer.headers
+        assert {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} <= set(answer.headers.keys())
+    assert "X-RateLimit-Limit" not in client.get(f"{PREFIX}/health").headers
+
+
+def test_each_key_has_its_own_count(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(
+        simulator.url, API_KEYS="a,b", RATE_LIMIT_GENERATION="1/hour", RATE_LIMIT_GLOBAL="5/hour"
+    ).test_client()
+    assert [paint(client, **{"X-API-Key": "a"}).status_code for _ in range(2)] == [200, 429]
+    assert [paint(client, Authorization="Bearer b").status_code for _ in range(2)] == [200, 429]
+    # Guessed keys are counted by address: another guess is no new caller.
+    guesses = [client.get(f"{PREFIX}/models", headers={"X-API-Key": f"guess{n}"}).status_code for n in range(7)]
+    assert guesses == [401] * 5 + [429] * 2
+    assert client.get(f"{PREFIX}/models", headers={"X-API-Key": "a"}).status_code == 200
+
+
+#: Every endpoint, and whether the limit over all routes counts it. A new one must be decided on here.
+COUNTED = {
+    "generation.txt2img": True,
+    "generation.img2img": True,
+    "generation.inpainting": True,
+    "images.get_image": True,
+    "images.delete_image": True,
+    "models.get_models": True,
+    "requests.get_request": True,
+    "requests.cancel_request": True,
+    "models.get_options": True,
+    "health.get_health": False,
+    "health.get_live": False,
+}
+
+
+@pytest.fixture(scope="module")
+def one_an_hour(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("one")
+    with service_in_process(folder, shared_simulator.url, RATE_LIMIT_GLOBAL="1/hour") as app:
+        yield app
+
+
+def test_every_endpoint_is_decided_on(one_an_hour) -> None:
+    assert {rule.endpoint for rule in one_an_hour.url_map.iter_rules()} == COUNTED.keys()
+
+
+@pytest.mark.parametrize("endpoint", sorted(COUNTED))
+def test_every_endpoint_is_limited_or_not(one_an_hour, endpoint: str) -> None:
+    (rule,) = one_an_hour.url_map.iter_rules(endpoint)
+    (method,) = rule.methods - {"HEAD", "OPTIONS"}
+    client = one_an_hour.test_client()
+    caller = {"REMOTE_ADDR": f"10.0.0.{sorted(COUNTED).index(endpoint)}"}
+    path = rule.rule.replace("<image_id>", "x").replace("<request_id>", "x")
+    answers = [client.open(path, method=method, environ_base=caller) for _ in range(2)]
+
+    assert answers[0].status_code != 429
+    assert (answers[1].status_code == 429) == COUNTED[endpoint]
+    for answer in answers:
+        if answer.status_code >= 400 and endpoint != "health.get_health":
+            problem_of(answer)

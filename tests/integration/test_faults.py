@@ -1,0 +1,126 @@
+"""Whatever a WebUI does wrong, the caller gets one clear answer, and the next request works."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+from simulator import Simulator
+from simulator.faults import KINDS
+from tests.api.answers import problem_of
+from tests.running import PREFIX, service_in_process, wait_until
+
+PROMPT = "a secret harbour"
+BODY = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 1, "sampler": "Euler"}
+
+#: fault -> (status, code, retryable)
+ANSWERS: dict[str, tuple[int, str, bool]] = {
+    "refuse": (502, "webui_error", True),
+    "reset-before": (502, "webui_error", True),
+    "reset-after": (502, "webui_error", True),
+    "cut": (502, "webui_error", True),
+    "garbage": (502, "webui_error", True),
+    "not-json": (502, "webui_error", True),
+    "oom": (503, "gpu_out_of_memory", False),
+    "nan": (502, "webui_error", False),
+    "load-failed": (502, "webui_error", False),
+    "error-plain": (502, "webui_error", False),
+    "error-json": (502, "webui_error", False),
+    "busy": (502, "webui_error", False),
+    "unauthorized": (502, "webui_error", False),
+    "disabled": (502, "webui_error", True),
+    "not-base64": (502, "webui_error", True),
+    "not-picture": (502, "webui_error", True),
+    "empty-images": (502, "webui_error", True),
+    "too-few": (502, "webui_error", True),
+    "wrong-size": (502, "webui_error", True),
+    "wrong-model": (502, "webui_error", True),
+    "wrong-sampler": (502, "webui_error", True),
+}
+HARMLESS = {"slow:seconds=0.05", "no-info", "empty-info", "jpeg", "webp"}
+TOO_LATE = {"hang-before", "hang-middle", "drip"}
+
+
+def test_every_fault_is_tried() -> None:
+    assert {*ANSWERS, *TOO_LATE, *(name.partition(":")[0] for name in HARMLESS)} == KINDS
+
+
+@pytest.mark.parametrize("fault", sorted(ANSWERS))
+def test_fault(client: FlaskClient, simulator: Simulator, fault: str) -> None:
+    simulator.set_fault(fault, times=1)
+    answer = client.post(f"{PREFIX}/txt2img", json=BODY)
+
+    told = problem_of(answer)
+    assert (told["status"], told["code"], told["retryable"]) == ANSWERS[fault]
+    assert PROMPT not in answer.text
+    assert "Retry-After" not in answer.headers
+    assert len(simulator.generations) <= 1, "a job that may have been painted is never sent again"
+    assert client.post(f"{PREFIX}/txt2img", json=BODY).status_code == 200
+
+
+@pytest.mark.parametrize("fault", ["oom", "error-json", "nan", "unauthorized"])
+@pytest.mark.parametrize("flavour", ["forge", "sdnext", "sdcpp", "a1111-1.6"])
+def test_errors_of_other_servers(tmp_path_factory: pytest.TempPathFactory, flavour: str, fault: str) -> None:
+    body = {**BODY, "sampler": "Euler"}
+    with (
+        Simulator(flavour=flavour) as webui,
+        service_in_process(tmp_path_factory.mktemp("service"), webui.url) as app,
+    ):
+        client = app.test_client()
+        webui.set_fault(fault, times=1)
+        answer = client.post(f"{PREFIX}/txt2img", json=body)
+        told = problem_of(answer)
+        assert (told["status"], told["code"], told["retryable"]) == ANSWERS[fault]
+        assert PROMPT not in answer.text
+        assert client.post(f"{PREFIX}/txt2img", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("fault", sorted(HARMLESS))
+def test_what_is_no_fault_for_a_caller(client: FlaskClient, simulator: Simulator, fault: str) -> None:
+    simulator.set_fault(fault)
+    answer = client.post(f"{PREFIX}/txt2img", json=BODY, headers={"Accept": "image/png"})
+
+    assert answer.status_code == 200, answer.text
+    with Image.open(io.BytesIO(answer.data)) as picture:
+        assert (picture.format, picture.size) == ("PNG", (64, 64))
+
+
+@pytest.fixture(scope="module")
+def impatient(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory):
+    """A service that lets a job run for a second."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with service_in_process(folder, shared_simulator.url, SD_TIMEOUT="1") as made:
+        yield made
+
+
+@pytest.mark.parametrize("fault", sorted(TOO_LATE))
+def test_a_webui_that_does_not_end(impatient: Flask, simulator: Simulator, fault: str) -> None:
+    client = impatient.test_client()
+    simulator.set_fault(fault, times=1)
+
+    told = problem_of(client.post(f"{PREFIX}/txt2img", json=BODY))
+    assert (told["status"], told["code"], told["retryable"]) == (504, "webui_timeout", False)
+    wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
+    assert client.get(f"{PREFIX}/health").json["webuis"]["busy"] == 1, "it is taken as busy until it has ended"
+    simulator.clear_faults()
+    assert client.post(f"{PREFIX}/txt2img", json=BODY).status_code == 200
+
+
+def test_a_webui_that_is_gone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    webui = Simulator()
+    webui.start()
+    with service_in_process(tmp_path_factory.mktemp("service"), webui.url) as app:
+        client = app.test_client()
+        assert client.post(f"{PREFIX}/txt2img", json=BODY).status_code == 200
+        webui.close()
+        answer = client.post(f"{PREFIX}/txt2img", json=BODY)
+        told = problem_of(answer)
+        assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert client.get(f"{PREFIX}/health").json["status"] == "unhealthy"
+        listed = client.get(f"{PREFIX}/models").json["models"]
+        assert len(listed) == 3, "what was seen is still shown"

@@ -1,0 +1,120 @@
+"""The commands that start the service, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from simulator import Simulator
+from tests.api.answers import problem_of
+from tests.running import DEADLINE_S, NO_LIMITS, ROOT, environment, free_port, running_service, started, wait_until
+
+SMALL = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
+GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
+
+
+def commands(port: int) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """The two documented ways: command and settings."""
+    by_python = [sys.executable, "stable_diffusion_api.py"]
+    by_gunicorn = [GUNICORN, "-w", "2", "-b", f"127.0.0.1:{port}", "stable_diffusion_api:app"]
+    return {"python": (by_python, {"HOST": "127.0.0.1", "PORT": str(port)}), "gunicorn": (by_gunicorn, {})}
+
+
+@pytest.mark.parametrize("name", ["python", "gunicorn"])
+def test_start_paint_stop(simulator: Simulator, tmp_path: Path, name: str) -> None:
+    port = free_port()
+    command, settings = commands(port)[name]
+    with started(command, tmp_path, port, SD_WEBUI_URL=simulator.url, **settings) as service:
+        service.wait_until_answering()
+        assert service.post("/txt2img", SMALL).status_code == 200
+        assert service.stop() == 0
+        with pytest.raises(requests.ConnectionError):
+            service.get("/health")
+        assert '"level": "ERROR"' not in service.printed
+        assert "Traceback" not in service.printed
+
+
+BAD = {
+    "PORT": "99999",
+    "MAX_STEPS": "0",
+    "SD_TIMEOUT": "soon",
+    "SD_WEBUI_URL": "ftp://user:topsecret@host",
+    "REDIS_URL": "http://:topsecret@host",
+    "USE_GPU": "perhaps",
+    "RATE_LIMIT_GLOBAL": "many",
+    "SD_MODEL_ALIASES": "house",
+    "STORAGE_URL": "s3://bucket",
+    "SD_TIMEUOT": "1",
+}
+
+
+@pytest.mark.parametrize("name", ["python", "gunicorn"])
+def test_a_bad_configuration_is_told_whole(tmp_path: Path, name: str) -> None:
+    command, settings = commands(free_port())[name]
+    run = subprocess.run(
+        command, env=environment({**settings, **BAD}), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert run.returncode == 2
+    told = run.stderr + run.stdout
+    assert [setting for setting in BAD if f"{setting}: " not in told] == []
+    assert "SD_TIMEUOT: unknown setting; did you mean SD_TIMEOUT?" in told
+    assert "topsecret" not in told
+    assert "Traceback" not in told
+    assert told.count("invalid configuration") == 1
+
+
+def test_without_any_webui(tmp_path: Path) -> None:
+    with running_service(tmp_path, f"http://127.0.0.1:{free_port()}") as service:
+        service.wait_until_answering(503)
+        health = service.get("/health").json()
+        assert (health["status"], health["device"]) == ("unhealthy", "none")
+        assert health["webuis"] == {"total": 1, "available": 0, "busy": 0, "gpu": 0, "cpu": 0}
+        for route in ("txt2img", "txt2img"):
+            answer = requests.post(f"{service.url}/{route}", json=SMALL, timeout=5)
+            told = problem_of(answer)
+            assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+            assert int(answer.headers["Retry-After"]) > 0
+        assert service.get("/health/live").status_code == 200
+        assert service.get("/models").json() == {"default": "sd-v1-5", "models": []}
+        assert service.post("/txt2img", {"steps": 0}).status_code == 422
+
+
+def test_sigterm_lets_a_running_job_finish_and_drops_a_waiting_one(tmp_path: Path) -> None:
+    with (
+        Simulator(step_time=0.1) as webui,
+        running_service(tmp_path, webui.url) as service,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        service.wait_until_answering()
+        body = {"prompt": "a", "width": 512, "height": 512, "steps": 10}
+        running, waiting = (threads.submit(service.post, "/txt2img", body) for _ in range(2))
+        wait_until(lambda: len(webui.generations) == 1, "the WebUI paints")
+        wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 1, "the other waits")
+        assert service.stop() == 0
+        assert {running.result().status_code, waiting.result().status_code} == {200, 503}
+        dropped = next(job.result() for job in (running, waiting) if job.result().status_code == 503)
+        told = problem_of(dropped)
+        assert (told["code"], told["retryable"]) == ("draining", True)
+        assert int(dropped.headers["Retry-After"]) > 0
+        assert len(webui.generations) == 1
+        assert not [one for one in webui.requests if one.route == "interrupt"]
+
+
+def test_importing_builds_nothing() -> None:
+    code = (
+        "import threading, stable_diffusion_api; print(threading.active_count(), 'app' in vars(stable_diffusion_api))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment({**NO_LIMITS, "PORT": "bad"}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert (run.stdout, run.stderr) == ("1 False\n", "")
