@@ -120,6 +120,13 @@ KINDS: dict[type[Exception], Kind] = {
         title="GPU out of memory",
         detail="the GPU's memory does not suffice for this; ask for a smaller width and height or a smaller batch_size",
     ),
+    webui.WebUIBusyError: Kind(
+        status=503,
+        code="webui_unavailable",
+        title="No WebUI available",
+        detail="the WebUI is busy with work of somebody else",
+        retryable=True,
+    ),
     webui.NoWebUIError: Kind(status=503, code="webui_unavailable", title="No WebUI available", retryable=True),
     webui.WebUIConnectError: Kind(
         status=503,
@@ -198,7 +205,7 @@ def _known_error(error: Exception) -> Response:
     response = problem(kind, detail=kind.detail or str(error))
     if isinstance(error, webui.PoolError):
         response.headers["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, webui.WebUIConnectError):
+    elif isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError):
         response.headers["Retry-After"] = "5"
     elif isinstance(error, UnauthorizedError):
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, g, request
 from api import rendering
 from api.body import read_values
 from api.caller import still_there
-from api.errors import MalformedRequestError
+from api.errors import UnsupportedMediaTypeError
 from api.rate_limit import RateLimits, caller
 from api.schemas import Bounds, RefusedFieldsError, check, to_request
 from services.catalog import Catalog, Wanted
@@ -109,7 +109,7 @@ class GenerationRoutes:
     def _parse(self, mode: Mode) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
         if request.content_encoding:
-            raise MalformedRequestError("a body with a Content-Encoding is not read; send it as it is")
+            raise UnsupportedMediaTypeError("a body with a Content-Encoding is not read; send it as it is")
         wait_s, problems = _preferred_wait_s()
         key, key_problems = _idempotency_key()
         values, form_problems = read_values(request, mode)
@@ -118,7 +118,7 @@ class GenerationRoutes:
             fields = check(mode, values, self.bounds)
         except RefusedFieldsError as error:
             problems += error.problems
-            problems += self.catalog.problems(_names(values, refused={problem.field for problem in problems}))
+            problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
             raise InvalidParamsError(problems) from None
         as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         if as_png and fields.batch_size > 1:
@@ -138,14 +138,25 @@ class GenerationRoutes:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
 
 
-def _names(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:
-    """The names that only the catalogue can check, as far as they are names at all."""
+def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:
+    """What only the catalogue can check, as far as it is right by itself."""
 
-    def name(field: str) -> str | None:
+    def text(field: str) -> str | None:
         value = values.get(field)
         return value if field not in refused and isinstance(value, str) else None
 
-    return Wanted(model=name("model"), sampler=name("sampler"), scheduler=name("scheduler"))
+    def whole(field: str) -> int | None:
+        value = values.get(field)
+        return int(value) if field not in refused and isinstance(value, int | float) else None
+
+    return Wanted(
+        model=text("model"),
+        sampler=text("sampler"),
+        scheduler=text("scheduler"),
+        width=whole("width"),
+        height=whole("height"),
+        last_seed=max(0, whole("seed") or 0),
+    )
 
 
 def _idempotency_key() -> tuple[str | None, list[Problem]]:

@@ -9,6 +9,7 @@
     ├── WebUIStatusError         answered with an error
     │   ├── MissingRouteError    this server does not have the route
     │   ├── WebUIAuthError       our credentials are wrong
+    │   ├── WebUIBusyError       it did not take the job
     │   └── OutOfMemoryError     the GPU's memory does not suffice
     ├── InvalidAnswerError       answered 200 with what is no valid result
     ├── JobCancelledError        its caller does not want it any more
@@ -62,6 +63,10 @@ class MissingRouteError(WebUIStatusError):
 
 class WebUIAuthError(WebUIStatusError):
     """The WebUI refused the user name and password of ``SD_WEBUI_URL``. Trying again is of no use."""
+
+
+class WebUIBusyError(WebUIStatusError):
+    """The server takes no job now (KoboldCpp answers 503 while it paints for somebody else). Try again later."""
 
 
 class OutOfMemoryError(WebUIStatusError):

@@ -18,6 +18,7 @@ from sd_client.errors import (
     MissingRouteError,
     OutOfMemoryError,
     WebUIAuthError,
+    WebUIBusyError,
     WebUIConnectError,
     WebUIError,
     WebUIReadError,
@@ -166,6 +167,8 @@ def _status_error(status: int, body: bytes) -> WebUIStatusError:
         return MissingRouteError(status, kind)
     if _OUT_OF_MEMORY.search(kind) or _OUT_OF_MEMORY.search(text):
         return OutOfMemoryError(status, kind)
+    if status == 503:
+        return WebUIBusyError(status, kind)
     return WebUIStatusError(status, kind)
 
 

@@ -63,7 +63,7 @@ class PictureFile:
 
     `stripped` is the same file without metadata and without bytes after its end: what a decoder needs.
     `exif` is the TIFF structure of the EXIF data, or None.
-    `plain` is true for an 8-bit RGB PNG or JPEG of one frame that holds nothing but its pixels.
+    `plain` is true where `stripped` is an 8-bit RGB PNG or JPEG that holds nothing but one frame's pixels.
     """
 
     format: PictureFormat
@@ -172,12 +172,12 @@ def _read_png(data: bytes) -> PictureFile:
             pieces.append(data[chunk.start : chunk.end])
         elif chunk.type == b"tRNS":
             pieces.append(make_chunk(b"tRNS", _colour_key(chunk.body(data), depth, colour_type)))
-    types = {chunk.type for chunk in chunks}
+    kept = {chunk.type for chunk in chunks} & {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
     return PictureFile(
         format="PNG",
         stripped=b"".join(pieces),
         exif=next((chunk.body(data) for chunk in chunks if chunk.type == b"eXIf"), None),
-        plain=types == {b"IHDR", b"IDAT", b"IEND"} and (depth, colour_type) == (8, 2) and chunks[-1].end == len(data),
+        plain=kept == {b"IHDR", b"IDAT", b"IEND"} and (depth, colour_type) == (8, 2),
     )
 
 
@@ -228,17 +228,17 @@ def _read_jpeg(data: bytes) -> PictureFile:
     segments = list(_jpeg_segments(data))
     if sum(segment.marker == _SOS for segment in segments) > MAX_JPEG_SCANS:
         raise broken(data, f"more than {MAX_JPEG_SCANS} scans")
-    pieces, plain, previous_end = [data[:2]], True, 2
+    pieces, plain = [data[:2]], True
     for segment, following in zip(segments, [*segments[1:], None], strict=True):
-        plain = plain and segment.start == previous_end and _is_plain(data, segment)
-        previous_end = following.start if following and segment.marker == _SOS else segment.end
+        end = following.start if following and segment.marker == _SOS else segment.end
         if not _is_metadata(data, segment):
-            pieces.append(data[segment.start : previous_end])
+            plain = plain and _is_plain(data, segment)
+            pieces.append(data[segment.start : end])
     return PictureFile(
         format="JPEG",
         stripped=b"".join(pieces),
         exif=next((body for body in (_exif_body(data, segment) for segment in segments) if body), None),
-        plain=plain and previous_end == len(data),
+        plain=plain,
     )
 
 
@@ -254,8 +254,8 @@ def _is_plain(data: bytes, segment: _Segment) -> bool:
         precision, components = data[segment.start + 4], data[segment.start + 9 : segment.start + 10]
         return segment.marker in _COMMON_FRAMES and precision == 8 and components == b"\3"
     if segment.marker in _BARE_LENGTHS:  # a longer one carries a thumbnail or other extras
-        return not _is_metadata(data, segment) and segment.end - segment.start == _BARE_LENGTHS[segment.marker]
-    return segment.marker != _SOI and not _is_metadata(data, segment)
+        return segment.end - segment.start == _BARE_LENGTHS[segment.marker]
+    return segment.marker != _SOI
 
 
 def _exif_body(data: bytes, segment: _Segment) -> bytes | None:

@@ -94,7 +94,8 @@ _TURNS: Final[Mapping[int, Image.Transpose]] = MappingProxyType(
 class Picture:
     """A picture that has been decoded once without a fault. Width and height are upright, in pixels.
 
-    `plain`: an RGB PNG or JPEG of one frame without metadata, which may be sent on byte for byte.
+    `plain`: `data` is an upright RGB PNG or JPEG of one frame; the metadata that came with it has been cut out, so that
+    it may be sent on as it is.
     `has_alpha`: it tells what is transparent, be it nothing.
     """
 
@@ -144,12 +145,13 @@ def read_picture(data: bytes, *, max_pixels: int) -> Picture:
     turned = exif.orientation(file.exif)
     if turned >= 5:
         width, height = height, width
+    plain = file.plain and turned == 1
     return Picture(
         width=width,
         height=height,
         format=file.format,
-        data=data,
-        plain=file.plain,  # which includes upright: there is no EXIF data
+        data=file.stripped if plain and len(file.stripped) < len(data) else data,
+        plain=plain,
         has_alpha=image.has_transparency_data,
     )
 
@@ -203,8 +205,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> bytes:
     """The file to send to a WebUI: exactly width x height pixels.
 
-    A PNG or JPEG that already is that goes on byte for byte. Everything else becomes an RGB PNG without metadata;
-    WebP and BMP always, because not every WebUI reads them.
+    A PNG or JPEG that already is that goes on byte for byte, metadata aside. Everything else becomes an RGB PNG without
+    metadata; WebP and BMP always, because not every WebUI reads them.
     """
     if picture.plain and (picture.width, picture.height) == (width, height):
         return picture.data
