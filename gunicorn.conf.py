@@ -18,11 +18,10 @@ except ConfigError as error:
 bind = f"{_config.host}:{_config.port}"
 workers = 2
 
-# Threads wait for GPUs: a waiting one costs some 40 kB. Health checks, image downloads and refusals need free ones
-# while every job that may wait or run in this worker holds one.
+# Threads wait for GPUs: a waiting one costs some 40 kB. As many as can be held at a time, and some to spare, so that a
+# health check never waits.
 worker_class = "gthread"
-_jobs = _config.sd_queue_limit + len(_config.sd_webui_url) * _config.sd_webui_slots
-threads = _jobs + 16
+threads = _config.threads
 
 # Longer than the keep-alive of the balancers in front (nginx 60 s, AWS 60 s): the one who closes first must not be the
 # one that could be sent a request at the same moment.

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, TooManyRequests
 from werkzeug.routing import RequestRedirect
 
+from api.uploads import SlowBodyError
 from sd_client import errors as webui
 from services.idempotency import IdempotencyMismatchError
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem
@@ -85,6 +86,13 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     ImageNotFoundError: Kind(
         status=404, code="image_not_found", title="Image not found", detail="there is no image with this id"
+    ),
+    SlowBodyError: Kind(
+        status=408,
+        code="request_timeout",
+        title="Request timed out",
+        detail="the body did not come in time",
+        retryable=True,
     ),
     UnsupportedMediaTypeError: Kind(status=415, code="unsupported_media_type", title="Unsupported media type"),
     InvalidParamsError: Kind(status=422, code="validation_error", title="Invalid request"),

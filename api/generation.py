@@ -14,6 +14,7 @@ from api.caller import still_there
 from api.errors import UnsupportedMediaTypeError
 from api.rate_limit import RateLimits, caller
 from api.schemas import Bounds, RefusedFieldsError, check, to_request
+from api.uploads import Uploads
 from services.catalog import Catalog, Wanted
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.idempotency import IdempotencyService, fingerprint
@@ -44,6 +45,7 @@ class GenerationRoutes:
     idempotency: IdempotencyService
     catalog: Catalog
     limits: RateLimits
+    uploads: Uploads
     bounds: Bounds
     image_base_url: str
 
@@ -112,7 +114,8 @@ class GenerationRoutes:
             raise UnsupportedMediaTypeError("a body with a Content-Encoding is not read; send it as it is")
         wait_s, problems = _preferred_wait_s()
         key, key_problems = _idempotency_key()
-        values, form_problems = read_values(request, mode)
+        with self.uploads.reading(request):
+            values, form_problems = read_values(request, mode)
         problems += key_problems + form_problems
         try:
             fields = check(mode, values, self.bounds)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ import pybase64
 import redis
 from redis.exceptions import LockError
 
-from sd_client.errors import QueueTimeoutError
+from sd_client.errors import QueueFullError, QueueTimeoutError
 from sd_client.leases import try_lock
 from services.generation import GeneratedImage, Generation
 from storage.base import ImageStorage
@@ -202,12 +203,14 @@ class Claim:
 class IdempotencyService:
     """
     :param longest_wait_s: for another attempt with the same key.
+    :param most_waiting: such waits at a time in this process, each of which holds a thread.
     """
 
-    def __init__(self, *, ledger: Ledger, storage: ImageStorage, longest_wait_s: float) -> None:
+    def __init__(self, *, ledger: Ledger, storage: ImageStorage, longest_wait_s: float, most_waiting: int = 16) -> None:
         self._ledger = ledger
         self._storage = storage
         self._longest_wait_s = longest_wait_s
+        self._waiting = threading.BoundedSemaphore(most_waiting)
 
     @contextmanager
     def claim(self, key: str, fingerprint: str, *, check: Callable[[], None]) -> Iterator[Claim]:
@@ -219,9 +222,12 @@ class IdempotencyService:
         :raises QueueTimeoutError: the other attempt takes too long.
         :raises ImageNotFoundError: the first attempt's picture has been deleted since.
         """
-        lock, record = self._lock_or_answer(key, fingerprint, check)
+        lock, record = self._now(key, fingerprint)
+        if lock is None and record is None:
+            lock, record = self._later(key, fingerprint, check)
         if lock is None:
-            yield Claim(replay=self._replayed(record.answer or {}), renew=check)
+            answer = record.answer if record else None
+            yield Claim(replay=self._replayed(answer or {}), renew=check)
             return
         try:
             claim = Claim(replay=None, renew=lock.renew)
@@ -233,27 +239,35 @@ class IdempotencyService:
         finally:
             lock.release()
 
-    def _lock_or_answer(self, key: str, fingerprint: str, check: Callable[[], None]) -> tuple[Lock | None, Record]:
-        """The lock, or the record of an attempt that succeeded."""
-        until = time.monotonic() + self._longest_wait_s
-        while True:
-            lock = self._ledger.lock(key)
-            record = self._ledger.read(key)
-            finished = record is not None and record.answer is not None
-            if record is not None and record.fingerprint != fingerprint and (finished or lock is None):
-                if lock is not None:
-                    lock.release()
-                raise IdempotencyMismatchError
-            if record is not None and finished:
-                if lock is not None:
-                    lock.release()
-                return None, record
-            if lock is not None:
-                return lock, Record(fingerprint=fingerprint)
-            if time.monotonic() > until:
-                raise QueueTimeoutError("another request with this key still runs", retry_after_s=5)
-            check()
-            time.sleep(_LOOK_S)
+    def _later(self, key: str, fingerprint: str, check: Callable[[], None]) -> tuple[Lock | None, Record | None]:
+        """:meth:`_now`, as soon as the other attempt has ended."""
+        if not self._waiting.acquire(blocking=False):
+            raise QueueFullError("too many requests wait for another with their key", retry_after_s=5)
+        try:
+            until = time.monotonic() + self._longest_wait_s
+            while True:
+                lock, record = self._now(key, fingerprint)
+                if lock is not None or record is not None:
+                    return lock, record
+                if time.monotonic() > until:
+                    raise QueueTimeoutError("another request with this key still runs", retry_after_s=5)
+                check()
+                time.sleep(_LOOK_S)
+        finally:
+            self._waiting.release()
+
+    def _now(self, key: str, fingerprint: str) -> tuple[Lock | None, Record | None]:
+        """The lock, or the record of an attempt that succeeded, or neither while another one runs."""
+        lock = self._ledger.lock(key)
+        record = self._ledger.read(key)
+        finished = record is not None and record.answer is not None
+        mismatch = record is not None and record.fingerprint != fingerprint and (finished or lock is None)
+        if lock is not None and (finished or mismatch):
+            lock.release()
+            lock = None
+        if mismatch:
+            raise IdempotencyMismatchError
+        return lock, record if finished else None
 
     def _replayed(self, answer: Mapping[str, Any]) -> Generation:
         return Generation(

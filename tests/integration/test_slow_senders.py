@@ -1,0 +1,66 @@
+"""Senders that take their time hold neither health checks nor jobs up."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from api.uploads import SlowBodyError, Uploads
+from config import BODIES_AT_A_TIME
+from sd_client.errors import QueueFullError
+from simulator import Simulator
+from tests.running import DEADLINE_S, PREFIX, Service, running_service, wait_until
+
+BODY = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 1}
+
+
+class Connection:
+    """What Flask's request has of gunicorn's connection."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.environ = {"gunicorn.socket": ours}
+
+
+@pytest.fixture
+def service_of_one(tmp_path, service_simulator: Simulator) -> Iterator[Service]:
+    service_simulator.clear_faults()
+    with running_service(tmp_path, service_simulator.url, workers=1, SD_QUEUE_LIMIT="1") as service:
+        service.wait_until_answering()
+        yield service
+
+
+def test_slow_bodies_take_their_own_places_only(service_of_one: Service) -> None:
+    head = (
+        f"POST {PREFIX}/txt2img HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        for _ in range(BODIES_AT_A_TIME):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", service_of_one.port), DEADLINE_S))
+            connection.sendall(head.encode() + b'{"prompt": ')
+        wait_until(lambda: service_of_one.post("/txt2img", BODY).status_code == 503, "all places are taken")
+        refused = service_of_one.post("/txt2img", BODY)
+        assert (refused.json()["code"], refused.headers["Retry-After"]) == ("queue_full", "1")
+        assert service_of_one.get("/health").status_code == 200
+        assert service_of_one.get("/models").status_code == 200
+    wait_until(lambda: service_of_one.post("/txt2img", BODY).status_code == 200, "the places are free again")
+
+
+def test_a_body_that_never_ends_is_ended() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"a piece")
+        with pytest.raises(SlowBodyError), Uploads(most=1, time_s=0.05).reading(Connection(ours)):
+            list(iter(lambda: ours.recv(100), b""))
+
+
+def test_places_are_counted() -> None:
+    ours, theirs = socket.socketpair()
+    uploads = Uploads(most=1)
+    with ours, theirs:
+        with uploads.reading(Connection(ours)), pytest.raises(QueueFullError), uploads.reading(Connection(ours)):
+            pass
+        with uploads.reading(Connection(ours)):
+            pass
