@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -17,9 +18,10 @@ from urllib.parse import SplitResult, urlsplit
 import limits
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-#: Settings of the contract that this version cannot honour. Set, they stop the start: an operator who
-#: asks for retention or S3 must not learn weeks later that nobody listened.
-NOT_YET = frozenset({"STORAGE_URL"})
+#: Per worker; see :attr:`Config.threads`.
+BODIES_AT_A_TIME = 64
+WAITING_RETRIES = 16
+SPARE_THREADS = 16
 
 #: How alike an unknown variable must be to a setting to be taken for a misspelling of it (difflib ratio).
 #: High, because Kubernetes adds variables such as SD_WEBUI_PORT for a service called sd-webui.
@@ -81,6 +83,21 @@ def _rate_limit(text: str) -> str:
 def _redis_url(url: str) -> str:
     if _parsed(url).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be redis://host:port/db, rediss://… or unix:///path")
+    return url
+
+
+def _image_dir(path: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
+        raise ValueError("must be a path (./with:colon if it has one there); a bucket is named by STORAGE_URL")
+    return path
+
+
+def _storage_url(url: str) -> str:
+    parts = _parsed(url)
+    if "@" in url:
+        raise ValueError("must not have credentials: they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if parts.scheme != "s3" or not parts.hostname:
+        raise ValueError("must be s3://bucket/prefix; a folder is named by IMAGE_DIR")
     return url
 
 
@@ -154,7 +171,9 @@ class Config(BaseModel):
     max_input_pixels: int = Field(50_000_000, ge=16 * 16, le=200_000_000)
 
     # Storage, limits, logs
-    image_dir: str = Field("./data/images", min_length=1)
+    image_dir: Annotated[str, AfterValidator(_image_dir)] = Field("./data/images", min_length=1)
+    #: A bucket instead of ``image_dir``.
+    storage_url: Annotated[str, AfterValidator(_storage_url)] | None = None
     #: Images older than this are removed; None: never.
     image_ttl_hours: float | None = Field(None, gt=0, le=876_000)
     #: The oldest images are removed beyond this; None: never.
@@ -170,6 +189,15 @@ class Config(BaseModel):
     log_format: Literal["json", "text"] = "json"
 
     @property
+    def threads(self) -> int:
+        """
+        Threads a worker needs so that no kind of request can take those of another: every job that may wait or run,
+        every body that may be read, every retry that may wait for its first attempt; and health, images, refusals.
+        """
+        jobs = self.sd_queue_limit + len(self.sd_webui_url) * self.sd_webui_slots
+        return jobs + BODIES_AT_A_TIME + WAITING_RETRIES + SPARE_THREADS
+
+    @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_mb * 1024 * 1024)
 
@@ -182,8 +210,9 @@ class Config(BaseModel):
         """
         known = {name.upper() for name in cls.model_fields}
         given = {name: value for name, value in environ.items() if value.strip()}
-        problems = [f"{name}: is not available in this version" for name in sorted(NOT_YET & given.keys())]
-        problems += _misspelt(given, known | NOT_YET)
+        problems = _misspelt(given, known)
+        if {"STORAGE_URL", "IMAGE_DIR"} <= given.keys():
+            problems.append("STORAGE_URL: cannot be set beside IMAGE_DIR: images are kept in one place")
         values: dict[str, Any] = {name.lower(): given[name].strip() for name in known & given.keys()}
         try:
             config = cls(**values)

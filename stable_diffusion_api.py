@@ -25,7 +25,8 @@ from api.images import ImageRoutes
 from api.jobs import RequestRoutes
 from api.models import ModelRoutes
 from api.schemas import Bounds
-from config import Config, ConfigError
+from api.uploads import Uploads
+from config import BODIES_AT_A_TIME, WAITING_RETRIES, Config, ConfigError
 from observability.logs import log_config
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog
@@ -35,7 +36,7 @@ from services.health import HealthService, answers
 from services.housekeeping import Housekeeping, folder_name
 from services.idempotency import FileLedger, IdempotencyService, shared_ledger
 from services.requests import FileNotes, RequestService, shared_notes
-from storage import open_storage
+from storage import StorageConfigurationError, open_storage
 
 VERSION = "0.1.0"
 PREFIX = "/api/v1/ai/generation"
@@ -48,6 +49,7 @@ def create_app(config: Config) -> Flask:
     ``app.extensions["drain"]`` stops taking jobs, ``app.extensions["close"]`` ends the threads.
 
     :raises OSError: where ``RUNTIME_DIR`` cannot be used.
+    :raises StorageConfigurationError: where ``STORAGE_URL`` or ``IMAGE_DIR`` cannot be used.
     """
     logging.config.dictConfig(
         log_config(level=config.log_level, form=config.log_format, request_id=_current_request_id)
@@ -82,8 +84,12 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
     runtime = Path(config.runtime_dir)
     connection = _redis(config.redis_url) if config.redis_url else None
     ttl_s = None if config.image_ttl_hours is None else config.image_ttl_hours * 3600
-    storage = open_storage(config.image_dir)
-    ledger = FileLedger(Path(config.image_dir) / "idempotency")
+    place = config.storage_url or config.image_dir
+    storage = open_storage(place)
+    # What a bucket cannot do is lock: its keys are kept on this host, and in Redis.
+    ledger = FileLedger(
+        runtime / f"idempotency-{folder_name(place)}" if config.storage_url else Path(place) / "idempotency"
+    )
     pool = WebUIPool(
         config.sd_webui_url,
         slots=config.sd_webui_slots,
@@ -115,6 +121,7 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
         ledger=shared_ledger(ledger, connection),
         storage=storage,
         longest_wait_s=config.sd_queue_timeout + config.sd_timeout,
+        most_waiting=WAITING_RETRIES,
     )
     health = HealthService(
         pool=pool,
@@ -125,7 +132,7 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
     )
     housekeeping = Housekeeping(
         storage=storage,
-        lock=runtime / f"housekeeping-{folder_name(config.image_dir)}.lock",
+        lock=runtime / f"housekeeping-{folder_name(place)}.lock",
         ttl_s=ttl_s,
         max_bytes=None if config.image_max_gb is None else config.image_max_gb * 1e9,
         more=ledger.sweep,
@@ -142,6 +149,7 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
         idempotency=idempotency,
         catalog=catalog,
         limits=limits,
+        uploads=Uploads(most=BODIES_AT_A_TIME),
         bounds=bounds,
         image_base_url=f"{config.public_url or ''}{PREFIX}/image",
     ).register(app, PREFIX)
@@ -174,6 +182,10 @@ def __getattr__(name: str) -> Any:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    except StorageConfigurationError as error:
+        sys.stderr.write(f"invalid configuration:\n  STORAGE_URL or IMAGE_DIR: {error}\n")
+        # The status at which gunicorn gives up; after any other it starts the next worker.
+        raise SystemExit(3) from None
     globals()["app"] = app
     return app
 

@@ -14,6 +14,8 @@ from storage.errors import (
     UnavailableReason,
 )
 from storage.local import LocalStorage
+from storage.s3 import S3Storage
+from storage.s3_address import S3Address
 
 __all__ = [
     "ImageExistsError",
@@ -21,6 +23,8 @@ __all__ = [
     "ImageStorage",
     "LocalStorage",
     "OpenImage",
+    "S3Address",
+    "S3Storage",
     "StorageConfigurationError",
     "StorageError",
     "StorageUnavailableError",
@@ -30,7 +34,7 @@ __all__ = [
     "parse_image_id",
 ]
 
-_ACCEPTED = "accepted are a plain path and file:///absolute/path"
+_ACCEPTED = "accepted are a plain path and file:///absolute/path, and s3://bucket/prefix"
 # As in RFC 3986, section 4.2: a relative path with a colon in its first part is written ./with:colon.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -45,6 +49,8 @@ def open_storage(url_or_path: str) -> ImageStorage:
     scheme = _SCHEME.match(url_or_path)
     if scheme is None:
         return LocalStorage(_checked_path(url_or_path))
+    if scheme[1].lower() == "s3":
+        return S3Storage(S3Address.parse(url_or_path))
     if scheme[1].lower() != "file":
         # Only the scheme is repeated: the rest of a URL may hold credentials.
         raise StorageConfigurationError(

@@ -63,6 +63,8 @@ class ImageStorage(Protocol):
     def delete(self, image_id: UUID) -> None:
         """Remove the image and its record. One that is being read can be read to its end.
 
+        Of several deletions of one image at once, at least one succeeds.
+
         :raises ImageNotFoundError:
         :raises StorageUnavailableError:
         """

@@ -6,14 +6,25 @@ StorageError
 ├── ImageExistsError
 └── StorageUnavailableError
 
-No message names a path: messages may reach a caller. The operating system's own error, where there
-is one, is the ``__cause__``.
+No message names a path, a bucket or a host: messages may reach a caller. The operating system's or the library's own
+error, where there is one, is the ``__cause__``.
 """
 
 from typing import Literal
 from uuid import UUID
 
-UnavailableReason = Literal["disk_full", "read_only", "permission", "missing", "damaged", "io"]
+UnavailableReason = Literal[
+    "disk_full",
+    "read_only",
+    "permission",
+    "missing",
+    "damaged",
+    "credentials",
+    "region",
+    "timeout",
+    "unreachable",
+    "io",
+]
 
 
 class StorageError(Exception):
@@ -44,8 +55,9 @@ class StorageUnavailableError(StorageError):
     """The storage itself fails. Trying again is safe: a failed save leaves nothing under its id.
 
     ``reason`` is ``disk_full`` (or over quota), ``read_only``, ``permission``, ``missing`` (a folder is gone
-    or something else is in its place), ``damaged`` (an image is there, its record is not or cannot be read;
-    trying again gives the same answer) or ``io`` (anything else).
+    or something else is in its place; the bucket does not exist), ``damaged`` (an image is there, its record is
+    not or cannot be read; trying again gives the same answer), ``credentials`` (there are none, or they are not
+    accepted), ``region`` (the bucket is in another one), ``timeout``, ``unreachable`` or ``io`` (anything else).
     """
 
     def __init__(self, reason: UnavailableReason) -> None:

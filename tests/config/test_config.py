@@ -8,7 +8,7 @@ import tempfile
 import pytest
 from pydantic import ValidationError
 
-from config import NOT_YET, Config, ConfigError
+from config import Config, ConfigError
 
 DEFAULTS: dict[str, object] = {
     "sd_webui_url": ("http://localhost:7860",),
@@ -36,6 +36,7 @@ DEFAULTS: dict[str, object] = {
     "max_batch_size": 4,
     "max_input_pixels": 50_000_000,
     "image_dir": "./data/images",
+    "storage_url": None,
     "image_ttl_hours": None,
     "image_max_gb": None,
     "runtime_dir": f"{tempfile.gettempdir()}/stable-diffusion-api-{os.getuid()}",
@@ -81,6 +82,8 @@ GIVEN: list[tuple[str, str, object]] = [
     ("MAX_BATCH_SIZE", "8", 8),
     ("MAX_INPUT_PIXELS", "1000000", 1_000_000),
     ("IMAGE_DIR", "/srv/images", "/srv/images"),
+    ("IMAGE_DIR", "./with:colon", "./with:colon"),
+    ("STORAGE_URL", "s3://pictures/a/b?region=eu-central-1", "s3://pictures/a/b?region=eu-central-1"),
     ("IMAGE_TTL_HOURS", "0.5", 0.5),
     ("IMAGE_MAX_GB", "20", 20.0),
     ("RUNTIME_DIR", "/run/sd", "/run/sd"),
@@ -130,6 +133,10 @@ WRONG: list[tuple[str, str, str]] = [
     ("MAX_PIXELS", "99999999", "less than or equal to 4194304"),
     ("MAX_BATCH_SIZE", "17", "less than or equal to 16"),
     ("MAX_INPUT_PIXELS", "1", "greater than or equal to 256"),
+    ("STORAGE_URL", "/srv/images", "must be s3://bucket/prefix"),
+    ("STORAGE_URL", "s3:///prefix", "must be s3://bucket/prefix"),
+    ("STORAGE_URL", "https://pictures.s3.amazonaws.com", "must be s3://bucket/prefix"),
+    ("STORAGE_URL", "s3://AKIA:secret@pictures", "must not have credentials"),
     ("IMAGE_TTL_HOURS", "0", "greater than 0"),
     ("IMAGE_MAX_GB", "-1", "greater than 0"),
     ("REDIS_URL", "redis.example:6379", "must be redis://"),
@@ -174,7 +181,7 @@ def test_every_wrong_value_is_refused(name: str, text: str, message: str) -> Non
 
 def test_every_problem_is_told_at_once() -> None:
     # Of the cases that share a setting, the last.
-    environ = {name: text for name, text, _ in WRONG} | {"MAX_STEP": "20"} | dict.fromkeys(NOT_YET, "1")
+    environ = {name: text for name, text, _ in WRONG} | {"MAX_STEP": "20"}
     told = problems_of(environ)
     assert sorted(problem.partition(":")[0] for problem in told) == sorted(environ)
 
@@ -185,10 +192,16 @@ def test_an_empty_variable_counts_as_unset(name: str, empty: str) -> None:
     assert Config.from_env({name.upper(): empty}).model_dump() == unset()
 
 
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_this_version_cannot_do_stops_the_start(name: str) -> None:
-    assert problems_of({name: "24"}) == [f"{name}: is not available in this version"]
-    Config.from_env({name: ""})
+@pytest.mark.parametrize("url", ["s3://pictures", "file:///srv/images"])
+def test_a_folder_is_no_url(url: str) -> None:
+    (problem,) = problems_of({"IMAGE_DIR": url})
+    assert problem.startswith("IMAGE_DIR: must be a path")
+
+
+def test_images_are_kept_in_one_place() -> None:
+    (problem,) = problems_of({"STORAGE_URL": "s3://pictures", "IMAGE_DIR": "/srv/images"})
+    assert problem == "STORAGE_URL: cannot be set beside IMAGE_DIR: images are kept in one place"
+    assert Config.from_env({"STORAGE_URL": "s3://pictures", "IMAGE_DIR": ""}).storage_url == "s3://pictures"
 
 
 @pytest.mark.parametrize(
@@ -248,6 +261,9 @@ SECRETS_IN_WRONG_PLACES = [
     {"REDIS_URL": "http://:s3cr3t@redis.example"},
     {"REDIS_URL": "redis://:s3cr3t[@redis.example"},
     {"PUBLIC_URL": "https://user:s3cr3t@example.com"},
+    {"STORAGE_URL": "s3://AKIA:s3cr3t@pictures"},
+    {"STORAGE_URL": "s3://AKIA:s3cr3t/x@pictures"},
+    {"STORAGE_URL": "s3://AKIA:s3cr3t"},
     {"SD_MODEL_ALIASES": "s3cr3t"},
 ]
 

@@ -48,7 +48,7 @@ BAD = {
     "USE_GPU": "perhaps",
     "RATE_LIMIT_GLOBAL": "many",
     "SD_MODEL_ALIASES": "house",
-    "STORAGE_URL": "s3://bucket",
+    "STORAGE_URL": "s3://user:topsecret@bucket",
     "SD_TIMEUOT": "1",
 }
 

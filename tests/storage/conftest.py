@@ -1,12 +1,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from storage import ImageStorage, open_storage
+from tests.storage.s3_servers import S3Server, aws_variables
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("storage_process.py")
@@ -15,10 +17,35 @@ DEADLINE_S = 60
 StartProcess = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> ImageStorage:
-    addresses = {"local": str(tmp_path / "not" / "there" / "yet")}
-    return open_storage(addresses[request.param])
+    if request.param == "s3":
+        return open_storage(request.getfixturevalue("s3_server").url(uuid4().hex))
+    return open_storage(str(tmp_path / "not" / "there" / "yet"))
+
+
+@pytest.fixture(scope="session")
+def aws_credentials() -> Iterator[None]:
+    with aws_variables(AWS_ACCESS_KEY_ID="tests", AWS_SECRET_ACCESS_KEY="tests"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Shared: each test has a prefix of its own."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_s3_server(aws_credentials: None, tmp_path: Path) -> Iterator[S3Server]:
+    """For tests that stop or freeze it."""
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

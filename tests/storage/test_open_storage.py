@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from storage import LocalStorage, StorageConfigurationError, StorageError, open_storage
+from storage import LocalStorage, S3Storage, StorageConfigurationError, StorageError, open_storage
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,14 @@ def test_a_relative_path_is_fixed_when_the_storage_is_opened(tmp_path: Path) -> 
     assert (tmp_path / "images").is_dir()
 
 
+@pytest.mark.parametrize("address", ["s3://bucket", "S3://bucket/prefix/", "s3://bucket?region=eu-central-1"])
+def test_a_bucket(address: str) -> None:
+    assert isinstance(open_storage(address), S3Storage)
+
+
 @pytest.mark.parametrize(
     "address",
     [
-        "s3://bucket/prefix",
-        "S3://bucket",
-        "s3:bucket",
         "gs://bucket",
         "http://host/images",
         "redis://user:secret@host",

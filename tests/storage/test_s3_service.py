@@ -1,0 +1,82 @@
+"""The whole service with its images in a bucket."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pybase64
+import pytest
+from flask import Flask
+from PIL import Image
+
+from config import Config
+from simulator import Simulator
+from stable_diffusion_api import create_app
+from storage import StorageConfigurationError
+from tests.running import NO_LIMITS, PREFIX
+from tests.storage.s3_servers import S3Server
+
+SMALL = {"prompt": "a fox", "width": 64, "height": 64, "steps": 1}
+
+
+def settings(webui_url: str, storage_url: str, folder: Path) -> Config:
+    own = {"SD_WEBUI_URL": webui_url, "STORAGE_URL": storage_url, "RUNTIME_DIR": str(folder), "LOG_LEVEL": "ERROR"}
+    return Config.from_env({**NO_LIMITS, **own, "API_KEYS": "key"})
+
+
+@pytest.fixture
+def app(shared_simulator: Simulator, s3_server: S3Server, tmp_path: Path) -> Iterator[Flask]:
+    app = create_app(settings(shared_simulator.url, s3_server.url(uuid4().hex), tmp_path))
+    try:
+        yield app
+    finally:
+        app.extensions["close"]()
+
+
+def test_an_image_is_painted_kept_given_and_removed(app: Flask) -> None:
+    client = app.test_client()
+    headers = {"Authorization": "Bearer key"}
+    made = client.post(f"{PREFIX}/txt2img", json=SMALL, headers=headers)
+    assert made.status_code == 200
+    assert "warnings" not in made.json
+    png = pybase64.b64decode(made.json["image_base64"].partition(",")[2])
+    url = made.json["image_url"]
+    with client.get(url) as given:
+        assert (given.data, given.mimetype) == (png, "image/png")
+    with client.get(url, headers={"Range": "bytes=8-15"}) as part:
+        assert (part.status_code, part.data) == (206, png[8:16])
+    with client.get(f"{url}?format=webp&width=32") as copy, Image.open(io.BytesIO(copy.data)) as image:
+        assert (image.format, image.size) == ("WEBP", (32, 32))
+    assert client.delete(url, headers=headers).status_code == 204
+    assert client.get(url).status_code == 404
+
+
+def test_a_key_is_kept_in_the_runtime_folder(app: Flask, tmp_path: Path) -> None:
+    client = app.test_client()
+    headers = {"Authorization": "Bearer key", "Idempotency-Key": "one"}
+    first, second = (client.post(f"{PREFIX}/txt2img", json=SMALL, headers=headers) for _ in range(2))
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.json["image_base64"] == first.json["image_base64"]
+    assert len(list(tmp_path.glob("idempotency-*/*.json"))) == 1
+
+
+def test_a_bucket_that_does_not_exist_keeps_nobody_from_the_picture(
+    shared_simulator: Simulator, s3_server: S3Server, tmp_path: Path
+) -> None:
+    app = create_app(settings(shared_simulator.url, s3_server.url(bucket="nowhere"), tmp_path))
+    try:
+        made = app.test_client().post(f"{PREFIX}/txt2img", json=SMALL, headers={"X-API-Key": "key"})
+        assert (made.status_code, made.json["image_url"]) == (200, None)
+        assert made.json["warnings"]
+        assert made.json["image_base64"].startswith("data:image/png;base64,")
+    finally:
+        app.extensions["close"]()
+
+
+def test_an_address_with_a_misspelling_stops_the_start(shared_simulator: Simulator, tmp_path: Path) -> None:
+    with pytest.raises(StorageConfigurationError, match="'regoin' is unknown"):
+        create_app(settings(shared_simulator.url, "s3://pictures?regoin=eu", tmp_path))
+    assert list(tmp_path.iterdir()) == []
