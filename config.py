@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 #: Per worker; see :attr:`Config.threads`.
 BODIES_AT_A_TIME = 64
+DOWNLOADS_AT_A_TIME = 64
 WAITING_RETRIES = 16
 SPARE_THREADS = 16
 
@@ -192,10 +193,11 @@ class Config(BaseModel):
     def threads(self) -> int:
         """
         Threads a worker needs so that no kind of request can take those of another: every job that may wait or run,
-        every body that may be read, every retry that may wait for its first attempt; and health, images, refusals.
+        every body that may be read, every image that may be sent, every retry that may wait for its first attempt; and
+        health and refusals.
         """
         jobs = self.sd_queue_limit + len(self.sd_webui_url) * self.sd_webui_slots
-        return jobs + BODIES_AT_A_TIME + WAITING_RETRIES + SPARE_THREADS
+        return jobs + BODIES_AT_A_TIME + DOWNLOADS_AT_A_TIME + WAITING_RETRIES + SPARE_THREADS
 
     @property
     def max_body_bytes(self) -> int:

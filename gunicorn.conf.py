@@ -1,8 +1,11 @@
 """gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
 
 import os
+import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +21,19 @@ except ConfigError as error:
 bind = f"{_config.host}:{_config.port}"
 workers = 2
 
+# gthread, with a few words of our own about what is no request.
+worker_class = "api.worker.Worker"
+
 # Threads wait for GPUs: a waiting one costs some 40 kB. As many as can be held at a time, and some to spare, so that a
 # health check never waits.
-worker_class = "gthread"
 threads = _config.threads
+
+# A connection costs a file descriptor, and so do images, WebUIs and Redis: what the system allows is taken, and left
+# room in, for a worker that has none left dies with its jobs.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+_files = 65_536 if _hard == resource.RLIM_INFINITY else min(_hard, 65_536)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, _files), _hard))
+worker_connections = max(threads, min(1000, max(_soft, _files) - 2 * threads - 100))
 
 # Longer than the keep-alive of the balancers in front (nginx 60 s, AWS 60 s): the one who closes first must not be the
 # one that could be sent a request at the same moment.
@@ -44,14 +56,27 @@ logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
 
 
 def post_worker_init(worker: Any) -> None:
-    """On SIGTERM the service first stops taking jobs, then gunicorn stops the worker as ever."""
-    drain: Callable[[], None] = worker.wsgi.extensions["drain"]
+    """
+    On SIGTERM the worker takes no more jobs and says so, health included, as long as jobs of its own run; then gunicorn
+    stops it as ever. A stopping worker of gunicorn's would let new connections hang without an answer.
+    """
+    extensions: dict[str, Callable[[], Any]] = worker.wsgi.extensions
     stop = signal.getsignal(signal.SIGTERM)
+    draining = threading.Event()
+
+    def stop_when_idle() -> None:
+        while not extensions["idle"]():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def drain_and_stop(number: int, frame: Any) -> None:
-        drain()
-        if callable(stop):
-            stop(number, frame)
+        extensions["drain"]()
+        if draining.is_set() or extensions["idle"]():
+            if callable(stop):
+                stop(number, frame)
+            return
+        draining.set()
+        threading.Thread(target=stop_when_idle, name="draining", daemon=True).start()
 
     signal.signal(signal.SIGTERM, drain_and_stop)
 

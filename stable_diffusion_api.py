@@ -25,8 +25,8 @@ from api.images import ImageRoutes
 from api.jobs import RequestRoutes
 from api.models import ModelRoutes
 from api.schemas import Bounds
-from api.uploads import Uploads
-from config import BODIES_AT_A_TIME, WAITING_RETRIES, Config, ConfigError
+from api.transfers import Downloads, Uploads
+from config import BODIES_AT_A_TIME, DOWNLOADS_AT_A_TIME, WAITING_RETRIES, Config, ConfigError
 from observability.logs import log_config
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog
@@ -46,7 +46,7 @@ def create_app(config: Config) -> Flask:
     """
     The whole service, its background threads started: to be called in the process that serves, after any fork.
 
-    ``app.extensions["drain"]`` stops taking jobs, ``app.extensions["close"]`` ends the threads.
+    ``app.extensions["drain"]`` stops taking jobs, ``"idle"`` tells whether any is left, ``"close"`` ends the threads.
 
     :raises OSError: where ``RUNTIME_DIR`` cannot be used.
     :raises StorageConfigurationError: where ``STORAGE_URL`` or ``IMAGE_DIR`` cannot be used.
@@ -56,6 +56,8 @@ def create_app(config: Config) -> Flask:
     )
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # What has // in it is nothing here, and no redirect to whatever host the caller named.
+    app.url_map.merge_slashes = False
     # A form may carry its picture as base64 text: its fields may be as large as the body.
     app.config.update(
         MAX_CONTENT_LENGTH=config.max_body_bytes, MAX_FORM_MEMORY_SIZE=config.max_body_bytes, MAX_FORM_PARTS=100
@@ -149,11 +151,13 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
         idempotency=idempotency,
         catalog=catalog,
         limits=limits,
-        uploads=Uploads(most=BODIES_AT_A_TIME),
+        uploads=Uploads(most=BODIES_AT_A_TIME, decodings=os.cpu_count() or 1),
         bounds=bounds,
         image_base_url=f"{config.public_url or ''}{PREFIX}/image",
     ).register(app, PREFIX)
-    ImageRoutes(storage=storage, copies=Copies(), ttl_s=ttl_s).register(app, PREFIX)
+    ImageRoutes(storage=storage, copies=Copies(), ttl_s=ttl_s, downloads=Downloads(most=DOWNLOADS_AT_A_TIME)).register(
+        app, PREFIX
+    )
     ModelRoutes(catalog=catalog, bounds=bounds).register(app, PREFIX)
     RequestRoutes(service=requests).register(app, PREFIX)
     HealthRoutes(service=health).register(app, PREFIX, limits.limiter)
@@ -161,6 +165,7 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
     for part in background:
         part.start()
     app.extensions["drain"] = pool.drain
+    app.extensions["idle"] = pool.is_idle
     app.extensions["close"] = lambda: [part.close() for part in reversed(background)]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
@@ -17,6 +18,9 @@ from services.problems import Problem
 
 #: What werkzeug puts in the place of bytes that are no UTF-8.
 _UNDECODABLE = "\ufffd"
+
+#: Each unknown name is a problem to be found and told; no request of this service has thirty fields.
+_MOST_NAMES = 1000
 
 _ACCEPTED = "send application/json or multipart/form-data"
 
@@ -30,10 +34,13 @@ def read_values(request: Request, mode: Mode) -> tuple[dict[str, object], list[P
     :raises UnsupportedMediaTypeError: another type of body.
     :raises RequestEntityTooLarge: larger than ``MAX_BODY_MB``, chunked or not.
     """
-    if request.mimetype == "application/json":
-        return _json_object(_whole_body(request)), []
-    if request.mimetype == "multipart/form-data":
-        return _form(request, mode)
+    try:
+        if request.mimetype == "application/json":
+            return _json_object(_whole_body(request)), []
+        if request.mimetype == "multipart/form-data":
+            return _form(request, mode)
+    except ParseException:
+        raise MalformedRequestError("the body's chunks are broken") from None
     received = request.mimetype or "no content type"
     raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}")
 
@@ -80,6 +87,8 @@ def _parsed(data: bytes) -> object:
 
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     """Which of two values is meant cannot be known."""
+    if len(pairs) > _MOST_NAMES:
+        raise MalformedRequestError(f"the body names more than {_MOST_NAMES} fields")
     values: dict[str, object] = {}
     for name, value in pairs:
         if name in values:

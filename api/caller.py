@@ -22,7 +22,8 @@ def still_there(request: Request) -> Callable[[], None]:
         if connection is None:
             return
         try:
-            gone = connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            # Not SSLSocket's own recv, which takes no flags: under TLS too, an end of the connection is an end.
+            gone = socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
             return  # open and silent, as it should be
         except OSError:

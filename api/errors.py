@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, g, request
 from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, TooManyRequests
-from werkzeug.routing import RequestRedirect
 
-from api.uploads import SlowBodyError
+from api.transfers import SlowBodyError
 from sd_client import errors as webui
 from services.idempotency import IdempotencyMismatchError
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem
@@ -206,7 +205,9 @@ def _kind(error: Exception) -> Kind:
 def _known_error(error: Exception) -> Response:
     kind = _kind(error)
     level = logging.ERROR if kind is _INTERNAL else logging.WARNING if kind.status >= 500 else logging.DEBUG
-    log.log(level, "%s: %s", kind.code, type(error).__name__, exc_info=error if kind is _INTERNAL else None)
+    # The texts of a storage's errors are ours, and say what the class does not: full, read-only, damaged.
+    said = error if isinstance(error, storage.StorageError) else type(error).__name__
+    log.log(level, "%s: %s", kind.code, said, exc_info=error if kind is _INTERNAL else None)
     g.error_code = kind.code
     if isinstance(error, InvalidParamsError):
         return problem(kind, detail=_first_words(error.problems), problems=error.problems)
@@ -229,9 +230,7 @@ def _first_words(problems: Sequence[Problem]) -> str:
     return "; ".join(shown) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
 
 
-def _http_error(error: HTTPException) -> Response | HTTPException:
-    if isinstance(error, RequestRedirect):
-        return error
+def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     kind = HTTP_KINDS.get(status) or (HTTP_KINDS[400] if status < 500 else _INTERNAL)
     detail = kind.detail or _http_detail(error)
@@ -249,6 +248,10 @@ def _http_detail(error: HTTPException) -> str | None:
         return f"this path takes {', '.join(sorted(error.valid_methods or ()))}"
     if isinstance(error, RequestEntityTooLarge):
         limit_mb = current_app.config["MAX_CONTENT_LENGTH"] / 1024**2
+        parts = current_app.config["MAX_FORM_PARTS"]
+        told_small = (request.content_length or 0) <= current_app.config["MAX_CONTENT_LENGTH"]
+        if told_small and request.mimetype == "multipart/form-data":
+            return f"the body is larger than {limit_mb:g} MB, or its form has more than {parts} parts"
         return f"the body is larger than {limit_mb:g} MB"
     if isinstance(error, TooManyRequests):
         return f"more than {error.description}"

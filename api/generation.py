@@ -13,8 +13,8 @@ from api.body import read_values
 from api.caller import still_there
 from api.errors import UnsupportedMediaTypeError
 from api.rate_limit import RateLimits, caller
-from api.schemas import Bounds, RefusedFieldsError, check, to_request
-from api.uploads import Uploads
+from api.schemas import Bounds, Fields, RefusedFieldsError, check, to_request
+from api.transfers import Uploads
 from services.catalog import Catalog, Wanted
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.idempotency import IdempotencyService, fingerprint
@@ -86,18 +86,18 @@ class GenerationRoutes:
         """The generation, and whether it is another attempt's."""
         caller_is_there = still_there(request)
         if asked.idempotency is None:
-            return self._generate(mode, asked, caller_is_there), False
+            return self._generate(mode, asked, check=caller_is_there), False
         key, print_ = asked.idempotency
-        with self.idempotency.claim(key, print_, check=caller_is_there) as claim:
+        with self.idempotency.claim(key, print_, check=caller_is_there, wait_s=asked.wait_s) as claim:
             if claim.replay is not None:
                 return claim.replay, True
-            # Its caller may hang up and ask again: the picture is made and kept.
-            generation = self._generate(mode, asked, claim.renew)
+            generation = self._generate(mode, asked, check=_as_long_as_it_takes)
             claim.keep(generation)
             return generation, False
 
-    def _generate(self, mode: Mode, asked: Asked, check: Callable[[], None]) -> Generation:
-        choice, params = self.service.prepare(asked.wanted)
+    def _generate(self, mode: Mode, asked: Asked, *, check: Callable[[], None]) -> Generation:
+        with self.uploads.decoding():
+            choice, params = self.service.prepare(asked.wanted)
         call = Call(
             request_id=g.request_id,
             key=request_key(caller(), g.request_id),
@@ -114,15 +114,12 @@ class GenerationRoutes:
             raise UnsupportedMediaTypeError("a body with a Content-Encoding is not read; send it as it is")
         wait_s, problems = _preferred_wait_s()
         key, key_problems = _idempotency_key()
-        with self.uploads.reading(request):
-            values, form_problems = read_values(request, mode)
-        problems += key_problems + form_problems
-        try:
-            fields = check(mode, values, self.bounds)
-        except RefusedFieldsError as error:
-            problems += error.problems
-            problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
-            raise InvalidParamsError(problems) from None
+        problems += key_problems + _query_problems()
+        with self.uploads.place():
+            with self.uploads.in_time(request):
+                values, form_problems = read_values(request, mode)
+            problems += form_problems
+            fields = self._checked(mode, values, problems)
         as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         if as_png and fields.batch_size > 1:
             message = "must be 1 with Accept: image/png, which has room for one picture"
@@ -136,6 +133,16 @@ class GenerationRoutes:
             wait_s=wait_s,
             idempotency=None if key is None else (request_key(caller(), f"{mode}\n{key}"), fingerprint(mode, values)),
         )
+
+    def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem]) -> Fields:
+        """:raises InvalidParamsError: with these problems and all that are found here."""
+        try:
+            with self.uploads.decoding():
+                return check(mode, values, self.bounds)
+        except RefusedFieldsError as error:
+            problems += error.problems
+            problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
+            raise InvalidParamsError(problems) from None
 
     def _url(self, image: GeneratedImage) -> str | None:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
@@ -162,6 +169,15 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
     )
 
 
+def _as_long_as_it_takes() -> None:
+    """Nobody ends a job with an Idempotency-Key: its caller may hang up and ask again."""
+
+
+def _query_problems() -> list[Problem]:
+    message = "is in the URL, where nothing is read; send it in the body"
+    return [Problem(field=name[:80], message=message) for name in list(request.args)[:10]]
+
+
 def _idempotency_key() -> tuple[str | None, list[Problem]]:
     key = request.headers.get("Idempotency-Key")
     if key is None or re.fullmatch(r"[!-~]{1,255}", key):
@@ -176,7 +192,7 @@ def _preferred_wait_s() -> tuple[int | None, list[Problem]]:
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait":
             seconds = value.partition(";")[0].strip().strip('"')
-            if seconds.isascii() and seconds.isdigit() and 1 <= int(seconds[:9]) <= 86_400:
+            if re.fullmatch(r"[0-9]{1,5}", seconds) and 1 <= int(seconds) <= 86_400:
                 return int(seconds), []
             message = "wait must be whole seconds between 1 and 86400"
             return None, [Problem(field="Prefer", message=message, received=preference.strip()[:80])]

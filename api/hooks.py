@@ -9,9 +9,13 @@ from uuid import uuid4
 
 from flask import Flask, Response, g, request
 
+from api.transfers import end_slow_reader
+
 log = logging.getLogger("access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_LARGE_BYTES = 64 * 1024
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -33,6 +37,9 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
+    # A small answer is in the system's buffers at once; whoever passes a file through looks after it.
+    if (response.content_length or 0) > _LARGE_BYTES and not response.direct_passthrough:
+        response.call_on_close(end_slow_reader(request))
     response.headers["X-Request-ID"] = g.request_id
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from flask import Blueprint, Flask, Response, g, request
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
 from api.errors import ForbiddenError, ImageNotFoundError
+from api.transfers import Downloads, end_slow_reader
 from services.answers import png_size
 from services.copies import FORMATS, Copies, Format
 from services.problems import InvalidParamsError, Problem, nearest
@@ -28,12 +31,14 @@ class ImageRoutes:
     """
     Stored images by their id. An id that is no UUID never touches the storage.
 
+    :param downloads: places for those who fetch.
     :param ttl_s: an older image counts as removed, whether or not it has been yet; None: none is too old.
     """
 
     storage: ImageStorage
     copies: Copies
     ttl_s: float | None
+    downloads: Downloads
 
     def register(self, app: Flask, prefix: str) -> None:
         routes = Blueprint("images", __name__, url_prefix=prefix)
@@ -44,12 +49,13 @@ class ImageRoutes:
     def get_image(self, image_id: str) -> Response:
         """The PNG itself, or a smaller copy; ``HEAD``, ``If-None-Match`` and ``Range`` work."""
         _refuse_unknown_parameters()
-        found, image = self._open(image_id)
-        try:
-            response = self._answer(found, image)
-        except BaseException:
-            image.file.close()
-            raise
+        with ExitStack() as stack:
+            stack.callback(self.downloads.begin())
+            found, image = self._open(image_id)
+            stack.callback(image.file.close)
+            form, width = _copy_asked_for(image) if request.args else ("png", None)
+            as_stored = (form, width) == ("png", None)
+            response = _file(image, stack) if as_stored else self._copy(found, image, form, width, stack)
         response.headers["Cache-Control"] = f"private, max-age={self._seconds_left(image)}, immutable"
         return response
 
@@ -82,12 +88,8 @@ class ImageRoutes:
     def _seconds_left(self, image: OpenImage) -> int:
         return _YEAR_S if self.ttl_s is None else int(image.modified.timestamp() + self.ttl_s - time.time())
 
-    def _answer(self, image_id: UUID, image: OpenImage) -> Response:
-        if not request.args:
-            return _file(image)
-        form, width = _copy_asked_for(image)
-        if (form, width) == ("png", None):
-            return _file(image)
+    def _copy(self, image_id: UUID, image: OpenImage, form: Format, width: int | None, begun: ExitStack) -> Response:
+        """``begun`` ends with the answer."""
         shown_width = width or _width(image)
         data = self.copies.get(image_id, image.file.read, form=form, width=shown_width)
         image.file.close()
@@ -95,22 +97,32 @@ class ImageRoutes:
         response.set_etag(f"{image.etag}-{form}-{shown_width}")
         response.last_modified = image.modified
         response.make_conditional(request.environ, accept_ranges=True, complete_length=len(data))
+        response.call_on_close(begun.pop_all().close)
         return response
 
 
-def _file(image: OpenImage) -> Response:
-    """The file as it lies on the disk: gunicorn sends it with sendfile(2)."""
-    response = Response(wrap_file(request.environ, image.file), mimetype="image/png", direct_passthrough=True)
-    response.call_on_close(image.file.close)
+def _file(image: OpenImage, begun: ExitStack) -> Response:
+    """The file as it lies on the disk: gunicorn sends it with sendfile(2). ``begun`` ends with the answer."""
+    begun.callback(end_slow_reader(request))
+    sent = _SentFile(image.file)
+    response = Response(wrap_file(request.environ, cast("BinaryIO", sent)), mimetype="image/png", direct_passthrough=True)
     response.content_length = image.size_bytes
     response.set_etag(image.etag)
     response.last_modified = image.modified
-    try:
-        response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
-    except RequestedRangeNotSatisfiable:
-        image.file.close()
-        raise
+    response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
+    sent.close = begun.pop_all().close
     return response
+
+
+class _SentFile:
+    """A file that the server closes when it is out; nothing else is told of that for a file that is passed through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.close: Callable[[], None] = file.close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _refuse_unknown_parameters() -> None:

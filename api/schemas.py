@@ -132,7 +132,7 @@ def _mask(value: object, info: ValidationInfo) -> Mask:
     return mask
 
 
-class _Generation(BaseModel):
+class Fields(BaseModel):
     """The fields of all three routes. What the operator bounds is checked against the context, a :class:`Bounds`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
@@ -169,11 +169,11 @@ class _Generation(BaseModel):
         return _between(value, _bounds(info).max_batch_size)
 
 
-class Txt2ImgFields(_Generation):
+class Txt2ImgFields(Fields):
     """``POST txt2img``."""
 
 
-class Img2ImgFields(_Generation):
+class Img2ImgFields(Fields):
     """``POST img2img``."""
 
     image: Annotated[Picture, PlainValidator(_image)]
@@ -194,7 +194,7 @@ class InpaintingFields(Img2ImgFields):
     inpaint_fill: Literal["original", "fill", "noise", "nothing"] = "original"
 
 
-FIELDS: Mapping[Mode, type[_Generation]] = {
+FIELDS: Mapping[Mode, type[Fields]] = {
     "txt2img": Txt2ImgFields,
     "img2img": Img2ImgFields,
     "inpainting": InpaintingFields,
@@ -210,7 +210,7 @@ class RefusedFieldsError(ValueError):
         self.problems = problems
 
 
-def check(mode: Mode, values: Mapping[str, object], bounds: Bounds) -> _Generation:
+def check(mode: Mode, values: Mapping[str, object], bounds: Bounds) -> Fields:
     """
     :param values: of a JSON object or a form; pictures as base64 text or, uploaded, as bytes.
     :raises RefusedFieldsError: with every wrong field, at most :data:`MOST_PROBLEMS`.
@@ -246,7 +246,7 @@ def from_form(mode: Mode, texts: Mapping[str, str]) -> dict[str, object]:
     return {name: _from_text(fields[name], text) if name in fields else text for name, text in texts.items()}
 
 
-def to_request(mode: Mode, fields: _Generation) -> GenerationRequest:
+def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
     """The checked fields as the service's own value."""
     own = {"response_format", "mask_mode"}  # they say how the edge reads and answers, not what is painted
     values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}

@@ -2,7 +2,7 @@
 
 A process knows its own jobs: with every change it puts back those that are missing, and takes out those that ended
 while the place could not be told. So a Redis that was restarted or emptied, or a change from one place to the other,
-heals within a second; meanwhile nobody is granted anything.
+heals within a second or two; meanwhile nobody is granted anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sd_client.schedule import Job, Schedule, disown, enter, put_back
 log = logging.getLogger(__name__)
 
 #: How often a process renews its holder's key (several times within HOLDER_S), and looks whether Redis is back.
-TICK_S = 1.0
+TICK_S = 0.5
 #: After a change of place all processes have put their jobs back by then.
 SETTLE_S = 3.0
 
@@ -111,7 +111,7 @@ class Board:
             return self.update(change)
 
     def tick(self) -> None:
-        """Renews this process' holder, and goes back to Redis when that is back. To be called every second."""
+        """Renews this process' holder, and goes back to Redis when that is back. To be called every :data:`TICK_S`."""
         if self._shared is None:
             return
         try:

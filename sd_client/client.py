@@ -148,16 +148,30 @@ class WebUIClient:
 
 
 def find_checkpoint(capabilities: Capabilities, wanted: Checkpoint) -> Checkpoint | None:
-    """The same file as this WebUI lists it: by hash where both know it, else by its bare name."""
+    """
+    The same file as this WebUI lists it: by hash where both know it, else by its name there, else by its bare name
+    where that names one file.
+    """
     unknown = (None, "", DUMMY_HASH)
     for checkpoint in capabilities.checkpoints:
         if checkpoint.hash == wanted.hash and wanted.hash not in unknown:
             return checkpoint
-    for checkpoint in capabilities.checkpoints:
-        comparable = checkpoint.hash not in unknown and wanted.hash not in unknown
-        if checkpoint.stem.lower() == wanted.stem.lower() and not comparable:
+    possible = [c for c in capabilities.checkpoints if c.hash in unknown or wanted.hash in unknown]
+    for checkpoint in possible:
+        if checkpoint.model_name.lower() == wanted.model_name.lower():
             return checkpoint
-    return None
+    bare = [checkpoint for checkpoint in possible if checkpoint.stem.lower() == wanted.stem.lower()]
+    return bare[0] if len(bare) == 1 else None
+
+
+def loaded_model(capabilities: Capabilities) -> str | None:
+    """``model_name`` of the checkpoint that the WebUI says it has loaded."""
+    if capabilities.loaded is None:
+        return None
+    for checkpoint in capabilities.checkpoints:
+        if capabilities.loaded in checkpoint.names():
+            return checkpoint.model_name
+    return bare_name(capabilities.loaded)
 
 
 def _entries(listed: object) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 class OneExchange(HTTPAdapter):
     """
-    To be mounted on a session that does one exchange.
+    To send one request with, and to be closed after its answer.
 
     :param timeout_s: seconds from :meth:`send` until the socket is shut down.
     """

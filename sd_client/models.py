@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,6 +35,10 @@ class Checkpoint:
 
     def names(self) -> tuple[str, ...]:
         """Everything a caller may call it, most exact first."""
+        return self._names
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
         without_hash = _BRACKETED_HASH.sub("", self.title)
         names = (self.title, without_hash, self.model_name, self.filename, self.stem, self.hash or "")
         return tuple(dict.fromkeys(name for name in names if name and name != DUMMY_HASH))

@@ -17,7 +17,7 @@ import redis
 from sd_client import schedule
 from sd_client.board import TICK_S, Board
 from sd_client.candidates import GpuPolicy, can_do, candidates, webui_id
-from sd_client.client import WebUIClient
+from sd_client.client import WebUIClient, loaded_model
 from sd_client.errors import (
     DrainingError,
     JobCancelledError,
@@ -28,7 +28,7 @@ from sd_client.errors import (
     WebUITimeoutError,
 )
 from sd_client.leases import SharedSchedule
-from sd_client.models import Capabilities, GenerationParams, PaintedImage, bare_name
+from sd_client.models import Capabilities, GenerationParams, PaintedImage
 from sd_client.painting import Ending, Painting
 from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule
@@ -127,6 +127,10 @@ class WebUIPool:
     def drain(self) -> None:
         """Takes no more jobs and drops those that wait; running ones end. May be called by a signal's handler."""
         self._draining.set()
+
+    def is_idle(self) -> bool:
+        """Whether no job of this process waits or runs."""
+        return not self._board.has_jobs()
 
     def close(self) -> None:
         self._stopped.set()
@@ -246,12 +250,12 @@ class WebUIPool:
         self._probing.wait_for_first_look(FIRST_LOOK_S)
         states = self._probing.states()
         webuis = candidates(params, states, tried, self._policy)
-        loaded = {w: bare_name(s.capabilities.loaded or "") for w, s in states.items() if s.capabilities}
+        loaded = {w: loaded_model(s.capabilities) or "" for w, s in states.items() if s.capabilities}
         job = Job(
             ticket=uuid.uuid4().hex,
             holder=self._board.holder,
             webuis=webuis,
-            model=params.checkpoint.stem,
+            model=params.checkpoint.model_name,
             since=since,
             request=request,
         )

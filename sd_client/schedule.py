@@ -17,7 +17,7 @@ class Job:
     :param ticket: names the job; unique.
     :param holder: the process that answers for it; its jobs end when it dies.
     :param webuis: ids of the WebUIs that can do it.
-    :param model: the checkpoint it needs, by its bare name.
+    :param model: the checkpoint it needs, by its ``model_name``.
     :param since: when it began to wait, or, once running, when it began to run.
     :param webui: where it runs; None while it waits.
     :param request: what its caller can ask for it by; "" where nobody can.
@@ -156,7 +156,8 @@ def retarget(schedule: Schedule, webuis: Mapping[str, tuple[str, ...]]) -> Sched
 
 def put_back(schedule: Schedule, jobs: Collection[Job]) -> Schedule:
     """With those of the jobs that are missing, waiting or running as they were; none waits that runs already."""
-    lost = [job for job in jobs if _is_lost(schedule.find(job.ticket), job)]
+    known = {job.ticket: job for job in (*schedule.waiting, *schedule.running)}
+    lost = [job for job in jobs if _is_lost(known.get(job.ticket), job)]
     if not lost:
         return schedule
     tickets = {job.ticket for job in lost}
@@ -210,11 +211,13 @@ def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float
     idle = _idle(schedule, slots=slots, now=now)
     if not idle:
         return None
+    seen = set()  # most jobs need the same as the one before them
     for job in schedule.waiting:
         patient = now - (now if job.passed is None else job.passed) < patience_s
-        webui = _choice(schedule, job, idle, patient=patient)
-        if webui is not None:
+        needs = job.webuis, job.model, patient
+        if needs not in seen and (webui := _choice(schedule, job, idle, patient=patient)) is not None:
             return job, webui
+        seen.add(needs)
     return None
 
 
@@ -229,11 +232,12 @@ def _idle(schedule: Schedule, *, slots: int, now: float) -> dict[str, int]:
         return {}
     busy = Counter(job.webui for job in schedule.running)
     ending = {job.webui for job in schedule.running if job.cancelled}
-    webuis = {webui: busy[webui] for job in schedule.waiting for webui in job.webuis}
+    wanted = dict.fromkeys(job.webuis for job in schedule.waiting)
+    webuis = dict.fromkeys(webui for webuis in wanted for webui in webuis)
     return {
-        webui: jobs
-        for webui, jobs in webuis.items()
-        if jobs < slots and webui not in ending and _trusted(schedule, webui, jobs, now)
+        webui: busy[webui]
+        for webui in webuis
+        if busy[webui] < slots and webui not in ending and _trusted(schedule, webui, busy[webui], now)
     }
 
 
@@ -243,7 +247,7 @@ def _trusted(schedule: Schedule, webui: str, busy: int, now: float) -> bool:
 
 
 def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: bool) -> str | None:
-    open_webuis = [webui for webui in job.webuis if webui in idle]
+    open_webuis = [webui for webui in idle if webui in job.webuis]
     if not open_webuis:
         return None
     ready = [webui for webui in open_webuis if schedule.loaded.get(webui) == job.model]

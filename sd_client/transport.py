@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -87,32 +88,26 @@ class Transport:
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
         :raises WebUIError: one of the tree, never an exception of requests.
         """
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy of the environment, no ~/.netrc
-            connection = OneExchange(timeout_s=timeout_s)
-            session.mount(self._base, connection)
+        with contextlib.closing(OneExchange(timeout_s=timeout_s)) as connection:
             try:
-                status, answer = self._answer(session, method, path, body, timeout_s)
+                status, answer = self._answer(connection, method, path, body, timeout_s)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 raise _translated(error, connection) from error
             if connection.expired:  # what was read may end where the connection was cut
                 raise WebUITimeoutError("the WebUI's answer did not end in time")
         if status >= 300:
-            raise _status_error(status, answer)
+            raise status_error(status, answer)
         return answer
 
     def _answer(
-        self, session: requests.Session, method: str, path: str, body: bytes | None, timeout_s: float
+        self, connection: OneExchange, method: str, path: str, body: bytes | None, timeout_s: float
     ) -> tuple[int, bytes]:
-        with session.request(
-            method,
-            self._base + path,
-            data=body,
-            headers=self._headers | ({"Content-Type": "application/json"} if body is not None else {}),
-            timeout=(min(self._connect_timeout_s, timeout_s), timeout_s),
-            stream=True,
-            allow_redirects=False,
-        ) as response:
+        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
+        request = requests.Request(method, self._base + path, data=body, headers=headers).prepare()
+        timeout = (min(self._connect_timeout_s, timeout_s), timeout_s)
+        # Not by a session: told not to follow a redirect, it reads all of its body and parses its Location even so.
+        # Nor are proxies and a ~/.netrc looked for here.
+        with connection.send(request, stream=True, timeout=timeout) as response:
             if response.status_code >= 300:
                 return response.status_code, b"".join(_pieces(response, _MAX_ERROR_BYTES))
             answer = b"".join(_pieces(response, self._max_answer_bytes))
@@ -155,7 +150,7 @@ def _innermost(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _status_error(status: int, body: bytes) -> WebUIStatusError:
+def status_error(status: int, body: bytes) -> WebUIStatusError:
     """What kind of error an answer is, from its status and any of the shapes that the servers use."""
     kind, text = _error_text(body)
     if status == 401:

@@ -6,18 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from sd_client.client import find_checkpoint
+from sd_client.client import find_checkpoint, loaded_model
 from sd_client.errors import NoWebUIError
-from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, bare_name, normal_form
+from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, normal_form
 from sd_client.pool import PoolView
+from sd_client.probing import WebUIState
 from sd_client.samplers import spell
+from services.model_names import ModelNames
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem, nearest
-
-#: Public names that work out of the box, and the usual names of the files they stand for.
-KNOWN_ALIASES: Mapping[str, tuple[str, ...]] = {
-    "sd-v1-5": ("v1-5-pruned-emaonly", "v1-5-pruned", "stable-diffusion-v1-5"),
-    "sdxl": ("sd_xl_base_1.0",),
-}
 
 #: A list in an error message ends here; the whole one is at GET options.
 _MOST_NAMES = 20
@@ -76,7 +72,8 @@ class Catalog:
     ) -> None:
         self._look = look
         self._default_model = default_model
-        self._aliases = {alias: (target,) for alias, target in aliases.items()}
+        self._aliases = aliases
+        self._kept: tuple[list[tuple[Checkpoint, ...]], list[Checkpoint], ModelNames] | None = None
         self._default_sampler = default_sampler
         self._default_scheduler = default_scheduler
 
@@ -87,18 +84,14 @@ class Catalog:
     def models(self) -> tuple[ListedModel, ...]:
         """The union over the pool, the WebUIs that are away included."""
         view = self._look()
-        checkpoints = _union(view.capabilities())
-        loaded = {
-            bare_name(view.schedule.loaded.get(webui) or state.capabilities.loaded or "").lower()
-            for webui, state in view.states.items()
-            if state.capabilities and state.available
-        }
-        default = self._resolve(self._default_model, checkpoints)
+        checkpoints, names = self._index(view.capabilities())
+        loaded = {_loaded(view, webui, state) for webui, state in view.states.items() if state.available}
+        default = names.find(self._default_model)
         return tuple(
             ListedModel(
-                id=self._public_name(checkpoint, checkpoints),
+                id=names.public(checkpoint),
                 checkpoint=checkpoint,
-                loaded=checkpoint.stem.lower() in loaded,
+                loaded=checkpoint.model_name.lower() in loaded,
                 default=checkpoint in default,
             )
             for checkpoint in checkpoints
@@ -137,8 +130,10 @@ class Catalog:
         if not everything:
             raise NoWebUIError("no WebUI has been reached yet", retry_after_s=5)
         model = wanted.model or self._default_model
-        found = self._resolve(model, _union(everything))
-        problems = [] if len(found) == 1 else [self._model_problem(model, found, asked=wanted.model is not None)]
+        checkpoints, names = self._index(everything)
+        found = names.find(model)
+        known = [names.public(checkpoint) for checkpoint in checkpoints]
+        problems = [] if len(found) == 1 else [_model_problem(model, found, known, asked=wanted.model is not None)]
         able = [c for c in everything if len(found) != 1 or find_checkpoint(c, found[0])]
         sampler = wanted.sampler or self._default_sampler
         # A default scheduler belongs to the default sampler: another sampler's caller did not ask for it.
@@ -155,42 +150,30 @@ class Catalog:
         step = min(c.size_step for c in able)
         return Choice(model=model, checkpoint=found[0], sampler=sampler, scheduler=scheduler, size_step=step)
 
-    def _resolve(self, name: str, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-        """What a name stands for: one checkpoint, several where it is ambiguous, or none."""
-        for same in (str, str.lower):
-            for target in _lookup(self._aliases, name, same):
-                return _named(target, checkpoints)
-            if found := _named(name, checkpoints, same):
-                return found
-            for target in _lookup(KNOWN_ALIASES, name, same):
-                if found := _named(target, checkpoints):
-                    return found
-        return []
-
-    def _public_name(self, checkpoint: Checkpoint, checkpoints: Sequence[Checkpoint]) -> str:
-        for alias in (*self._aliases, *KNOWN_ALIASES):
-            if self._resolve(alias, checkpoints) == [checkpoint]:
-                return alias
-        return checkpoint.model_name
-
-    def _model_problem(self, name: str, found: Sequence[Checkpoint], *, asked: bool) -> Problem:
-        ids = [model.id for model in self.models()]
-        if found:
-            titles = ", ".join(checkpoint.title for checkpoint in found)
-            return Problem(field="model", message=f"is ambiguous: it could be {titles}", received=name)
-        source = "" if asked else " (the default; none was given)"
-        message = f"is not a model of this service{source}{nearest(name, ids)} (known: {_some(ids)})"
-        return Problem(field="model", message=message, received=name)
+    def _index(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
+        """The union and its names; made anew only when some WebUI lists other files."""
+        kept = self._kept
+        if kept is None or kept[0] != [c.checkpoints for c in everything]:
+            union = _union(everything)
+            kept = self._kept = [c.checkpoints for c in everything], union, ModelNames(union, self._aliases)
+        return kept[1], kept[2]
 
 
-def _lookup(aliases: Mapping[str, tuple[str, ...]], name: str, same: Callable[[str], str]) -> tuple[str, ...]:
-    return tuple(chain.from_iterable(targets for alias, targets in aliases.items() if same(alias) == same(name)))
+def _loaded(view: PoolView, webui: str, state: WebUIState) -> str | None:
+    """The model in a WebUI's memory, by its name there in lower case."""
+    if state.capabilities is None:
+        return None
+    loaded = view.schedule.loaded.get(webui) or loaded_model(state.capabilities)
+    return loaded.lower() if loaded else None
 
 
-def _named(name: str, checkpoints: Sequence[Checkpoint], same: Callable[[str], str] = str.lower) -> list[Checkpoint]:
-    matches = [c for c in checkpoints if same(name) in {same(known) for known in c.names()}]
-    by_title = [c for c in matches if same(c.title) == same(name)]
-    return by_title if len(by_title) == 1 else matches
+def _model_problem(name: str, found: Sequence[Checkpoint], known: Sequence[str], *, asked: bool) -> Problem:
+    if found:
+        titles = ", ".join(checkpoint.title for checkpoint in found)
+        return Problem(field="model", message=f"is ambiguous: it could be {titles}", received=name)
+    source = "" if asked else " (the default; none was given)"
+    message = f"is not a model of this service{source}{nearest(name, known)} (known: {_some(known)})"
+    return Problem(field="model", message=message, received=name)
 
 
 def _union(everything: Sequence[Capabilities]) -> list[Checkpoint]:

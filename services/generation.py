@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -185,7 +185,7 @@ class GenerationService:
                 request=call.key,
                 wait_s=self._queue_timeout_s,
                 run_s=self._timeout_s,
-                total_s=call.wait_s,
+                total_s=None if call.wait_s is None else max(0.0, call.started + call.wait_s - self._clock()),
                 check=call.check,
             )
             images = tuple(self._finished(image, params) for image in painted)
@@ -245,12 +245,8 @@ class GenerationService:
             self._storage.save(image.image_id, image.png, record)
         except StorageError as error:
             log.error("image not stored: %s", error)
-            return _unstored(image)
+            return replace(image, stored=False)
         return image
-
-
-def _unstored(image: GeneratedImage) -> GeneratedImage:
-    return GeneratedImage(**{**image.__dict__, "stored": False})
 
 
 def _inpainting(request: GenerationRequest, width: int, height: int) -> Inpainting | None:

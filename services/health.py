@@ -99,7 +99,7 @@ class HealthService:
             device="none" if not usable else "cpu" if on_cpu else "gpu",
             webuis_total=view.total,
             webuis_available=len(available),
-            webuis_busy=len({job.webui for job in view.schedule.running}),
+            webuis_busy=len({job.webui for job in view.schedule.running} & set(view.states)),
             webuis_gpu=len(available) - cpu,
             webuis_cpu=cpu,
             queue_waiting=len(view.schedule.waiting),

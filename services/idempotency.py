@@ -15,14 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 import pybase64
 import redis
-from redis.exceptions import LockError
 
 from sd_client.errors import QueueFullError, QueueTimeoutError
 from sd_client.leases import try_lock
@@ -58,7 +57,6 @@ class Record:
 class Lock(Protocol):
     """Held by the one attempt that runs."""
 
-    def renew(self) -> None: ...
     def release(self) -> None: ...
 
 
@@ -97,7 +95,8 @@ class FileLedger:
     def write(self, key: str, record: Record) -> None:
         temporary = self._folder / f"{key}.tmp"  # only the holder of the key's lock writes
         with _disk_errors_told():
-            temporary.write_text(json.dumps(record.__dict__))
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            temporary.write_text(json.dumps(asdict(record)))
             temporary.replace(self._folder / f"{key}.json")
 
     def sweep(self) -> None:
@@ -123,9 +122,6 @@ def _disk_errors_told() -> Iterator[None]:
 class _FileLock:
     descriptor: int
 
-    def renew(self) -> None:
-        """It holds as long as this process lives."""
-
     def release(self) -> None:
         os.close(self.descriptor)
 
@@ -150,29 +146,36 @@ class RedisLedger:
             text = self._client.get(f"{self._prefix}:{key}")
         except redis.RedisError:
             text = None
-        return _record(text) if isinstance(text, bytes) else self._otherwise.read(key)
+        found = _record(text) if isinstance(text, bytes) else None
+        if found is not None and found.answer is not None:
+            return found
+        # An answer may have been kept here while Redis was away.
+        return self._otherwise.read(key) or found
 
     def write(self, key: str, record: Record) -> None:
         try:
-            self._client.set(f"{self._prefix}:{key}", json.dumps(record.__dict__), ex=KEEP_S)
+            self._client.set(f"{self._prefix}:{key}", json.dumps(asdict(record)), ex=KEEP_S)
         except redis.RedisError:
             self._otherwise.write(key, record)
 
 
-@dataclass
 class _RedisLock:
-    lock: Any
-    renewed: float = field(default_factory=time.monotonic)
+    """Renewed by a thread of its own until it is released, or its process dies."""
 
-    def renew(self) -> None:
-        if time.monotonic() - self.renewed > _LOCK_S / 3:
-            self.renewed = time.monotonic()
-            with contextlib.suppress(redis.RedisError):  # LockError among them: it expired while Redis was away
-                self.lock.extend(_LOCK_S, replace_ttl=True)
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._released = threading.Event()
+        threading.Thread(target=self._renew, name="idempotency-lock", daemon=True).start()
 
     def release(self) -> None:
-        with contextlib.suppress(redis.RedisError, LockError):
-            self.lock.release()
+        self._released.set()
+        with contextlib.suppress(redis.RedisError):  # LockError among them: it expired while Redis was away
+            self._lock.release()
+
+    def _renew(self) -> None:
+        while not self._released.wait(_LOCK_S / 3):
+            with contextlib.suppress(redis.RedisError):
+                self._lock.extend(_LOCK_S, replace_ttl=True)
 
 
 def shared_ledger(on_disk: FileLedger, connection: redis.Redis | None) -> Ledger:
@@ -192,7 +195,6 @@ class Claim:
     """
 
     replay: Generation | None
-    renew: Callable[[], None]
     kept: Generation | None = None
 
     def keep(self, generation: Generation) -> None:
@@ -213,38 +215,55 @@ class IdempotencyService:
         self._waiting = threading.BoundedSemaphore(most_waiting)
 
     @contextmanager
-    def claim(self, key: str, fingerprint: str, *, check: Callable[[], None]) -> Iterator[Claim]:
+    def claim(
+        self, key: str, fingerprint: str, *, check: Callable[[], None], wait_s: float | None = None
+    ) -> Iterator[Claim]:
         """
         The right to be the one attempt, or the result of the one that was.
 
+        Where the ledger fails, the right is given without it: the picture matters more than being able to ask twice.
+
         :param check: called while waiting for another attempt; what it raises ends the wait.
+        :param wait_s: how long the caller waits for that; None for as long as this service does.
         :raises IdempotencyMismatchError: the key was used with another request.
         :raises QueueTimeoutError: the other attempt takes too long.
         :raises ImageNotFoundError: the first attempt's picture has been deleted since.
         """
-        lock, record = self._now(key, fingerprint)
-        if lock is None and record is None:
-            lock, record = self._later(key, fingerprint, check)
+        try:
+            lock, record = self._now(key, fingerprint)
+            if lock is None and record is None:
+                lock, record = self._later(key, fingerprint, check, wait_s)
+        except StorageUnavailableError as error:
+            log.error("an idempotency key cannot be looked up: %s", error)
+            yield Claim(replay=None)
+            return
         if lock is None:
-            answer = record.answer if record else None
-            yield Claim(replay=self._replayed(answer or {}), renew=check)
+            yield Claim(replay=self._replayed((record.answer if record else None) or {}))
             return
         try:
-            claim = Claim(replay=None, renew=lock.renew)
-            self._ledger.write(key, Record(fingerprint=fingerprint))
+            claim = Claim(replay=None)
+            self._note(key, Record(fingerprint=fingerprint))
             yield claim
             # A picture that could not be stored cannot be given again.
             if claim.kept is not None and all(image.stored for image in claim.kept.images):
-                self._ledger.write(key, Record(fingerprint=fingerprint, answer=_answer(claim.kept)))
+                self._note(key, Record(fingerprint=fingerprint, answer=_answer(claim.kept)))
         finally:
             lock.release()
 
-    def _later(self, key: str, fingerprint: str, check: Callable[[], None]) -> tuple[Lock | None, Record | None]:
+    def _note(self, key: str, record: Record) -> None:
+        try:
+            self._ledger.write(key, record)
+        except StorageUnavailableError as error:
+            log.error("an idempotency key cannot be kept: %s", error)
+
+    def _later(
+        self, key: str, fingerprint: str, check: Callable[[], None], wait_s: float | None
+    ) -> tuple[Lock | None, Record | None]:
         """:meth:`_now`, as soon as the other attempt has ended."""
         if not self._waiting.acquire(blocking=False):
             raise QueueFullError("too many requests wait for another with their key", retry_after_s=5)
         try:
-            until = time.monotonic() + self._longest_wait_s
+            until = time.monotonic() + min(self._longest_wait_s, self._longest_wait_s if wait_s is None else wait_s)
             while True:
                 lock, record = self._now(key, fingerprint)
                 if lock is not None or record is not None:

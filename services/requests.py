@@ -7,8 +7,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -52,7 +52,6 @@ class FileNotes:
     """For all workers of one host. ``folder`` is made where it is missing."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._written = 0
 
@@ -60,7 +59,8 @@ class FileNotes:
         path = self._folder / key
         temporary = path.with_suffix(f".{time.monotonic_ns()}")
         try:
-            temporary.write_text(json.dumps(note.__dict__))
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            temporary.write_text(json.dumps(asdict(note)))
             temporary.replace(path)
         except OSError as error:
             # The picture matters more than being able to ask for it by its request's id.
@@ -77,12 +77,10 @@ class FileNotes:
         return _note(text)
 
     def _sweep(self) -> None:
-        for path in self._folder.iterdir():
-            try:
+        for path in self._folder.glob("*"):
+            with suppress(OSError):  # another worker sweeps as well
                 if time.time() - path.stat().st_mtime > KEEP_S:
                     path.unlink()
-            except FileNotFoundError:
-                continue  # another worker sweeps as well
 
 
 class RedisNotes:
@@ -95,7 +93,7 @@ class RedisNotes:
 
     def write(self, key: str, note: Note) -> None:
         try:
-            self._client.set(f"{self._prefix}:{key}", json.dumps(note.__dict__), ex=int(KEEP_S))
+            self._client.set(f"{self._prefix}:{key}", json.dumps(asdict(note)), ex=int(KEEP_S))
         except redis.RedisError:
             self._otherwise.write(key, note)
 

@@ -49,7 +49,7 @@ def test_little_of_what_came_is_echoed(client: FlaskClient, route: str, field: s
 
 
 def test_a_flood_of_unknown_fields_gets_a_short_answer(client: FlaskClient) -> None:
-    answer = client.post(f"{PREFIX}/txt2img", json={f"field{number}": number for number in range(20_000)})
+    answer = client.post(f"{PREFIX}/txt2img", json={f"field{number}": number for number in range(1000)})
 
     assert len(problem_of(answer)["errors"]) == 50
     assert len(answer.data) < 20_000
@@ -65,8 +65,7 @@ def test_every_field_that_is_wrong_is_told_with_what_came(client: FlaskClient) -
     assert errors["width"]["message"] == "must be a multiple of 8 between 64 and 2048"
 
 
-def test_a_key_twice_among_very_many_is_found(client: FlaskClient) -> None:
+def test_very_many_fields_are_not_looked_at(client: FlaskClient) -> None:
     names = ",".join(f'"{number}":1' for number in range(200_000))
     answer = client.post(f"{PREFIX}/txt2img", data=f'{{{names},"7":2}}', content_type="application/json")
-
-    assert "names '7' twice" in problem_of(answer)["detail"]
+    assert problem_of(answer)["detail"] == "the body names more than 1000 fields"

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.uploads import SlowBodyError, Uploads
+from api.transfers import SlowBodyError, Uploads
 from config import BODIES_AT_A_TIME
 from sd_client.errors import QueueFullError
 from simulator import Simulator
@@ -52,15 +52,13 @@ def test_a_body_that_never_ends_is_ended() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"a piece")
-        with pytest.raises(SlowBodyError), Uploads(most=1, time_s=0.05).reading(Connection(ours)):
+        with pytest.raises(SlowBodyError), Uploads(most=1, decodings=1, time_s=0.05).in_time(Connection(ours)):
             list(iter(lambda: ours.recv(100), b""))
 
 
 def test_places_are_counted() -> None:
-    ours, theirs = socket.socketpair()
-    uploads = Uploads(most=1)
-    with ours, theirs:
-        with uploads.reading(Connection(ours)), pytest.raises(QueueFullError), uploads.reading(Connection(ours)):
-            pass
-        with uploads.reading(Connection(ours)):
-            pass
+    uploads = Uploads(most=1, decodings=1)
+    with uploads.place(), pytest.raises(QueueFullError), uploads.place():
+        pass
+    with uploads.place():
+        pass

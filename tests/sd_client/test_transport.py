@@ -376,6 +376,19 @@ def test_only_the_beginning_of_a_huge_error_is_read() -> None:
     assert type(error) is WebUIStatusError
 
 
+@pytest.mark.parametrize("location", [b"http://[", b"//\xff\xfe", b"\x00", b"http://%zz:x/", b""])
+def test_where_a_redirect_leads_is_not_looked_at(location: bytes) -> None:
+    head = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n"
+    error = error_of(after_request(head))
+    assert (type(error), getattr(error, "status", None)) == (WebUIStatusError, 302)
+
+
+def test_only_the_beginning_of_a_huge_redirect_is_read() -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 1000000000\r\n\r\n"
+    error = error_of(after_request(head, *[b"x" * 1_000_000] * 3))
+    assert (type(error), getattr(error, "status", None)) == (WebUIStatusError, 302)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_not_followed(web_server: WebServer, status: int) -> None:
     elsewhere = {"Location": f"{web_server.url}/elsewhere"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from sd_client.client import find_checkpoint
 from sd_client.errors import NoWebUIError
 from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Sampler
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
 from services.catalog import Catalog, Wanted
+from services.model_names import ModelNames
 from services.problems import InvalidParamsError, ModelNotFoundError, nearest
 
 V15 = Checkpoint(
@@ -201,3 +203,32 @@ def test_a_long_list_is_cut_in_messages() -> None:
 def test_nearest() -> None:
     assert nearest("Step", ["steps", "seed"]) == "; did you mean 'steps'?"
     assert nearest("xyz", ["steps", "seed"]) == ""
+
+
+def _twins(*, hashes: tuple[str | None, str | None]) -> Capabilities:
+    first, second = (
+        Checkpoint(title=f"{folder}/model.safetensors", model_name=f"{folder}_model", hash=hash_)
+        for folder, hash_ in zip("ab", hashes, strict=True)
+    )
+    return Capabilities(checkpoints=(first, second))
+
+
+@pytest.mark.parametrize("hashes", [(None, None), ("1111111111", None), ("1111111111", "2222222222")])
+@pytest.mark.parametrize("name", ["b_model", "b/model.safetensors", "B_MODEL"])
+def test_files_of_one_name_in_two_folders_are_two_models(hashes: tuple[str | None, str | None], name: str) -> None:
+    twins = _twins(hashes=hashes)
+    found = ModelNames(twins.checkpoints, {}).find(name)
+    assert found == [twins.checkpoints[1]]
+    assert find_checkpoint(twins, found[0]) is twins.checkpoints[1]
+
+
+def test_the_bare_name_of_two_files_is_ambiguous() -> None:
+    twins = _twins(hashes=(None, None))
+    assert ModelNames(twins.checkpoints, {}).find("model") == list(twins.checkpoints)
+
+
+def test_an_alias_may_name_a_known_alias() -> None:
+    file = Checkpoint(title="v1-5-pruned-emaonly.safetensors", model_name="v1-5-pruned-emaonly")
+    names = ModelNames((file,), {"fast": "sd-v1-5"})
+    assert names.find("FAST") == [file]
+    assert names.public(file) == "fast"

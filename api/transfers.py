@@ -1,0 +1,128 @@
+"""Bodies in and images out without being held up: a slow peer costs one of a few places, and only for so long.
+
+Jobs and health checks have threads of their own number (``Config.threads``), which no peer can take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from flask import Request
+
+from sd_client.errors import QueueFullError
+
+#: For the whole body, from its request's head on: 32 MB at 4 Mbit/s.
+WHOLE_BODY_S = 60.0
+#: For a whole answer: the largest image at 1 Mbit/s.
+WHOLE_ANSWER_S = 120.0
+
+
+class SlowBodyError(Exception):
+    """The body did not come in time. Sending it again, faster, is safe."""
+
+
+class Uploads:
+    """
+    :param most: requests received and decoded at a time by this process; the next is refused at once.
+    :param decodings: pictures decoded at a time: more would only share the processors and add up their memory.
+    :param time_s: until the whole body must be there.
+    """
+
+    def __init__(self, *, most: int, decodings: int, time_s: float = WHOLE_BODY_S) -> None:
+        self._places = threading.BoundedSemaphore(most)
+        self._decodings = threading.BoundedSemaphore(decodings)
+        self._time_s = time_s
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """:raises QueueFullError: too many are being received."""
+        if not self._places.acquire(blocking=False):
+            raise QueueFullError("too many requests are being received", retry_after_s=1)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def in_time(self, request: Request) -> AbstractContextManager[None]:
+        """
+        The time in which the request's body is read.
+
+        :raises SlowBodyError: it did not come in time.
+        """
+        return _ended_after(self._time_s, request.environ.get("gunicorn.socket"))
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Waits its turn to decode pictures."""
+        with self._decodings:
+            yield
+
+
+class Downloads:
+    """
+    :param most: images sent at a time by this process; the next is refused at once.
+    """
+
+    def __init__(self, *, most: int) -> None:
+        self._places = threading.BoundedSemaphore(most)
+
+    def begin(self) -> Callable[[], None]:
+        """
+        Takes a place; what is returned gives it back.
+
+        :raises QueueFullError: too many are being sent.
+        """
+        if not self._places.acquire(blocking=False):
+            raise QueueFullError("too many images are being sent", retry_after_s=1)
+        return self._places.release
+
+
+def end_slow_reader(request: Request, *, time_s: float = WHOLE_ANSWER_S) -> Callable[[], None]:
+    """
+    Ends the connection of a caller that does not take its answer in time.
+
+    :returns: to be called once the answer is out.
+    """
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return lambda: None
+    timer = threading.Timer(time_s, _shut_down, [connection, socket.SHUT_RDWR])
+    timer.daemon = True
+    timer.start()
+    return timer.cancel
+
+
+def _shut_down(connection: socket.socket, how: int) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, how)  # not SSLSocket's, which forgets its TLS state
+
+
+@contextmanager
+def _ended_after(time_s: float, connection: socket.socket | None) -> Iterator[None]:
+    """Whoever reads the connection finds its end then. Under a server that keeps it to itself, nobody does."""
+    if connection is None:
+        yield
+        return
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        _shut_down(connection, socket.SHUT_RD)
+
+    timer = threading.Timer(time_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if late.is_set():
+            raise SlowBodyError from error
+        raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise SlowBodyError
