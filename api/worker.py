@@ -1,0 +1,133 @@
+"""gunicorn's threaded worker where it meets what comes over a connection, before any of the service does.
+
+Two things are other than gunicorn has them. A thread is taken only once a request's head is whole: gunicorn lets a
+thread wait for it, so that as many callers as there are threads, who send a line and then nothing, would hold the
+service. And what is no HTTP is answered and logged as everything else is: gunicorn answers HTML that quotes the caller,
+and logs the caller's address and its request line, in which a prompt or a key may stand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from gunicorn.http import errors
+from gunicorn.workers.gthread import _DEFER, ThreadWorker
+
+log = logging.getLogger(__name__)
+
+#: Seconds in which a request's head must come, from its first byte on.
+HEAD_S = 20.0
+
+#: gunicorn allows a hundred fields of 8 kB; all of ours together have less than 4 kB.
+MOST_HEAD_BYTES = 64 * 1024
+
+#: What a stopping worker waits for a head, as gunicorn's own STOP_KEEPALIVE_LINGER.
+_STOPPING_S = 2.0
+
+_PIECE_BYTES = 8192
+
+_REFUSALS: Mapping[type[Exception], tuple[int, str, str]] = {
+    errors.LimitRequestLine: (414, "URI Too Long", "the path is too long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "the headers are too large"),
+    errors.ExpectationFailed: (417, "Expectation Failed", "the only expectation that is met is 100-continue"),
+    errors.UnsupportedTransferCoding: (501, "Not Implemented", "the only transfer coding that is read is chunked"),
+}
+_NO_HTTP = (400, "Bad Request", "the request is no valid HTTP")
+_OURS = (500, "Internal Server Error", "an internal error; it is in the log")
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """To be named as gunicorn's ``worker_class``."""
+
+    def handle(self, conn: Any) -> Any:
+        """Called in a thread for every connection on which something came."""
+        if self.cfg.is_ssl:  # whose bytes can only be read by who decodes them
+            return super().handle(conn)
+        conn.init()
+        try:
+            if conn.is_http2 or self._head_is_there(conn):
+                conn.head_since = None
+                conn.data_ready = True
+                return super().handle(conn)
+        except errors.LimitRequestHeaders as error:
+            self.handle_error(None, conn.sock, conn.client, error)
+            return False
+        except OSError:  # reset
+            return False
+        late = time.monotonic() - conn.head_since > HEAD_S
+        return False if late or not self.alive else _DEFER
+
+    def _head_is_there(self, conn: Any) -> bool:
+        """
+        Takes what has come so far; True also at the end of a connection, of which gunicorn makes what it is.
+
+        :raises LimitRequestHeaders: more than any head may have.
+        """
+        conn.head_since = getattr(conn, "head_since", None) or time.monotonic()
+        unreader = conn.parser.unreader
+        conn.sock.settimeout(0.0 if self.alive else _STOPPING_S)
+        while b"\r\n\r\n" not in (head := unreader.take_buffered()):
+            unreader.unread(head)
+            if len(head) > MOST_HEAD_BYTES:
+                raise errors.LimitRequestHeaders("the head is too large")
+            try:
+                piece = conn.sock.recv(_PIECE_BYTES)
+            except (BlockingIOError, TimeoutError):
+                return False
+            if not piece:
+                return True
+            unreader.unread(unreader.take_buffered() + piece)
+        unreader.unread(head)
+        return True
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))
+        except errors.ParseException:
+            # The rest of the body is broken. The request has its answer: a second one would be taken for the next's.
+            return False
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Answers what is no request that the service could be called with."""
+        if isinstance(exc, errors.ParseException):
+            refusal = next((told for kind, told in _REFUSALS.items() if isinstance(exc, kind)), _NO_HTTP)
+        else:
+            refusal = _OURS
+        status, reason, detail = refusal
+        request_id = uuid4().hex
+        level, trace = (logging.ERROR, exc) if status == 500 else (logging.WARNING, None)
+        fields = {"status": status, "error": type(exc).__name__, "request_id": request_id}
+        log.log(level, "not a request", extra=fields, exc_info=trace)
+        with contextlib.suppress(OSError):
+            client.settimeout(1.0)
+            client.sendall(_answer(status, reason, detail, request_id))
+
+
+def _answer(status: int, reason: str, detail: str, request_id: str) -> bytes:
+    code = "internal_error" if status == 500 else "malformed_request"
+    body = {
+        "type": f"/docs/errors#{code}",
+        "title": reason,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "retryable": False,
+        "request_id": request_id,
+    }
+    data = json.dumps(body).encode()
+    head = [
+        f"HTTP/1.1 {status} {reason}",
+        "Connection: close",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {len(data)}",
+        f"X-Request-ID: {request_id}",
+        "X-Content-Type-Options: nosniff",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + data
