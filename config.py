@@ -216,6 +216,7 @@ class Config(BaseModel):
         if {"STORAGE_URL", "IMAGE_DIR"} <= given.keys():
             problems.append("STORAGE_URL: cannot be set beside IMAGE_DIR: images are kept in one place")
         values: dict[str, Any] = {name.lower(): given[name].strip() for name in known & given.keys()}
+        problems += _folder_problems(given)
         try:
             config = cls(**values)
         except ValidationError as error:
@@ -224,6 +225,29 @@ class Config(BaseModel):
         if problems:
             raise ConfigError("invalid configuration:\n  " + "\n  ".join(problems))
         return config
+
+
+def _folder_problems(given: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in ("IMAGE_DIR", "RUNTIME_DIR"):
+        path = given.get(name, "").strip()
+        if path.startswith("~"):
+            problems.append(f"{name}: must be a path; ~ is not read")
+        elif "\0" in path:
+            problems.append(f"{name}: must not contain NUL")
+    return problems
+
+
+def check_folder(path: str) -> str | None:
+    """What is wrong with ``RUNTIME_DIR``, which nothing can do without; makes it where it is missing."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        return f"RUNTIME_DIR: cannot be used ({error.strerror})"
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        return "RUNTIME_DIR: must belong to this user, and be writable by nobody else"
+    return None
 
 
 def _misspelt(given: Mapping[str, str], known: set[str]) -> list[str]:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from config import Config, ConfigError
+from config import Config, ConfigError, check_folder
 from observability.logs import log_config
 
 try:
     _config = Config.from_env(os.environ)
+    if _problem := check_folder(_config.runtime_dir):
+        raise ConfigError(f"invalid configuration:\n  {_problem}")
 except ConfigError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None

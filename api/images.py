@@ -105,7 +105,9 @@ def _file(image: OpenImage, begun: ExitStack) -> Response:
     """The file as it lies on the disk: gunicorn sends it with sendfile(2). ``begun`` ends with the answer."""
     begun.callback(end_slow_reader(request))
     sent = _SentFile(image.file)
-    response = Response(wrap_file(request.environ, cast("BinaryIO", sent)), mimetype="image/png", direct_passthrough=True)
+    response = Response(
+        wrap_file(request.environ, cast("BinaryIO", sent)), mimetype="image/png", direct_passthrough=True
+    )
     response.content_length = image.size_bytes
     response.set_etag(image.etag)
     response.last_modified = image.modified

@@ -22,9 +22,6 @@ from gunicorn.workers.gthread import _DEFER, ThreadWorker
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which a request's head must come, from its first byte on.
-HEAD_S = 20.0
-
 #: gunicorn allows a hundred fields of 8 kB; all of ours together have less than 4 kB.
 MOST_HEAD_BYTES = 64 * 1024
 
@@ -44,7 +41,13 @@ _OURS = (500, "Internal Server Error", "an internal error; it is in the log")
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """To be named as gunicorn's ``worker_class``."""
+    """
+    To be named as gunicorn's ``worker_class``.
+
+    :cvar head_s: seconds in which a request's head must come, from its first byte on.
+    """
+
+    head_s = 20.0
 
     def handle(self, conn: Any) -> Any:
         """Called in a thread for every connection on which something came."""
@@ -53,7 +56,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.init()
         try:
             if conn.is_http2 or self._head_is_there(conn):
-                conn.head_since = None
+                conn.head_since = None  # the next request's is another
                 conn.data_ready = True
                 return super().handle(conn)
         except errors.LimitRequestHeaders as error:
@@ -61,8 +64,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return False
         except OSError:  # reset
             return False
-        late = time.monotonic() - conn.head_since > HEAD_S
-        return False if late or not self.alive else _DEFER
+        return _DEFER if self.alive and self._is_in_time(conn) else False
 
     def _head_is_there(self, conn: Any) -> bool:
         """
@@ -70,7 +72,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
         :raises LimitRequestHeaders: more than any head may have.
         """
-        conn.head_since = getattr(conn, "head_since", None) or time.monotonic()
         unreader = conn.parser.unreader
         conn.sock.settimeout(0.0 if self.alive else _STOPPING_S)
         while b"\r\n\r\n" not in (head := unreader.take_buffered()):
@@ -86,6 +87,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             unreader.unread(unreader.take_buffered() + piece)
         unreader.unread(head)
         return True
+
+    def _is_in_time(self, conn: Any) -> bool:
+        """A connection on which nothing has come may be one that a browser keeps for later: gunicorn ends it."""
+        if not conn.parser.unreader.buf.getvalue():
+            return True
+        now = time.monotonic()
+        conn.head_since = getattr(conn, "head_since", None) or now
+        return bool(now - conn.head_since <= self.head_s)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
         try:

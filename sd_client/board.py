@@ -7,6 +7,7 @@ heals within a second or two; meanwhile nobody is granted anything.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -112,6 +113,8 @@ class Board:
 
     def tick(self) -> None:
         """Renews this process' holder, and goes back to Redis when that is back. To be called every :data:`TICK_S`."""
+        with contextlib.suppress(OSError):  # whoever writes the schedule tells
+            self._local.renew()
         if self._shared is None:
             return
         try:

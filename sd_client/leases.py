@@ -53,6 +53,21 @@ class SharedSchedule:
         with self._mutex:
             return self._load() if self._version() != self._seen[0] else self._seen[1]
 
+    def renew(self) -> None:
+        """
+        Keeps this holder's file from whoever clears away what nobody has touched for days, and makes it anew where it
+        has been cleared away all the same. To be called now and then.
+        """
+        path = self._folder / "holders" / self.holder
+        try:
+            if os.stat(path).st_ino == os.fstat(self._alive).st_ino:
+                os.utime(path)
+                return
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lost, self._alive = self._alive, _locked(path)
+        os.close(lost)
+
     def close(self) -> None:
         """This holder's jobs end."""
         (self._folder / "holders" / self.holder).unlink(missing_ok=True)

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 #: A generation that comes before the first look waits for it this long.
 FIRST_LOOK_S = 4.0
-#: How often a waiting job looks whether it is its turn: the GPU's idle time between two jobs of different workers.
+#: How often a process looks whether it is a waiting job's turn: the GPU's idle time between jobs of two workers.
 TURN_S = 0.01
 #: How often the caller is asked whether it still wants the picture.
 CHECK_S = 0.5
@@ -117,12 +117,16 @@ class WebUIPool:
         self._waiting: dict[str, tuple[GenerationParams, frozenset[str]]] = {}
         self._draining = threading.Event()
         self._stopped = threading.Event()
+        self._entered = threading.Event()
+        self._changed = threading.Condition()
+        self._announcer = threading.Thread(target=self._announce, name="turns", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="pool", daemon=True)
 
     def start(self) -> None:
         """Begins to look at the WebUIs; to be called in the process that serves, after any fork."""
         self._probing.start()
         self._keeper.start()
+        self._announcer.start()
 
     def drain(self) -> None:
         """Takes no more jobs and drops those that wait; running ones end. May be called by a signal's handler."""
@@ -134,8 +138,10 @@ class WebUIPool:
 
     def close(self) -> None:
         self._stopped.set()
-        if self._keeper.is_alive():
-            self._keeper.join()
+        self._entered.set()
+        for thread in (self._keeper, self._announcer):
+            if thread.is_alive():
+                thread.join()
         self._probing.close()
         self._board.close()
 
@@ -283,9 +289,10 @@ class WebUIPool:
         """The WebUI that was granted. :raises QueueTimeoutError: none was, in time."""
         next_check = self._clock() + CHECK_S
         self._waiting[job.ticket] = params, tried
+        self._entered.set()
         try:
             while True:
-                found = self._board.find(job.ticket)
+                found = self._look_or_wait(job.ticket, min(next_check, until))
                 if found is not None and found.cancelled:
                     raise JobCancelledError("the caller cancelled the job")
                 if found is not None and found.webui is not None:
@@ -298,12 +305,38 @@ class WebUIPool:
                 if now >= next_check:
                     check()
                     next_check = now + CHECK_S
-                time.sleep(TURN_S)
         except BaseException:
             self._leave(job.ticket)
             raise
         finally:
             del self._waiting[job.ticket]
+
+    def _look_or_wait(self, ticket: str, until: float) -> Job | None:
+        """The job as it stands; while it waits, not before the schedule has changed."""
+        with self._changed:
+            found = self._board.find(ticket)
+            if found is None or found.cancelled or found.webui is not None:
+                return found
+            self._changed.wait(max(0.0, min(CHECK_S, until - self._clock())))
+        return self._board.find(ticket)
+
+    def _announce(self) -> None:
+        """Looks at the schedule for all jobs that wait in this process, and wakes them when it has changed."""
+        seen = None
+        while not self._stopped.is_set():
+            if not self._waiting:
+                self._entered.wait(CHECK_S)
+                self._entered.clear()
+                continue
+            try:
+                state = self._board.look()
+            except OSError:
+                state = None  # the keeper tells
+            if state != seen:
+                seen = state
+                with self._changed:
+                    self._changed.notify_all()
+            time.sleep(TURN_S)
 
     def _paint(
         self,

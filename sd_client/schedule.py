@@ -41,11 +41,11 @@ class Trouble:
     """
     A WebUI that failed jobs, without one that succeeded in between.
 
-    :param until: it gets no job before; after that one at a time, until one succeeds.
+    :param until: it gets no job before; after that one at a time, until one succeeds. None: it is not out.
     """
 
     failures: int
-    until: float
+    until: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,9 @@ def failed(schedule: Schedule, webui: str, *, now: float, answered: bool) -> Sch
     failures = 1 if before is None else before.failures + 1
     beyond = failures - (ANSWERED_ERRORS if answered else 1)
     longest_s = LONGEST_OUT_AFTER_ANSWERS_S if answered else LONGEST_OUT_S
-    out_s = min(FIRST_OUT_S * 2.0 ** min(beyond, 10), longest_s) if beyond >= 0 else 0.0
-    return replace(schedule, troubles={**schedule.troubles, webui: Trouble(failures=failures, until=now + out_s)})
+    out_s = min(FIRST_OUT_S * 2.0 ** min(beyond, 10), longest_s) if beyond >= 0 else None
+    trouble = Trouble(failures=failures, until=None if out_s is None else now + out_s)
+    return replace(schedule, troubles={**schedule.troubles, webui: trouble})
 
 
 def cancel(schedule: Schedule, name: str) -> Schedule:
@@ -243,7 +244,7 @@ def _idle(schedule: Schedule, *, slots: int, now: float) -> dict[str, int]:
 
 def _trusted(schedule: Schedule, webui: str, busy: int, now: float) -> bool:
     trouble = schedule.troubles.get(webui)
-    return trouble is None or (trouble.until <= now and busy == 0)
+    return trouble is None or trouble.until is None or (trouble.until <= now and busy == 0)
 
 
 def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: bool) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from api.worker import MOST_HEAD_BYTES
 from simulator import Simulator
 from tests.api.answers import problem_of
 from tests.integration.test_connections import RawAnswer
-from tests.running import DEADLINE_S, PREFIX, Service, running_service, wait_until
+from tests.running import DEADLINE_S, PREFIX, ROOT, Service, running_service, started, wait_until
 
 #: In every request of this module: it may come back nowhere.
 SECRET = "Quillfeather"
@@ -172,6 +173,28 @@ def test_heads_that_never_end_take_no_thread(small: Service) -> None:
         assert small.post("/txt2img", json.loads(BODY)).status_code == 200
         slow.sendall(b"Connection: close\r\n\r\n")
         assert RawAnswer(slow).status_code == 200, "one that comes late is served"
+
+
+def test_a_head_that_drips_is_ended(simulator: Simulator, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", f"fd://{listener.fileno()}"]
+        command += ["-c", str(ROOT / "gunicorn.conf.py"), "-k", "tests.integration.impatient_worker.ImpatientWorker"]
+        command += ["stable_diffusion_api:app"]
+        with started(command, tmp_path, listener, SD_WEBUI_URL=simulator.url) as service:
+            service.wait_until_answering()
+            with socket.create_connection(("127.0.0.1", service.port), timeout=0.02) as dripping:
+                wait_until(lambda: has_ended(dripping, drip=b"X"), "the connection is ended")
+
+
+def has_ended(connection: socket.socket, *, drip: bytes) -> bool:
+    """After sending one byte more."""
+    try:
+        connection.sendall(drip)
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_a_head_in_single_bytes(connection: socket.socket) -> None:

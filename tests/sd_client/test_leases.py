@@ -196,3 +196,22 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     again = try_lock(tmp_path / "lock")
     assert again is not None
     os.close(again)
+
+
+def test_a_holder_whose_file_was_cleared_away_lives_on(tmp_path: Path) -> None:
+    mine, other = SharedSchedule(tmp_path), SharedSchedule(tmp_path)
+    mine.update(lambda state: enter(state, own_job(mine, "1")))
+    (tmp_path / "holders" / mine.holder).unlink()
+    mine.renew()
+    assert [job.ticket for job in other.update(lambda state: state).waiting] == ["1"]
+    for schedule in (mine, other):
+        schedule.close()
+
+
+def test_renewing_makes_a_holders_file_young(tmp_path: Path) -> None:
+    mine = SharedSchedule(tmp_path)
+    path = tmp_path / "holders" / mine.holder
+    os.utime(path, (0, 0))
+    mine.renew()
+    assert path.stat().st_mtime > 0
+    mine.close()

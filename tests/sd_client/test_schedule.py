@@ -91,7 +91,7 @@ class Scheduling(RuleBasedStateMachine):
         for job in started:
             assert job.webui is not None
             trouble = self.schedule.troubles.get(job.webui)
-            assert trouble is None or trouble.until <= self.now, "given to a WebUI that is out"
+            assert trouble is None or trouble.until is None or trouble.until <= self.now, "given to a WebUI that is out"
             assert trouble is None or self.schedule.busy(job.webui) == 1, "more than one on trial"
         self.nobody_idles()
         again = grant(self.schedule, slots=self.slots, patience_s=self.patience_s, now=self.now)
@@ -105,7 +105,9 @@ class Scheduling(RuleBasedStateMachine):
 
     def is_open(self, webui: str) -> bool:
         trouble = self.schedule.troubles.get(webui)
-        return trouble is None or (trouble.until <= self.now and self.schedule.busy(webui) == 0)
+        if trouble is None or trouble.until is None:
+            return True
+        return trouble.until <= self.now and self.schedule.busy(webui) == 0
 
     def nobody_idles(self) -> None:
         for job in self.schedule.waiting:
@@ -224,8 +226,15 @@ def test_a_webui_that_answers_errors_is_out_after_the_third() -> None:
     out_s = []
     for _ in range(4):
         schedule = failed(schedule, "a", now=100.0, answered=True)
-        out_s.append(schedule.troubles["a"].until - 100.0)
-    assert out_s == [0, 0, 2, 4]
+        out_s.append(schedule.troubles["a"].until)
+    assert out_s == [None, None, 102.0, 104.0]
+
+
+def test_a_webui_that_answered_one_error_keeps_its_slots() -> None:
+    schedule = failed(
+        entered(waiting("1", webuis=("a",)), waiting("2", webuis=("a",), since=1)), "a", now=0.0, answered=True
+    )
+    assert granted(schedule, slots=2, now=0.0) == {"1": "a", "2": "a"}
 
 
 def test_a_webui_that_was_out_gets_one_job_on_trial() -> None:
