@@ -232,7 +232,7 @@ class WebUIPool:
         elapsed_s = max(0.0, self._board.now() - job.since)
         fraction = None
         # With more slots than one the WebUI's progress may be another job's.
-        if self._slots == 1 and job.webui in self._clients:
+        if self._slots == 1 and job.webui in self._clients and self._tells_progress(job.webui):
             try:
                 told = self._clients[job.webui].progress()
             except WebUIError:
@@ -243,6 +243,10 @@ class WebUIPool:
         else:
             eta_s = None if state.job_seconds is None else max(0.0, state.job_seconds - elapsed_s)
         return Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)
+
+    def _tells_progress(self, webui: str) -> bool:
+        seen = self._probing.states().get(webui)
+        return seen is not None and seen.capabilities is not None and seen.capabilities.has_progress
 
     def _still_able(self, webui: str, params: GenerationParams) -> Capabilities | None:
         """What the WebUI can do, or None where it lost the model, say, while the job waited."""
