@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # More words for pytest: make test ARGS="tests/storage -x"
 ARGS ?=
+# How long `make fuzz` tries each target, and how long `make soak` goes on.
+SECONDS ?= 600
 
 PYTHON_OF_VENV := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -14,7 +16,7 @@ UV_LOCK := tools/requirements-uv.txt
 TYPED := $(wildcard api services sd_client storage observability simulator tools config.py stable_diffusion_api.py gunicorn.conf.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-webui check format lock clean
+.PHONY: help install run test test-scale test-webui fuzz soak check audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,18 +32,34 @@ endif
 run: install ## start simulator, Redis and service on PORT (5002); a real WebUI: SD_WEBUI_URL=http://host:7860
 	@$(PYTHON_OF_VENV) tools/run.py
 
-test: install ## run all tests
-	$(PYTHON_OF_VENV) -m pytest -n auto $(ARGS)
+test: install ## run all tests but those of test-scale and test-webui
+	$(PYTHON_OF_VENV) -m pytest -n auto --ignore=tests/scale $(ARGS)
+
+# One after the other: they need the machine for themselves. Those with network namespaces need root, else they skip.
+test-scale: install ## many WebUIs, and networks that break (minutes; some need root)
+	$(PYTHON_OF_VENV) -m pytest tests/scale $(ARGS)
 
 test-webui: install ## hold a real WebUI against what the service relies on: SD_WEBUI_URL=http://host:7860
 	@test -n "$$SD_WEBUI_URL" || \
 	  { echo "Which WebUI? make test-webui SD_WEBUI_URL=http://host:7860" >&2; exit 2; }
 	$(PYTHON_OF_VENV) -m pytest tests/webui $(ARGS)
 
+# What is found is kept in tests/fuzz/cases, and played again by `make test`.
+fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECONDS=600 for each of three targets
+	@for target in pictures answers wire; do \
+	  $(PYTHON_OF_VENV) -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
+
+soak: install ## callers of every kind and random faults, with real processes: SECONDS=1200 (Linux)
+	$(PYTHON_OF_VENV) -m tests.soak.run --seconds $(SECONDS)
+
+# bandit's rules are ruff's S rules.
 check: install ## lint, formatting and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict $(TYPED)
+
+audit: install ## look the requirements up in the list of known vulnerabilities (needs the network)
+	@$(PYTHON_OF_VENV) tools/audit.py
 
 format: install ## format the code and sort its imports
 	.venv/bin/ruff check --select I --fix .

@@ -1,0 +1,202 @@
+"""
+Hours of trouble in minutes: ``python -m tests.soak.run --seconds 1200``.
+
+One service as in production (gunicorn, two workers), a real Redis, four simulated WebUIs; callers of every kind, and
+random faults (see ``trouble.py``). Every minute the trouble pauses until nothing waits or runs, and a census is taken.
+At the end: every request was answered but those of a worker that was killed, every image that was answered is whole
+and on the disk with its record, no place on a WebUI is taken, and the worker that lived through it all has not grown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import redis
+from PIL import Image
+
+from config import Config
+from tests.pool.callers import wait_for_no_lease, wait_for_webuis, when
+from tests.pool.webuis import SimulatorProcess
+from tests.running import RedisServer, Service, running_service
+from tests.soak.census import Census, census, workers_of
+from tests.soak.traffic import Caller, Told
+from tests.soak.trouble import Trouble, set_right
+
+WEBUIS = 4
+CALLERS = 16
+ROUND_S = 60.0
+
+#: A request that breaks off so long after a worker was killed was that worker's: the kernel resets its connections.
+_KILLED_S = 2.0
+
+#: What the oldest worker may have more at the end than after the second round. Memory: allocators keep what the
+#: largest pictures took; threads and connections of pools are made when they are first needed at the same time.
+MOST_GROWTH = {"rss_mb": 40.0, "threads": 24.0, "files": 16.0, "sockets": 16.0}
+
+_SETTINGS = {"SD_TIMEOUT": "20", "SD_QUEUE_TIMEOUT": "30", "SD_QUEUE_LIMIT": "12", "SD_MODEL": "v1-5-pruned-emaonly"}
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, stack: ExitStack, folder: Path, seed: int) -> None:
+        self._draw = random.Random(seed)
+        self.told = Told()
+        self.rounds: list[list[Census]] = []
+        self.trouble: list[Trouble] = []
+        self._mutex = threading.Lock()
+        self._redis = RedisServer(folder)
+        self._redis.start()
+        stack.callback(self._redis.stop)
+        self.redis_url = self._redis.url
+        self._webuis = [SimulatorProcess() for _ in range(WEBUIS)]
+        for webui in self._webuis:
+            webui.start()
+            stack.callback(webui.kill)
+        settings = {**_SETTINGS, "REDIS_URL": self._redis.url}
+        urls = ",".join(webui.url for webui in self._webuis)
+        self.service: Service = stack.enter_context(running_service(folder / "service", urls, **settings))
+        self.most_threads = Config.from_env({**settings, "SD_WEBUI_URL": urls}).threads
+        self.service.wait_until_answering()
+
+    def round(self, seconds: float) -> None:
+        """Traffic and trouble for so long, then rest."""
+        ended = threading.Event()
+        calm = threading.Event()
+        callers = [
+            Caller(self.service, self.told, self._mutex, ended, self._draw.getrandbits(32)) for _ in range(CALLERS)
+        ]
+        trouble = Trouble(self.service, self._webuis, self._redis, calm, self._draw.getrandbits(32))
+        self.trouble.append(trouble)
+        for thread in (*callers, trouble):
+            thread.start()
+        time.sleep(seconds)
+        calm.set()
+        trouble.join()
+        set_right(self._webuis)
+        ended.set()
+        for caller in callers:
+            caller.join()
+        self._rest()
+        self.rounds.append([census(pid) for pid in workers_of(self.service.process.pid)])
+
+    def _rest(self) -> None:
+        wait_for_webuis(self.service, WEBUIS)
+        when(lambda: self.service.get("/health").json()["redis"] == "up", "Redis is seen")
+        wait_for_no_lease(self.service)
+        when(lambda: len(workers_of(self.service.process.pid)) == 2, "both workers live")
+
+
+def findings(soak: Soak) -> list[str]:
+    """Everything that is not as it must be."""
+    told = list(soak.told.findings)
+    kills = [moment for trouble in soak.trouble for moment in trouble.kills]
+    for sent, broke, name in soak.told.lost:
+        if not any(sent - 0.5 <= kill <= broke and broke - kill < _KILLED_S for kill in kills):
+            told.append(f"{name}: no answer, and no worker was killed")
+    told += _images(soak.service.images, soak.told.images)
+    told += _leases(soak)
+    told += _growth(soak)
+    printed = soak.service.printed
+    told += [f"in the log: {line[:400]}" for line in printed.splitlines() if '"level": "ERROR"' in line and _ours(line)]
+    return told
+
+
+def _ours(line: str) -> bool:
+    """Not gunicorn's word about a worker that was killed, nor the rate limits' about the Redis that is away."""
+    return '"logger": "gunicorn.error"' not in line and '"logger": "flask-limiter"' not in line
+
+
+def _images(folder: Path, answered: Sequence[str]) -> list[str]:
+    told = []
+    missing = [one for one in set(answered) if not (folder / one[:2] / one[2:4] / f"{one}.png").exists()]
+    told += [f"image {one} was answered and is not on the disk" for one in missing]
+    for path in folder.glob("??/??/*.png"):
+        try:
+            with Image.open(path) as image:
+                image.load()
+            json.loads(path.with_suffix(".json").read_text())
+        except (OSError, ValueError) as error:
+            told.append(f"image {path.name} is not whole: {error}")
+    return told
+
+
+def _leases(soak: Soak) -> list[str]:
+    """Of the schedule that all hosts share. The one in a file is used, and set right, while Redis is away."""
+    client = redis.Redis.from_url(soak.redis_url, socket_timeout=5)
+    schedules = [json.loads(client.get(key)) for key in client.scan_iter("sd-api:*:schedule")]
+    client.close()
+    left = [job for schedule in schedules for job in (*schedule["waiting"], *schedule["running"])]
+    return [f"{len(left)} jobs are left in the schedule"] if left else []
+
+
+def _growth(soak: Soak) -> list[str]:
+    oldest = soak.rounds[-1][0]
+    lived = [one for found in soak.rounds for one in found if one.pid == oldest.pid]
+    told = []
+    if oldest.threads > soak.most_threads + 32:
+        told.append(f"{oldest.threads} threads; {soak.most_threads} serve requests")
+    if len(lived) < len(soak.rounds):
+        told.append("no worker lived through it all")
+    if len(lived) > 2:
+        for name, most in MOST_GROWTH.items():
+            before, after = getattr(lived[1], name), getattr(oldest, name)
+            if after - before > most:
+                told.append(f"{name} of a worker grew from {before:.0f} to {after:.0f}")
+    return told
+
+
+def report(soak: Soak, found: Sequence[str]) -> None:
+    out = sys.stdout.write
+    out("\nround   worker  RSS MB  threads  files  sockets\n")
+    for number, workers in enumerate(soak.rounds, 1):
+        for one in workers:
+            out(f"{number:5}  {one.pid:7}  {one.rss_mb:6.0f}  {one.threads:7}  {one.files:5}  {one.sockets:7}\n")
+    out("\nrequests by kind and outcome\n")
+    for (name, outcome), count in sorted(soak.told.outcomes.items()):
+        out(f"  {name:12} {outcome:20} {count:6}\n")
+    out(f"  sum {sum(soak.told.outcomes.values())}, lost with a killed worker {len(soak.told.lost)}\n\ntrouble\n")
+    done = sum((trouble.done for trouble in soak.trouble), start=type(soak.trouble[0].done)())
+    for name, count in sorted(done.items()):
+        out(f"  {name:24} {count:4}\n")
+    kept = sum(1 for _ in soak.service.images.glob("??/??/*.png"))
+    leftovers = sum(1 for _ in (soak.service.images / ".incoming").glob("*"))
+    answered = len(set(soak.told.images))
+    out(f"\nimages answered {answered}, on the disk {kept}, half written by killed workers {leftovers}\n")
+    out(f"slowest health check {soak.told.slowest_health_s:.2f} s\n")
+    out(f"findings: {len(found)}\n" + "".join(f"  {one}\n" for one in found[:50]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    arguments = parser.parse_args()
+    sys.stdout.write(f"seed {arguments.seed}\n")
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    with ExitStack() as stack:
+        soak = Soak(stack, folder, arguments.seed)
+        ends = time.monotonic() + arguments.seconds
+        while (left := ends - time.monotonic()) > 0:
+            soak.round(min(ROUND_S, max(left, 10)))
+            sys.stdout.write(f"{len(soak.rounds)} rounds, {sum(soak.told.outcomes.values())} requests\n")
+            sys.stdout.flush()
+        found = findings(soak)
+        report(soak, found)
+    if found:
+        sys.exit(f"kept: {folder}")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Callers of every kind, and what each was told."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import requests
+from PIL import Image
+
+from tests.api.bad_inputs import BAD_REQUESTS, MASK, PNG, text
+from tests.running import PREFIX, Service
+from tests.services import picture_samples as samples
+
+#: Longer than the service lets a job wait and run: whoever hears nothing for so long is not answered.
+PATIENCE_S = 90.0
+
+#: What a request may come to while WebUIs, Redis and workers fail; everything else is a finding.
+PAINTING = frozenset(
+    {"200", "webui_error", "webui_unavailable", "gpu_out_of_memory", "webui_timeout", "queue_full", "queue_timeout"}
+)
+_PHOTO = samples.encode(samples.noise(200, 120), "JPEG", exif=samples.exif_orientation(6))
+_FEW_BAD = tuple(bad for bad in BAD_REQUESTS if len(bad.body) < 20_000 and "model" not in bad.fields)
+_MOST_IDS = 5000
+
+
+@dataclass
+class Told:
+    """What all callers were told, together. Times are ``time.monotonic``."""
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    #: When the request was sent and when its connection broke without an answer, and whose it was.
+    lost: list[tuple[float, float, str]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    slowest_health_s: float = 0.0
+
+    def recent(self, draw: random.Random) -> str | None:
+        return draw.choice(self.images[-_MOST_IDS:]) if self.images else None
+
+
+class Caller(threading.Thread):
+    """One who sends one request after another, each of a kind drawn anew, until ``ended`` is set."""
+
+    def __init__(self, service: Service, told: Told, mutex: threading.Lock, ended: threading.Event, seed: int) -> None:
+        super().__init__(name=f"caller-{seed}")
+        self._service = service
+        self._told = told
+        self._mutex = mutex
+        self._ended = ended
+        self._draw = random.Random(seed)
+        self._kinds: Mapping[str, tuple[int, Callable[[], None]]] = {
+            "txt2img": (8, self._txt2img),
+            "img2img": (4, self._img2img),
+            "inpainting": (4, self._inpainting),
+            "retry": (4, self._retry),
+            "image": (8, self._image),
+            "health": (4, self._health),
+            "models": (2, self._models),
+            "cancel": (3, self._cancel),
+            "hang-up": (3, self._hang_up),
+            "slow": (1, self._slow),
+            "bad": (8, self._bad),
+        }
+
+    def run(self) -> None:
+        names = list(self._kinds)
+        weights = [self._kinds[name][0] for name in names]
+        while not self._ended.is_set():
+            name = self._draw.choices(names, weights)[0]
+            sent = time.monotonic()
+            try:
+                self._kinds[name][1]()
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError):
+                with self._mutex:
+                    self._told.lost.append((sent, time.monotonic(), name))
+            except requests.Timeout:
+                self._find(f"{name}: no answer within {PATIENCE_S:g} s")
+
+    # --- Kinds of request ------------------------------------------------------------------------------------------
+
+    def _txt2img(self) -> None:
+        form = self._draw.choice(["base64", "url", "png"])
+        if form == "png":
+            answer = self._post("txt2img", self._fields(), headers={"Accept": "image/png"})
+            if self._painted("txt2img", answer):
+                self._look_at(answer.content, answer.headers["X-Image-Id"], "Location" in answer.headers)
+        else:
+            fields = {**self._fields(), "response_format": form, "batch_size": self._draw.choice([1, 1, 2])}
+            self._take("txt2img", self._post("txt2img", fields))
+
+    def _img2img(self) -> None:
+        fields = {**self._fields(), "resize_mode": self._draw.choice(["stretch", "crop", "fill"])}
+        if self._draw.random() < 0.5:
+            answer = self._post("img2img", {**fields, "image": text(_PHOTO)})
+        else:
+            url = f"{self._service.url}/img2img"
+            answer = requests.post(url, data=fields, files={"image": ("a.jpg", _PHOTO)}, timeout=PATIENCE_S)
+        self._take("img2img", answer)
+
+    def _inpainting(self) -> None:
+        self._take("inpainting", self._post("inpainting", {**self._fields(), "image": text(PNG), "mask": text(MASK)}))
+
+    def _retry(self) -> None:
+        """The same request with one key again and again, also after its connection broke: one picture."""
+        fields, headers = {**self._fields(), "response_format": "url"}, {"Idempotency-Key": uuid4().hex}
+        ids = set()
+        for _ in range(self._draw.randint(2, 4)):
+            try:
+                answer = self._post("txt2img", fields, headers=headers)
+            except requests.ConnectionError:
+                time.sleep(0.5)
+                continue
+            if self._painted("retry", answer):
+                body = answer.json()
+                if body["image_url"]:  # what could not be kept cannot be given again
+                    ids.add(body["image_id"])
+                    self._keep(body["image_id"])
+        if len(ids) > 1:
+            self._find(f"retry: {len(ids)} pictures for one key")
+
+    def _image(self) -> None:
+        image_id = self._told.recent(self._draw)
+        if image_id is None:
+            return
+        query = self._draw.choice(["", "", "?format=webp", "?format=jpeg&width=32", "?width=40"])
+        headers = self._draw.choice([{}, {}, {"Range": "bytes=10-99"}, {"If-None-Match": f'"{image_id}"'}])
+        answer = self._ask("GET", f"/image/{image_id}{query}", headers=headers)
+        self._count("image", str(answer.status_code), {"200", "206", "304"})
+        if answer.status_code == 200:
+            self._decode(answer.content, f"image {image_id}{query}")
+
+    def _health(self) -> None:
+        began = time.monotonic()
+        answer = self._ask("GET", "/health")
+        with self._mutex:
+            self._told.slowest_health_s = max(self._told.slowest_health_s, time.monotonic() - began)
+        self._count("health", str(answer.status_code), {"200", "503"})
+
+    def _models(self) -> None:
+        answer = self._ask("GET", self._draw.choice(["/models", "/options", "/requests/none", "/image/none"]))
+        self._count("models", str(answer.status_code), {"200", "404"})
+
+    def _cancel(self) -> None:
+        request_id = uuid4().hex
+        canceller = threading.Thread(target=self._cancel_soon, args=(request_id,))
+        canceller.start()
+        try:
+            fields = {**self._fields(), "steps": 100, "response_format": "url"}
+            answer = self._post("txt2img", fields, headers={"X-Request-ID": request_id})
+        finally:
+            canceller.join()
+        if answer.status_code == 409:
+            self._count("cancel", "cancelled", {"cancelled"})
+        else:
+            self._take("cancel", answer)
+
+    def _cancel_soon(self, request_id: str) -> None:
+        time.sleep(self._draw.random())
+        try:
+            following = self._ask("GET", f"/requests/{request_id}")
+            deleting = self._ask("DELETE", f"/requests/{request_id}")
+        except requests.ConnectionError:
+            return
+        self._count("follow", str(following.status_code), {"200", "404"})
+        self._count("delete", str(deleting.status_code), {"204", "404"})
+
+    def _hang_up(self) -> None:
+        body = json.dumps({**self._fields(), "steps": 100}).encode()
+        with self._connection() as connection:
+            connection.sendall(self._head(len(body)) + body)
+            time.sleep(self._draw.random() / 2)
+        self._count("hang-up", "left", {"left"})
+
+    def _slow(self) -> None:
+        """Half a head, or half a body, and then nothing."""
+        head = self._head(1000)
+        with self._connection() as connection:
+            connection.sendall(head[: len(head) // 2] if self._draw.random() < 0.5 else head + b'{"prompt": ')
+            time.sleep(self._draw.random() * 3)
+        self._count("slow", "left", {"left"})
+
+    def _bad(self) -> None:
+        bad = self._draw.choice(_FEW_BAD)
+        headers = {**bad.headers, **({"Content-Type": bad.content_type} if bad.content_type else {})}
+        try:
+            url = f"{self._service.url}/{bad.route}"
+            answer = requests.post(url, data=bad.body, headers=headers, timeout=PATIENCE_S)
+        except (requests.exceptions.InvalidHeader, UnicodeError):
+            return  # this client cannot send it
+        self._count("bad", str(answer.status_code), {str(bad.status)}, bad.name)
+
+    # --- What is done with answers ---------------------------------------------------------------------------------
+
+    def _fields(self) -> dict[str, object]:
+        side = self._draw.choice([64, 64, 128])
+        steps = self._draw.choice([1, 2, 4, 16])
+        return {"prompt": "a harbour", "width": side, "height": side, "steps": steps}
+
+    def _post(self, route: str, fields: object, *, headers: Mapping[str, str] | None = None) -> requests.Response:
+        return requests.post(f"{self._service.url}/{route}", json=fields, headers=headers, timeout=PATIENCE_S)
+
+    def _ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> requests.Response:
+        return requests.request(method, self._service.url + path, headers=headers, timeout=PATIENCE_S)
+
+    def _connection(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._service.port), PATIENCE_S)
+
+    def _head(self, length: int) -> bytes:
+        kind = "Content-Type: application/json"
+        return f"POST {PREFIX}/txt2img HTTP/1.1\r\nHost: x\r\n{kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+
+    def _painted(self, name: str, answer: requests.Response) -> bool:
+        outcome = "200" if answer.status_code == 200 else answer.json()["code"]
+        self._count(name, outcome, PAINTING, answer.text[:200] if outcome not in PAINTING else "")
+        return outcome == "200"
+
+    def _take(self, name: str, answer: requests.Response) -> None:
+        if not self._painted(name, answer):
+            return
+        body = answer.json()
+        for image in body.get("images", [body]):
+            if data := image.get("image_base64"):
+                png = base64.b64decode(data.partition(",")[2])
+                self._look_at(png, image["image_id"], image["image_url"] is not None)
+            elif image["image_url"] is not None:
+                self._keep(image["image_id"])
+
+    def _look_at(self, png: bytes, image_id: str, stored: bool) -> None:
+        self._decode(png, f"answer {image_id}")
+        if stored:
+            self._keep(image_id)
+
+    def _decode(self, data: bytes, what: str) -> None:
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+        except OSError as error:
+            self._find(f"{what} is no picture: {error}")
+
+    def _keep(self, image_id: str) -> None:
+        with self._mutex:
+            self._told.images.append(image_id)
+
+    def _count(self, name: str, outcome: str, expected: frozenset[str] | set[str], what: str = "") -> None:
+        with self._mutex:
+            self._told.outcomes[name, outcome] += 1
+        if outcome not in expected:
+            self._find(f"{name}: {outcome} {what}")
+
+    def _find(self, what: str) -> None:
+        with self._mutex:
+            self._told.findings.append(what)
