@@ -7,12 +7,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from simulator import Simulator
 from tests.running import RedisServer, Service, running_service, service_in_process
+
+# No deadlines: machines are noisy. Where a change is judged, the same examples come every time; by hand, new ones.
+hypothesis.settings.register_profile("calm", deadline=None)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("same" if os.environ.get("CI") else "calm")
 
 MakeApp = Callable[..., Flask]
 

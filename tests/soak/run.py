@@ -43,7 +43,7 @@ _KILLED_S = 2.0
 #: largest pictures took; threads and connections of pools are made when they are first needed at the same time.
 MOST_GROWTH = {"rss_mb": 40.0, "threads": 24.0, "files": 16.0, "sockets": 16.0}
 
-_SETTINGS = {"SD_TIMEOUT": "20", "SD_QUEUE_TIMEOUT": "30", "SD_QUEUE_LIMIT": "12", "SD_MODEL": "v1-5-pruned-emaonly"}
+_SETTINGS = {"SD_TIMEOUT": "20", "SD_QUEUE_TIMEOUT": "30", "SD_QUEUE_LIMIT": "24", "SD_MODEL": "v1-5-pruned-emaonly"}
 
 
 class Soak:
