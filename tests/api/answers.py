@@ -11,7 +11,7 @@ _KEYS = {"type", "title", "status", "code", "detail", "retryable", "request_id"}
 #: Addresses, paths of this machine and of the pretended WebUI, and traces of Python.
 _INTERNALS = re.compile(
     r"127\.0\.0\.1|localhost|::1|/opt/|/home/|/tmp/|/usr/|\.py\b|Traceback|stable-diffusion-webui|0x[0-9a-f]{8}"
-    r"|Exception\b|<class|\bobject at\b",
+    r"|Exception\b|<class|\bobject at 0x",
 )
 
 
