@@ -138,10 +138,12 @@ class Probing:
     def _run(self) -> None:
         while not self._stopped.is_set():
             if self._lock is None:
-                self._lock = try_lock(self._folder / "prober.lock")
-                if self._lock is None:
-                    self._refresh()
-                else:
+                self._refresh()
+                try:
+                    self._lock = try_lock(self._folder / "prober.lock")
+                except OSError as error:  # no file descriptor is left, perhaps; there will be one again
+                    log.error("whether to look at the WebUIs cannot be told: %s", type(error).__name__)
+                if self._lock is not None:
                     self._refresh()  # what an earlier prober knew, models above all
                     for webui in self._clients:
                         self._spawn(self._watch, f"probe-{webui}", webui)
@@ -187,7 +189,10 @@ class Probing:
                 seen = _with_models(seen, known.checkpoints)
             return WebUIState(available=True, seen=begun, full_look=begun, capabilities=seen)
         except WebUITimeoutError:
-            busy = before is not None and before.available and self._is_busy(webui)
+            try:
+                busy = before is not None and before.available and self._is_busy(webui)
+            except OSError:
+                busy = False
             return WebUIState(available=busy, seen=begun, capabilities=known)
         except WebUIError as error:
             log.debug("look failed: %s", type(error).__name__, extra={"webui": webui})
