@@ -153,9 +153,11 @@ class RedisLedger:
         return self._otherwise.read(key) or found
 
     def write(self, key: str, record: Record) -> None:
-        try:
-            self._client.set(f"{self._prefix}:{key}", json.dumps(asdict(record)), ex=KEEP_S)
-        except redis.RedisError:
+        shared = False
+        with contextlib.suppress(redis.RedisError):
+            shared = bool(self._client.set(f"{self._prefix}:{key}", json.dumps(asdict(record)), ex=KEEP_S))
+        # An answer is kept here as well: a retry may come while Redis is away, or after it has lost everything.
+        if record.answer is not None or not shared:
             self._otherwise.write(key, record)
 
 

@@ -177,6 +177,20 @@ def test_without_redis_the_disk_keeps_it(redis_server, tmp_path):
     client.close()
 
 
+@pytest.mark.parametrize("fate", ["stop", "empty"])
+def test_what_redis_was_told_outlives_it(redis_server, tmp_path, fate):
+    client = redis.Redis.from_url(redis_server.url)
+    storage = LocalStorage(tmp_path / "images", fsync=False)
+    ledger = RedisLedger(client, prefix="test", otherwise=FileLedger(tmp_path / "ledger"))
+    service = IdempotencyService(ledger=ledger, storage=storage, longest_wait_s=30)
+    with service.claim("key", "print", check=nothing) as claim:
+        claim.keep(generation(tmp_path))
+    getattr(redis_server, fate)()
+    with service.claim("key", "print", check=nothing) as again:
+        assert again.replay is not None
+    client.close()
+
+
 def test_what_is_older_than_a_day_is_swept(tmp_path):
     ledger = FileLedger(tmp_path)
     for key in ("old", "held", "new"):

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -166,7 +167,7 @@ def report(soak: Soak, found: Sequence[str]) -> None:
     for (name, outcome), count in sorted(soak.told.outcomes.items()):
         out(f"  {name:12} {outcome:20} {count:6}\n")
     out(f"  sum {sum(soak.told.outcomes.values())}, lost with a killed worker {len(soak.told.lost)}\n\ntrouble\n")
-    done = sum((trouble.done for trouble in soak.trouble), start=type(soak.trouble[0].done)())
+    done = sum((trouble.done for trouble in soak.trouble), start=Counter())
     for name, count in sorted(done.items()):
         out(f"  {name:24} {count:4}\n")
     kept = sum(1 for _ in soak.service.images.glob("??/??/*.png"))
@@ -174,7 +175,9 @@ def report(soak: Soak, found: Sequence[str]) -> None:
     answered = len(set(soak.told.images))
     out(f"\nimages answered {answered}, on the disk {kept}, half written by killed workers {leftovers}\n")
     out(f"slowest health check {soak.told.slowest_health_s:.2f} s\n")
-    out(f"findings: {len(found)}\n" + "".join(f"  {one}\n" for one in found[:50]))
+    out(f"findings: {len(found)}\n")
+    for one, count in Counter(found).most_common(50):
+        out(f"{count:6} x {one}\n")
 
 
 def main() -> None:
