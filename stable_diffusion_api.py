@@ -34,7 +34,8 @@ from services.copies import Copies
 from services.generation import GenerationService
 from services.health import HealthService, answers
 from services.housekeeping import Housekeeping, folder_name
-from services.idempotency import FileLedger, IdempotencyService, shared_ledger
+from services.idempotency import IdempotencyService
+from services.ledger import FileLedger, shared_ledger
 from services.requests import FileNotes, RequestService, shared_notes
 from storage import StorageConfigurationError, open_storage
 

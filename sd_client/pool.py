@@ -76,6 +76,20 @@ class Standing:
     eta_s: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """
+    A job of this process that waits.
+
+    :param tried: the WebUIs that could not be reached with it.
+    :param turn: set when something has become of it.
+    """
+
+    params: GenerationParams
+    tried: frozenset[str]
+    turn: threading.Event
+
+
 class WebUIPool:
     """
     :param urls: the WebUIs, as in ``SD_WEBUI_URL``.
@@ -114,11 +128,10 @@ class WebUIPool:
         self._probing = Probing(
             self._clients, folder / pool, is_busy=lambda webui: self._board.look().busy(webui) > 0, clock=clock
         )
-        self._waiting: dict[str, tuple[GenerationParams, frozenset[str]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._draining = threading.Event()
         self._stopped = threading.Event()
         self._entered = threading.Event()
-        self._changed = threading.Condition()
         self._announcer = threading.Thread(target=self._announce, name="turns", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="pool", daemon=True)
 
@@ -292,11 +305,12 @@ class WebUIPool:
     ) -> str:
         """The WebUI that was granted. :raises QueueTimeoutError: none was, in time."""
         next_check = self._clock() + CHECK_S
-        self._waiting[job.ticket] = params, tried
+        waiting = self._waiting[job.ticket] = _Waiting(params=params, tried=tried, turn=threading.Event())
         self._entered.set()
         try:
             while True:
-                found = self._look_or_wait(job.ticket, min(next_check, until))
+                waiting.turn.clear()
+                found = self._board.find(job.ticket)
                 if found is not None and found.cancelled:
                     raise JobCancelledError("the caller cancelled the job")
                 if found is not None and found.webui is not None:
@@ -309,23 +323,15 @@ class WebUIPool:
                 if now >= next_check:
                     check()
                     next_check = now + CHECK_S
+                waiting.turn.wait(max(0.0, min(next_check, until) - now))
         except BaseException:
             self._leave(job.ticket)
             raise
         finally:
             del self._waiting[job.ticket]
 
-    def _look_or_wait(self, ticket: str, until: float) -> Job | None:
-        """The job as it stands; while it waits, not before the schedule has changed."""
-        with self._changed:
-            found = self._board.find(ticket)
-            if found is None or found.cancelled or found.webui is not None:
-                return found
-            self._changed.wait(max(0.0, min(CHECK_S, until - self._clock())))
-        return self._board.find(ticket)
-
     def _announce(self) -> None:
-        """Looks at the schedule for all jobs that wait in this process, and wakes them when it has changed."""
+        """Looks at the schedule for all jobs that wait in this process, and wakes those whose turn has come."""
         seen = None
         while not self._stopped.is_set():
             if not self._waiting:
@@ -336,10 +342,12 @@ class WebUIPool:
                 state = self._board.look()
             except OSError:
                 state = None  # the keeper tells
-            if state != seen:
+            if state is not None and state != seen:
                 seen = state
-                with self._changed:
-                    self._changed.notify_all()
+                still = {job.ticket for job in state.waiting if not job.cancelled}
+                for ticket, waiting in list(self._waiting.items()):
+                    if ticket not in still:
+                        waiting.turn.set()
             time.sleep(TURN_S)
 
     def _paint(
@@ -440,9 +448,9 @@ class WebUIPool:
     def _kept(self, state: Schedule) -> Schedule:
         states = self._probing.states()
         webuis: dict[str, tuple[str, ...]] = {}
-        for ticket, (params, tried) in list(self._waiting.items()):
+        for ticket, waiting in list(self._waiting.items()):
             try:
-                webuis[ticket] = candidates(params, states, tried, self._policy)
+                webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy)
             except WebUIError:
                 webuis[ticket] = ()  # it waits for one to come back
         return self._grant(schedule.retarget(state, webuis))

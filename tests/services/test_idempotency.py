@@ -15,16 +15,8 @@ import pytest
 import redis
 
 from services.generation import GeneratedImage, Generation
-from services.idempotency import (
-    KEEP_S,
-    FileLedger,
-    IdempotencyMismatchError,
-    IdempotencyService,
-    Ledger,
-    Record,
-    RedisLedger,
-    fingerprint,
-)
+from services.idempotency import IdempotencyMismatchError, IdempotencyService, fingerprint
+from services.ledger import KEEP_S, FileLedger, Ledger, Record, RedisLedger
 from storage import ImageNotFoundError, LocalStorage
 from tests.running import ROOT, RedisServer
 
@@ -146,7 +138,7 @@ def test_whoever_waits_can_leave(make_service):
 
 def test_a_killed_process_leaves_no_key_locked(tmp_path):
     holder = (
-        "import sys, time; from pathlib import Path; from services.idempotency import FileLedger;"
+        "import sys, time; from pathlib import Path; from services.ledger import FileLedger;"
         "lock = FileLedger(Path(sys.argv[1])).lock('key'); print('locked', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
