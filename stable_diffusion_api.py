@@ -31,6 +31,7 @@ from observability.logs import log_config
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog
 from services.copies import Copies
+from services.failing_fast import FailingFastRedis
 from services.generation import GenerationService
 from services.health import HealthService, answers
 from services.housekeeping import Housekeeping, folder_name
@@ -86,6 +87,8 @@ def create_app(config: Config) -> Flask:
 def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> None:
     runtime = Path(config.runtime_dir)
     connection = _redis(config.redis_url) if config.redis_url else None
+    # For what a request can go on without: the pool sees by itself when Redis is away.
+    spare = _redis(config.redis_url, FailingFastRedis) if config.redis_url else None
     ttl_s = None if config.image_ttl_hours is None else config.image_ttl_hours * 3600
     place = config.storage_url or config.image_dir
     storage = open_storage(place)
@@ -110,7 +113,7 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
     )
-    requests = RequestService(pool=pool, notes=shared_notes(FileNotes(runtime / "requests"), connection))
+    requests = RequestService(pool=pool, notes=shared_notes(FileNotes(runtime / "requests"), spare))
     generation = GenerationService(
         pool=pool,
         catalog=catalog,
@@ -121,7 +124,7 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
         timeout_s=config.sd_timeout,
     )
     idempotency = IdempotencyService(
-        ledger=shared_ledger(ledger, connection),
+        ledger=shared_ledger(ledger, spare),
         storage=storage,
         longest_wait_s=config.sd_queue_timeout + config.sd_timeout,
         most_waiting=WAITING_RETRIES,
@@ -170,9 +173,9 @@ def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits) -> No
     app.extensions["close"] = lambda: [part.close() for part in reversed(background)]
 
 
-def _redis(url: str) -> redis.Redis:
+def _redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
     # One that hangs may cost a request a quarter of a second; redis-py's own retries would make that a minute.
-    return redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0))
+    return kind.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0))
 
 
 def _current_request_id() -> str | None:

@@ -75,23 +75,25 @@ class OneExchange(HTTPAdapter):
             socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which forgets its TLS state
 
 
-class _Plain(HTTPConnection):
+class _Telling:
+    """What both kinds of connection have in common."""
+
+    sock: Any
+    timeout: Any
+
     def __init__(self, *args: Any, on_connect: Callable[[socket.socket], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._on_connect = on_connect
 
     def connect(self) -> None:
-        super().connect()
+        super().connect()  # type: ignore[misc]  # of urllib3's connection, which comes after this class
         self.timeout = None  # else urllib3 sends with the time to connect; it sets the one to read by itself
         self._on_connect(self.sock)
 
 
-class _Secure(HTTPSConnection):
-    def __init__(self, *args: Any, on_connect: Callable[[socket.socket], None], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._on_connect = on_connect
+class _Plain(_Telling, HTTPConnection):
+    pass
 
-    def connect(self) -> None:
-        super().connect()
-        self.timeout = None  # else urllib3 sends with the time to connect; it sets the one to read by itself
-        self._on_connect(self.sock)
+
+class _Secure(_Telling, HTTPSConnection):
+    pass

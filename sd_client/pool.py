@@ -48,9 +48,8 @@ DEFAULT_JOB_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class PoolView:
-    """What health and the catalogue show. ``looked`` is False until every WebUI was looked at once."""
+    """What health and the catalogue show."""
 
-    looked: bool
     states: Mapping[str, WebUIState]
     schedule: Schedule
     total: int
@@ -161,7 +160,6 @@ class WebUIPool:
     def view(self) -> PoolView:
         """From memory and two small files: never a call to a WebUI or to Redis."""
         return PoolView(
-            looked=self._probing.wait_for_first_look(0),
             states=self._probing.states(),
             schedule=self._board.glance(),
             total=len(self._clients),

@@ -65,7 +65,7 @@ class Site:
         pool = WebUIPool([server.url for server in servers] + list(urls), folder=self._folder, **(defaults | settings))
         self._pools.append(pool)
         pool.start()
-        assert pool.ready_view().looked
+        assert pool.ready_view().states
         return pool
 
     def submit(self, pool: WebUIPool, params: GenerationParams | None = None, **kwargs: Any) -> Future[Images]:
@@ -465,7 +465,7 @@ def test_without_any_webui(site: Site) -> None:
     with pytest.raises(NoWebUIError):
         site.run(pool)
     view = pool.view()
-    assert (view.looked, view.total, view.capabilities()) == (True, 1, ())
+    assert (view.total, view.capabilities()) == (1, ())
 
 
 # --- GPU and CPU ----------------------------------------------------------------------------------------------------
@@ -536,7 +536,7 @@ def test_a_pool_that_was_not_started_has_seen_nothing(site: Site, tmp_path: Path
     server = site.server()
     pool = WebUIPool([server.url], slots=1, queue_limit=1, folder=tmp_path / "other", use_gpu=True, cpu_fallback=True)
     view = pool.view()
-    assert (view.looked, view.states, view.total, view.draining) == (False, {}, 1, False)
+    assert (view.states, view.total, view.draining) == ({}, 1, False)
     assert server.received == []
     pool.close()
 

@@ -43,9 +43,7 @@ def catalog(*webuis: Capabilities | None, available: bool = True, running: dict[
         f"webui{number}": WebUIState(available=available, seen=1.0, capabilities=known)
         for number, known in enumerate(webuis)
     }
-    view = PoolView(
-        looked=True, states=states, schedule=Schedule(loaded=running or {}), total=len(states), draining=False
-    )
+    view = PoolView(states=states, schedule=Schedule(loaded=running or {}), total=len(states), draining=False)
     own = {"default_model": "sd-v1-5", "aliases": {}, "default_sampler": None, "default_scheduler": None}
     return Catalog(lambda: view, **{**own, **settings})
 

@@ -105,7 +105,7 @@ def test_an_empty_mask_is_the_callers_fault(make_service: Callable[..., Generati
 
 
 def test_nothing_can_be_said_before_a_webui_was_seen(make_service: Callable[..., GenerationService]) -> None:
-    nothing = PoolView(looked=False, states={}, schedule=Schedule(), total=1, draining=False)
+    nothing = PoolView(states={}, schedule=Schedule(), total=1, draining=False)
     service = make_service(catalog=catalog_of(lambda: nothing))
     with pytest.raises(NoWebUIError):
         service.prepare(REQUEST)

@@ -1,0 +1,29 @@
+"""A Redis connection for what can go on without: once it failed, it fails at once for a while."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+
+
+class FailingFastRedis(redis.Redis):
+    """
+    A Redis that hangs costs the one request that notices its time-out, and not every call of every request.
+
+    :raises redis.RedisError: every command, without being sent, for ``pause_s`` after one could not be.
+    """
+
+    #: Seconds.
+    pause_s = 1.0
+    _closed_until = 0.0
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if time.monotonic() < self._closed_until:
+            raise redis.ConnectionError("away a moment ago")
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except (redis.ConnectionError, redis.TimeoutError):
+            self._closed_until = time.monotonic() + self.pause_s
+            raise
