@@ -11,6 +11,8 @@ PYTHON_OF_VENV := .venv/bin/python
 INSTALLED := .venv/.installed
 # Where installing it fails, pip does the same, slower. It must use the Python that is there.
 UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
+# The programs that tests drive: nginx, Chromium and the like.
+PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
 TYPED := $(wildcard api services sd_client storage observability simulator tools config.py stable_diffusion_api.py gunicorn.conf.py)
@@ -33,10 +35,12 @@ run: install ## start simulator, Redis and service on PORT (5002); a real WebUI:
 	@$(PYTHON_OF_VENV) tools/run.py
 
 test: install ## run all tests but those of test-scale and test-webui
+	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest -n auto --ignore=tests/scale $(ARGS)
 
 # One after the other: they need the machine for themselves. Those with network namespaces need root, else they skip.
 test-scale: install ## many WebUIs, and networks that break (minutes; some need root)
+	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/scale $(ARGS)
 
 test-webui: install ## hold a real WebUI against what the service relies on: SD_WEBUI_URL=http://host:7860
