@@ -14,11 +14,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from sd_client.schedule import Schedule, forget
-
-_SCHEDULE = TypeAdapter(Schedule)
+from sd_client.schedule_json import ScheduleJson
 
 
 class SharedSchedule:
@@ -32,6 +29,7 @@ class SharedSchedule:
         self._folder = folder
         self._file = folder / "schedule.json"
         self._seen: tuple[tuple[int, int, int] | None, Schedule] = (None, Schedule())
+        self._json = ScheduleJson()
         self._mutex = threading.Lock()
         self.holder = uuid.uuid4().hex
         with _exclusive(folder / "schedule.lock"):
@@ -80,9 +78,8 @@ class SharedSchedule:
         """
         version = self._version()
         try:
-            schedule = _SCHEDULE.validate_json(self._file.read_bytes())
-        except (ValidationError, FileNotFoundError):
-            # Of another release, or cleared away by hand: the leases in it are lost, as after a reboot.
+            schedule = self._json.load(self._file.read_bytes())
+        except FileNotFoundError:  # cleared away by hand
             schedule = Schedule()
         self._seen = (version, schedule)
         return schedule
@@ -96,7 +93,7 @@ class SharedSchedule:
 
     def _write(self, schedule: Schedule) -> None:
         temporary = self._folder / f"schedule.{self.holder}.tmp"
-        temporary.write_bytes(_SCHEDULE.dump_json(schedule))
+        temporary.write_bytes(self._json.dump(schedule))
         temporary.replace(self._file)  # readers see the old or the new one, whole
         self._seen = (self._version(), schedule)
 

@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import redis
-from pydantic import TypeAdapter, ValidationError
 from redis.client import Pipeline
 
 from sd_client.schedule import Schedule, forget
-
-_SCHEDULE = TypeAdapter(Schedule)
+from sd_client.schedule_json import ScheduleJson
 
 #: A holder that was not renewed for so long is dead: its jobs leave the schedule.
 HOLDER_S = 10
@@ -47,6 +45,7 @@ class RedisSchedule:
         self._client = client
         self._prefix = f"sd-api:{name}"
         self._key = f"{self._prefix}:schedule"
+        self._json = ScheduleJson()
         self._mutex = threading.Lock()
         self._seen = (0.0, Schedule())
         self._ahead_s = 0.0
@@ -85,7 +84,7 @@ class RedisSchedule:
             read, schedule = self._seen
             if time.monotonic() - read >= _LOOK_S:
                 with self._working():
-                    schedule = _parsed(self._client.get(self._key))
+                    schedule = self._stored(self._client)
                 self._seen = (time.monotonic(), schedule)
             return schedule
 
@@ -115,7 +114,7 @@ class RedisSchedule:
 
     def _try_update(self, pipeline: Pipeline, change: Callable[[Schedule], Schedule]) -> Schedule:
         pipeline.watch(self._key)  # type: ignore[no-untyped-call]
-        stored = _parsed(pipeline.get(self._key))
+        stored = self._stored(pipeline)
         if self._epoch and stored.epoch != self._epoch:
             self.lost_at = time.monotonic()
         before = stored if stored.epoch else replace(stored, epoch=uuid.uuid4().hex)
@@ -124,7 +123,7 @@ class RedisSchedule:
             pipeline.unwatch()
         else:
             pipeline.multi()
-            pipeline.set(self._key, _SCHEDULE.dump_json(after), ex=_FORGOTTEN_S)
+            pipeline.set(self._key, self._json.dump(after), ex=_FORGOTTEN_S)
             pipeline.execute()
         self._epoch = after.epoch
         return after
@@ -139,11 +138,12 @@ class RedisSchedule:
     def _holder_key(self, holder: str) -> str:
         return f"{self._prefix}:holder:{holder}"
 
-
-def _parsed(raw: object) -> Schedule:
-    if not isinstance(raw, bytes | str):
-        return Schedule()
-    try:
-        return _SCHEDULE.validate_json(raw)
-    except ValidationError:
-        return Schedule()  # of another release
+    def _stored(self, client: redis.Redis) -> Schedule:
+        try:
+            raw = client.get(self._key)
+        except redis.ResponseError as error:
+            # What another program left under our name is written over, as what another release wrote is.
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            raw = None
+        return self._json.load(raw) if isinstance(raw, bytes) else Schedule()

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Entry:
     """
+    What is known of a job, but for the WebUIs that can do it.
+
     :param ticket: names the job; unique.
     :param holder: the process that answers for it; its jobs end when it dies.
-    :param webuis: ids of the WebUIs that can do it.
     :param model: the checkpoint it needs, by its ``model_name``.
     :param since: when it began to wait, or, once running, when it began to run.
     :param webui: where it runs; None while it waits.
@@ -27,13 +28,19 @@ class Job:
 
     ticket: str
     holder: str
-    webuis: tuple[str, ...]
     model: str
     since: float
     webui: str | None = None
     request: str = ""
     cancelled: bool = False
     passed: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Entry):
+    """``webuis``: ids of those that can do it."""
+
+    webuis: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

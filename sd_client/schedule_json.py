@@ -1,0 +1,83 @@
+"""The schedule as bytes, for the file and for Redis.
+
+Most jobs can be done by the same WebUIs, so each set of them is written once and jobs name it by number: with a
+thousand WebUIs that is half a megabyte instead of thirty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from sd_client.schedule import Entry, Job, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenJob(Entry):
+    """``webuis``: which of the written sets."""
+
+    webuis: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """``rest``: the schedule without its jobs."""
+
+    webuis: tuple[tuple[str, ...], ...]
+    waiting: tuple[_WrittenJob, ...]
+    running: tuple[_WrittenJob, ...]
+    rest: Schedule
+
+
+_WRITTEN = TypeAdapter(_Written)
+
+
+class ScheduleJson:
+    """
+    Remembers the last bytes and what they say: whoever changes a schedule again and again mostly reads what it wrote.
+    Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, Schedule] = (b"", Schedule())
+
+    def dump(self, schedule: Schedule) -> bytes:
+        numbers: dict[tuple[str, ...], int] = {}
+        for job in (*schedule.waiting, *schedule.running):
+            numbers.setdefault(job.webuis, len(numbers))
+        raw = to_json(
+            {
+                "webuis": list(numbers),
+                "waiting": _written(schedule.waiting, numbers),
+                "running": _written(schedule.running, numbers),
+                "rest": replace(schedule, waiting=(), running=()),
+            }
+        )
+        self._last = raw, schedule
+        return raw
+
+    def load(self, raw: bytes) -> Schedule:
+        """An empty one where another release wrote it: the leases in it are lost, as after a reboot."""
+        if raw != self._last[0]:
+            self._last = raw, _parsed(raw)
+        return self._last[1]
+
+
+def _written(jobs: tuple[Job, ...], numbers: dict[tuple[str, ...], int]) -> list[dict[str, Any]]:
+    return [{**vars(job), "webuis": numbers[job.webuis]} for job in jobs]
+
+
+def _parsed(raw: bytes) -> Schedule:
+    try:
+        written = _WRITTEN.validate_json(raw)
+        waiting, running = (_jobs(jobs, written.webuis) for jobs in (written.waiting, written.running))
+    except (ValidationError, IndexError):
+        return Schedule()
+    return replace(written.rest, waiting=waiting, running=running)
+
+
+def _jobs(written: tuple[_WrittenJob, ...], webuis: tuple[tuple[str, ...], ...]) -> tuple[Job, ...]:
+    return tuple(Job(**{**vars(job), "webuis": webuis[job.webuis]}) for job in written)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sd_client.schedule import Job, Schedule, Trouble
+from sd_client.schedule_json import ScheduleJson
+
+TEXTS = st.text(max_size=6)
+TIMES = st.floats(min_value=0, max_value=2e9)
+JOBS = st.builds(
+    Job,
+    ticket=TEXTS,
+    holder=TEXTS,
+    webuis=st.sampled_from([(), ("a",), ("a", "b"), ("b", "a")]),
+    model=TEXTS,
+    since=TIMES,
+    webui=st.none() | TEXTS,
+    request=TEXTS,
+    cancelled=st.booleans(),
+    passed=st.none() | TIMES,
+)
+SCHEDULES = st.builds(
+    Schedule,
+    waiting=st.lists(JOBS, max_size=5).map(tuple),
+    running=st.lists(JOBS, max_size=5).map(tuple),
+    loaded=st.dictionaries(TEXTS, TEXTS, max_size=3),
+    troubles=st.dictionaries(
+        TEXTS, st.builds(Trouble, failures=st.integers(0, 99), until=st.none() | TIMES), max_size=3
+    ),
+    job_seconds=st.none() | TIMES,
+    epoch=TEXTS,
+)
+
+
+@given(SCHEDULES)
+def test_what_is_written_is_read(schedule: Schedule) -> None:
+    raw = ScheduleJson().dump(schedule)
+    assert ScheduleJson().load(raw) == schedule
+
+
+def test_a_set_of_webuis_is_written_once() -> None:
+    webuis = tuple(f"webui-{number}" for number in range(100))
+    jobs = tuple(Job(ticket=str(n), holder="h", webuis=webuis, model="m", since=1.0) for n in range(50))
+    assert ScheduleJson().dump(Schedule(waiting=jobs[:25], running=jobs[25:])).count(b"webui-99") == 1
+
+
+def test_the_same_bytes_are_read_once() -> None:
+    raw = ScheduleJson().dump(Schedule(epoch="one"))
+    reader = ScheduleJson()
+    assert reader.load(raw) is reader.load(bytes(bytearray(raw)))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"waiting":[],"running":[],"loaded":{}}',
+        b'{"webuis":[],"running":[],"rest":{},"waiting":[{"ticket":"t","holder":"h","webuis":0,"model":"m","since":1}]}',
+    ],
+    ids=["empty", "no fields", "a list", "another release's", "a set that is missing"],
+)
+def test_what_another_release_wrote_is_no_schedule(raw: bytes) -> None:
+    assert ScheduleJson().load(raw) == Schedule()
