@@ -6,6 +6,8 @@ PYTHON ?= python3
 ARGS ?=
 # How long `make fuzz` tries each target, and how long `make soak` goes on.
 SECONDS ?= 600
+# How many random requests `make fuzz-api` sends to each operation.
+EXAMPLES ?= 100
 
 PYTHON_OF_VENV := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -15,10 +17,10 @@ UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
 PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
-TYPED := $(wildcard api services sd_client storage observability simulator tools config.py stable_diffusion_api.py gunicorn.conf.py)
+TYPED := $(wildcard api services sd_client storage observability doctor simulator tools config.py stable_diffusion_api.py gunicorn.conf.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-scale test-webui fuzz soak check audit format lock clean
+.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,14 +36,27 @@ endif
 run: install ## start simulator, Redis and service on PORT (5002); a real WebUI: SD_WEBUI_URL=http://host:7860
 	@$(PYTHON_OF_VENV) tools/run.py
 
-test: install ## run all tests but those of test-scale and test-webui
+test: install ## run all tests but those of test-deploy, test-faults, test-hosts, test-scale and test-webui
 	@$(PACKAGES)
-	$(PYTHON_OF_VENV) -m pytest -n auto --ignore=tests/scale $(ARGS)
+	$(PYTHON_OF_VENV) -m pytest -n auto --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
+
+# Each column of the matrix is one service, and stays in one process.
+test-faults: install ## every way a WebUI can fail x route x worker x Redis, and each state of Redis (minutes)
+	$(PYTHON_OF_VENV) -m pytest -n auto --dist loadgroup tests/faults $(ARGS)
 
 # One after the other: they need the machine for themselves. Those with network namespaces need root, else they skip.
 test-scale: install ## many WebUIs, and networks that break (minutes; some need root)
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/scale $(ARGS)
+
+# The image needs the package registry as well.
+test-hosts: install ## six hosts that die and are cut off, Redis with Sentinels, the Dockerfile carried out (minutes; some need root)
+	@$(PACKAGES)
+	$(PYTHON_OF_VENV) -m pytest tests/hosts $(ARGS)
+
+test-deploy: install ## nginx, Prometheus and the dashboard as they are shipped, before the real service (a minute)
+	@$(PACKAGES)
+	$(PYTHON_OF_VENV) -m pytest tests/deploy $(ARGS)
 
 test-webui: install ## hold a real WebUI against what the service relies on: SD_WEBUI_URL=http://host:7860
 	@test -n "$$SD_WEBUI_URL" || \
@@ -53,14 +68,41 @@ fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECO
 	@for target in pictures answers wire; do \
 	  $(PYTHON_OF_VENV) -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
+fuzz-api: install ## requests made from the API's description, right and wrong ones: EXAMPLES=100 random ones per operation
+	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON_OF_VENV) -m pytest -s tests/integration/test_schemathesis.py
+
 soak: install ## callers of every kind and random faults, with real processes: SECONDS=1200 (Linux)
 	$(PYTHON_OF_VENV) -m tests.soak.run --seconds $(SECONDS)
+
+screenshots: install ## take the pictures of the studio page for the docs anew (needs Chromium)
+	SCREENSHOTS=docs/images $(PYTHON_OF_VENV) -m pytest tests/browser/test_studio_looks.py $(ARGS)
+
+bench: install ## this service beside nginx, a tutorial's proxy and litellm's: one table, within ten minutes (Linux)
+	$(PYTHON_OF_VENV) -m bench $(ARGS)
+
+bench-scale: install ## how cost and latency grow with callers and with WebUIs (Linux)
+	$(PYTHON_OF_VENV) -m bench.scale $(ARGS)
+
+# A step of its own: it needs the network, and a hundred packages that nothing else needs.
+bench-litellm: install ## install litellm's proxy for `make bench`, in an environment of its own
+	$(PYTHON_OF_VENV) -m venv --clear bench/.venv-litellm
+	$(UV) pip install --quiet --python bench/.venv-litellm/bin/python 'litellm[proxy]==1.106.2'
+
+docs: install ## build the documentation into site/, every broken link an error; open site/index.html
+	$(MKDOCS) build --strict --quiet
+
+docs-serve: install ## show the documentation on http://localhost:8001, as it is written
+	$(MKDOCS) serve --dev-addr localhost:8001
+
+# Without the advertisement for another program.
+MKDOCS = NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs
 
 # bandit's rules are ruff's S rules.
 check: install ## lint, formatting and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict $(TYPED)
+	.venv/bin/mypy --strict --follow-imports=silent -p bench
 
 audit: install ## look the requirements up in the list of known vulnerabilities (needs the network)
 	@$(PYTHON_OF_VENV) tools/audit.py
@@ -77,7 +119,7 @@ lock: install ## make the requirements files anew from pyproject.toml; newer ver
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean: ## remove .venv and caches; images in data/ stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv bench/.venv-litellm site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted install is done again. `sync` also removes what is no longer required.

@@ -24,9 +24,21 @@ DOWNLOADS_AT_A_TIME = 64
 WAITING_RETRIES = 16
 SPARE_THREADS = 16
 
+#: Decoding and checking included; a bucket: :class:`storage.s3.S3Timeouts`, for each image.
+STORING_ON_DISK_S = 10.0
+STORING_IN_BUCKET_S = 15.0
+
+#: How long a caller's idle connection is kept. Longer than the balancers in front keep theirs (nginx 60 s, AWS 60 s):
+#: the one who closes first must not be the one that could be sent a request at the same moment.
+KEEPALIVE_S = 75
+
 #: How alike an unknown variable must be to a setting to be taken for a misspelling of it (difflib ratio).
 #: High, because Kubernetes adds variables such as SD_WEBUI_PORT for a service called sd-webui.
 _MISSPELLING = 0.9
+
+_SENTINELS = re.compile(
+    r"redis\+sentinel://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]+)/[^/?#]+(?:/\d{1,5})?(?:\?sentinel_password=[^&#]+)?"
+)
 
 
 class ConfigError(ValueError):
@@ -82,8 +94,25 @@ def _rate_limit(text: str) -> str:
 
 
 def _redis_url(url: str) -> str:
+    scheme = url.partition("://")[0]
+    if scheme == "redis+sentinel":
+        return _sentinel_url(url)
+    if scheme == "redis+cluster":
+        raise ValueError(
+            "Redis Cluster is not supported: the queue is one key, which a cluster cannot share out; use Sentinel"
+        )
     if _parsed(url).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must be redis://host:port/db, rediss://… or unix:///path")
+        raise ValueError("must be redis://host:port/db, rediss://…, unix:///path or redis+sentinel://…")
+    return url
+
+
+def _sentinel_url(url: str) -> str:
+    found = _SENTINELS.fullmatch(url)
+    if found is None:
+        raise ValueError("must be redis+sentinel://host:port,host:port/service/db, the db optional")
+    for host in found["hosts"].split(","):
+        if not _parsed(f"redis://{host}").hostname:
+            raise ValueError("must name its Sentinels as host:port, separated by commas")
     return url
 
 
@@ -163,6 +192,8 @@ class Config(BaseModel):
     trusted_proxies: int = Field(0, ge=0, le=10)
     cors_origins: Words = ()
     api_keys: Words = Field((), repr=False)
+    #: The page at /.
+    studio: bool = True
 
     # What a request may ask for
     max_prompt_chars: int = Field(10_000, ge=1, le=1_000_000)
@@ -175,6 +206,8 @@ class Config(BaseModel):
     image_dir: Annotated[str, AfterValidator(_image_dir)] = Field("./data/images", min_length=1)
     #: A bucket instead of ``image_dir``.
     storage_url: Annotated[str, AfterValidator(_storage_url)] | None = None
+    #: How nginx is told to send an image of ``image_dir`` by itself; None: the service sends it.
+    sendfile_header: Literal["X-Accel-Redirect"] | None = None
     #: Images older than this are removed; None: never.
     image_ttl_hours: float | None = Field(None, gt=0, le=876_000)
     #: The oldest images are removed beyond this; None: never.
@@ -200,6 +233,21 @@ class Config(BaseModel):
         return jobs + BODIES_AT_A_TIME + DOWNLOADS_AT_A_TIME + WAITING_RETRIES + SPARE_THREADS
 
     @property
+    def storing_s(self) -> float:
+        """The longest from the WebUI's last byte to the answer: a batch is stored one image after the other."""
+        return STORING_IN_BUCKET_S * self.max_batch_size if self.storage_url else STORING_ON_DISK_S
+
+    @property
+    def graceful_timeout_s(self) -> int:
+        """For the running jobs of a worker that stops; what stops it must wait longer before it kills."""
+        return int(self.sd_timeout + self.storing_s) + 5
+
+    @property
+    def longest_answer_s(self) -> float:
+        """What whoever waits for a generation must be ready to wait."""
+        return self.sd_queue_timeout + self.sd_timeout + self.storing_s
+
+    @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_mb * 1024 * 1024)
 
@@ -215,6 +263,8 @@ class Config(BaseModel):
         problems = _misspelt(given, known)
         if {"STORAGE_URL", "IMAGE_DIR"} <= given.keys():
             problems.append("STORAGE_URL: cannot be set beside IMAGE_DIR: images are kept in one place")
+        if {"STORAGE_URL", "SENDFILE_HEADER"} <= given.keys():
+            problems.append("SENDFILE_HEADER: cannot be set beside STORAGE_URL: nginx sends files of IMAGE_DIR only")
         values: dict[str, Any] = {name.lower(): given[name].strip() for name in known & given.keys()}
         problems += _folder_problems(given)
         try:

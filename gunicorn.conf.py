@@ -1,22 +1,36 @@
 """gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
 
+import ctypes
 import os
 import resource
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from config import Config, ConfigError, check_folder
+from gunicorn.workers.gthread import ThreadWorker
+
+from config import KEEPALIVE_S, Config, ConfigError, check_folder
+from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
+from observability.metrics_folder import mark_dead, own_folder, reserve
+from storage import S3Address, StorageConfigurationError
 
 try:
     _config = Config.from_env(os.environ)
     if _problem := check_folder(_config.runtime_dir):
         raise ConfigError(f"invalid configuration:\n  {_problem}")
-except ConfigError as error:
+    if _config.storage_url:
+        S3Address.parse(_config.storage_url)
+    _metrics = own_folder(Path(_config.runtime_dir))
+except StorageConfigurationError as error:
+    sys.stderr.write(f"invalid configuration:\n  STORAGE_URL: {error}\n")
+    raise SystemExit(2) from None
+except (ConfigError, OSError) as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None
 
@@ -37,16 +51,14 @@ _files = 65_536 if _hard == resource.RLIM_INFINITY else min(_hard, 65_536)
 resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, _files), _hard))
 worker_connections = max(threads, min(1000, max(_soft, _files) - 2 * threads - 100))
 
-# Longer than the keep-alive of the balancers in front (nginx 60 s, AWS 60 s): the one who closes first must not be the
-# one that could be sent a request at the same moment.
-keepalive = 75
+keepalive = KEEPALIVE_S
 
 # With threads this watches the worker's main loop only; a job's time is bounded by SD_TIMEOUT.
 timeout = 60
 
 # A stopping worker lets its running jobs end. What stops it must wait longer before it kills
 # (Kubernetes: terminationGracePeriodSeconds).
-graceful_timeout = int(_config.sd_timeout) + 15
+graceful_timeout = _config.graceful_timeout_s
 
 # On by default in one file per user: two services of one user would fight for it.
 control_socket_disable = True
@@ -56,12 +68,70 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
 
+# Where the workers count what GET /metrics tells. An upgrade by USR2 inherits the old gunicorn's, which is not its own.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
+
+
+def on_starting(server: Any) -> None:
+    """
+    What the settings and the command line together cannot mean is told; it still may be wanted. But for a worker
+    without threads: it would do nothing else while it waits for a GPU, and be killed with its job after ``timeout``.
+    """
+    if not issubclass(server.cfg.worker_class, ThreadWorker):
+        told = f"gunicorn's worker class {server.cfg.worker_class_str} has no threads: leave out -k and --threads"
+        sys.stderr.write(f"invalid configuration:\n  {told}\n")
+        raise SystemExit(2)
+    asked = Server(
+        workers=server.cfg.workers,
+        worker_class=server.cfg.worker_class_str,
+        threads=server.cfg.threads,
+        graceful_timeout_s=server.cfg.graceful_timeout,
+        keepalive_s=server.cfg.keepalive,
+    )
+    for found in (*contradictions(_config, asked), *per_process(_config, asked)):
+        server.log.warning("%s; %s", found.text, found.remedy)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """A worker for which there is no room serves all the same, and tells what it has counted itself."""
+    try:
+        reserve(_metrics, worker.pid)
+    except OSError as error:
+        server.log.error("this worker's metrics cannot be kept in RUNTIME_DIR: %s", error.strerror)
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Called in the master."""
+    mark_dead(_metrics, worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    shutil.rmtree(_metrics, ignore_errors=True)
+
+
+#: How often a worker gives back what it does not use.
+_TRIM_S = 5.0
+
+
+def _give_memory_back() -> None:
+    """
+    Between what is still in use, glibc keeps what pictures leave free: after a burst several times what an idle worker
+    has. To give it back at once (``MALLOC_MMAP_THRESHOLD_``) costs a third more CPU for each picture; now and then, it
+    costs nothing.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:  # other C libraries have none
+        time.sleep(_TRIM_S)
+        trim(0)
+
 
 def post_worker_init(worker: Any) -> None:
     """
     On SIGTERM the worker takes no more jobs and says so, health included, as long as jobs of its own run; then gunicorn
     stops it as ever. A stopping worker of gunicorn's would let new connections hang without an answer.
     """
+    threading.Thread(target=_give_memory_back, name="memory", daemon=True).start()
     extensions: dict[str, Callable[[], Any]] = worker.wsgi.extensions
     stop = signal.getsignal(signal.SIGTERM)
     draining = threading.Event()

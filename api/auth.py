@@ -9,8 +9,23 @@ from flask import Flask, g, request
 
 from api.errors import UnauthorizedError
 
-#: Never asked for a key: balancers have none, and ``<img src>`` cannot send headers (an image's id cannot be guessed).
-_OPEN = frozenset({"health.get_health", "health.get_live", "images.get_image"})
+#: Never asked for a key: balancers have none, ``<img src>`` cannot send headers (an image's id cannot be guessed), and
+#: the studio is where a person types the key in.
+_OPEN = frozenset(
+    {
+        "health.get_health",
+        "health.get_live",
+        "docs.get_description",
+        "docs.get_docs",
+        "docs.get_docs_folder",
+        "docs.get_errors",
+        "docs.get_file",
+        "metrics.get_metrics",
+        "images.get_image",
+        "studio.get_page",
+        "studio.get_file",
+    }
+)
 
 
 def identify(app: Flask, *, keys: Sequence[str]) -> None:

@@ -12,11 +12,12 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
+from api.large_pictures import take_out
 from api.schemas import from_form
 from services.generation import Mode
 from services.problems import Problem
 
-#: What werkzeug puts in the place of bytes that are no UTF-8.
+#: What werkzeug puts in the place of bytes that are no UTF-8. One that was sent cannot be told from that.
 _UNDECODABLE = "\ufffd"
 
 #: Each unknown name is a problem to be found and told; no request of this service has thirty fields.
@@ -56,7 +57,9 @@ def _whole_body(request: Request) -> bytes:
 def _json_object(data: bytes) -> dict[str, object]:
     if not data.strip():
         raise MalformedRequestError("the body is empty; send a JSON object")
-    values = _parsed(data)
+    values: object = _without_large_pictures(data)
+    if values is None:
+        values = _parsed(data)
     if not isinstance(values, dict):
         raise MalformedRequestError("the body must be a JSON object")
     try:
@@ -64,6 +67,18 @@ def _json_object(data: bytes) -> dict[str, object]:
     except UnicodeEncodeError:
         raise MalformedRequestError("a field's name has a lone surrogate in it") from None
     return values
+
+
+def _without_large_pictures(data: bytes) -> dict[str, object] | None:
+    """The same as :func:`_parsed`, sooner; None where only that can tell, what is wrong included."""
+    short = take_out(data)
+    if short is None:
+        return None
+    try:
+        values = _parsed(short.text)
+    except MalformedRequestError:
+        return None
+    return values if isinstance(values, dict) and short.put_back(values) else None
 
 
 def _parsed(data: bytes) -> object:
@@ -108,7 +123,7 @@ def _form(request: Request, mode: Mode) -> tuple[dict[str, object], list[Problem
         if len(request.form.getlist(name)) + len(request.files.getlist(name)) > 1
     ]
     problems += [
-        Problem(field=name[:80], message="must be UTF-8 text")
+        Problem(field=name[:80], message="must be UTF-8 text, without U+FFFD, which broken text turns into")
         for name, text in request.form.items()
         if _UNDECODABLE in name + text
     ]

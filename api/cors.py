@@ -18,7 +18,7 @@ def allow(app: Flask, origins: Sequence[str]) -> None:
         expose_headers=[
             *("X-Request-ID", "X-Image-Id", "X-Seed", "X-Model", "X-Processing-Time", "Location", "Warning"),
             *("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-            *("Idempotency-Replayed", "Preference-Applied"),
+            *("Idempotency-Replayed", "Preference-Applied", "Server-Timing"),
         ],
         max_age=86_400,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import errorcode
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
@@ -172,6 +173,11 @@ HTTP_KINDS: dict[int, Kind] = {
 }
 
 
+def every_kind() -> tuple[Kind, ...]:
+    """All failures that can be told; several may share a code."""
+    return (*KINDS.values(), *HTTP_KINDS.values(), _INTERNAL)
+
+
 def register(app: Flask) -> None:
     """Makes the application answer every exception from the table."""
     app.register_error_handler(HTTPException, _http_error)
@@ -198,15 +204,14 @@ def _entry(found: Problem) -> dict[str, Any]:
     return entry if found.received is None else {**entry, "received": found.received}
 
 
-def _kind(error: Exception) -> Kind:
+def kind_of(error: Exception) -> Kind:
     return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), _INTERNAL)
 
 
 def _known_error(error: Exception) -> Response:
-    kind = _kind(error)
+    kind = kind_of(error)
     level = logging.ERROR if kind is _INTERNAL else logging.WARNING if kind.status >= 500 else logging.DEBUG
-    # The texts of a storage's errors are ours, and say what the class does not: full, read-only, damaged.
-    said = error if isinstance(error, storage.StorageError) else type(error).__name__
+    said = _storage_fault(error) if isinstance(error, storage.StorageError) else type(error).__name__
     log.log(level, "%s: %s", kind.code, said, exc_info=error if kind is _INTERNAL else None)
     g.error_code = kind.code
     if isinstance(error, InvalidParamsError):
@@ -219,6 +224,12 @@ def _known_error(error: Exception) -> Response:
     elif isinstance(error, UnauthorizedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _storage_fault(error: storage.StorageError) -> str:
+    """Its text is ours, and says what the class does not: full, read-only. The system's own would name a path."""
+    cause = error.__cause__
+    return f"{error} ({errorcode.get(cause.errno or 0)})" if isinstance(cause, OSError) else str(error)
 
 
 def _first_words(problems: Sequence[Problem]) -> str:

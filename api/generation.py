@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Flask, Response, g, request
 
-from api import rendering
+from api import accounting, rendering
+from api.accounting import Account
 from api.body import read_values
 from api.caller import still_there
 from api.errors import UnsupportedMediaTypeError
 from api.rate_limit import RateLimits, caller
 from api.schemas import Bounds, Fields, RefusedFieldsError, check, to_request
 from api.transfers import Uploads
+from observability.metrics import Metrics
 from services.catalog import Catalog, Wanted
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.idempotency import IdempotencyService, fingerprint
@@ -48,12 +50,14 @@ class GenerationRoutes:
     uploads: Uploads
     bounds: Bounds
     image_base_url: str
+    metrics: Metrics
 
     def register(self, app: Flask, prefix: str) -> None:
         routes = Blueprint("generation", __name__, url_prefix=prefix)
         routes.post("/txt2img")(self.txt2img)
         routes.post("/img2img")(self.img2img)
         routes.post("/inpainting")(self.inpainting)
+        accounting.register(routes, self.metrics)
         app.register_blueprint(routes)
 
     def txt2img(self) -> Response:
@@ -71,7 +75,7 @@ class GenerationRoutes:
     def _answer(self, mode: Mode) -> Response:
         asked = self._parse(mode)
         generation, replayed = self._generation(mode, asked)
-        g.log = {"mode": mode, "model": generation.model, "seed": generation.images[0].seed}
+        g.log = {"mode": mode, "model": generation.model, **_seeds([image.seed for image in generation.images])}
         if asked.as_png:
             response = rendering.as_png(generation, self._url)
         else:
@@ -80,6 +84,7 @@ class GenerationRoutes:
             response.headers["Preference-Applied"] = f"wait={asked.wait_s}"
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
+            self.metrics.idempotent_replays.inc()
         return response
 
     def _generation(self, mode: Mode, asked: Asked) -> tuple[Generation, bool]:
@@ -88,7 +93,8 @@ class GenerationRoutes:
         if asked.idempotency is None:
             return self._generate(mode, asked, check=caller_is_there), False
         key, print_ = asked.idempotency
-        with self.idempotency.claim(key, print_, check=caller_is_there, wait_s=asked.wait_s) as claim:
+        mine = request_key(caller(), g.request_id)
+        with self.idempotency.claim(key, print_, request=mine, check=caller_is_there, wait_s=asked.wait_s) as claim:
             if claim.replay is not None:
                 return claim.replay, True
             generation = self._generate(mode, asked, check=_as_long_as_it_takes)
@@ -98,14 +104,18 @@ class GenerationRoutes:
     def _generate(self, mode: Mode, asked: Asked, *, check: Callable[[], None]) -> Generation:
         with self.uploads.decoding():
             choice, params = self.service.prepare(asked.wanted)
+        g.log = {"mode": mode, "model": choice.model, "seed": params.seed}
+        account = Account(mode=mode)
         call = Call(
             request_id=g.request_id,
             key=request_key(caller(), g.request_id),
             started=g.started,
             wait_s=asked.wait_s,
             check=check,
+            course=account.course,
         )
         with self.limits.generation:
+            g.account = account
             return self.service.generate(mode, choice, params, call)
 
     def _parse(self, mode: Mode) -> Asked:
@@ -146,6 +156,10 @@ class GenerationRoutes:
 
     def _url(self, image: GeneratedImage) -> str | None:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
+
+
+def _seeds(seeds: Sequence[int]) -> dict[str, object]:
+    return {"seed": seeds[0]} if len(seeds) == 1 else {"seed": seeds[0], "seeds": list(seeds)}
 
 
 def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flask import Blueprint, Flask
 from flask_limiter import Limiter
 
+from api.schemas.answers import HealthAnswer, LiveAnswer, QueueAnswer, WebUIsAnswer
 from services.health import HealthReport, HealthService
 
 
@@ -27,27 +28,27 @@ class HealthRoutes:
     def get_health(self) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Whether this service can paint now: 200, or 503."""
         report = self.service.report()
-        return _body(report), 200 if report.serves else 503, {"Cache-Control": "no-store"}
+        return asdict(_answer(report)), 200 if report.serves else 503, {"Cache-Control": "no-store"}
 
     def get_live(self) -> tuple[dict[str, Any], int, dict[str, str]]:
         """200 while the process lives."""
-        return {"status": "alive"}, 200, {"Cache-Control": "no-store"}
+        return asdict(LiveAnswer(status="alive")), 200, {"Cache-Control": "no-store"}
 
 
-def _body(report: HealthReport) -> dict[str, Any]:
-    return {
-        "status": report.status,
-        "version": report.version,
-        "uptime_seconds": round(report.uptime_s, 1),
-        "device": report.device,
-        "webuis": {
-            "total": report.webuis_total,
-            "available": report.webuis_available,
-            "busy": report.webuis_busy,
-            "gpu": report.webuis_gpu,
-            "cpu": report.webuis_cpu,
-        },
-        "queue": {"waiting": report.queue_waiting, "limit": report.queue_limit},
-        "redis": report.redis,
-        "storage": report.storage,
-    }
+def _answer(report: HealthReport) -> HealthAnswer:
+    return HealthAnswer(
+        status=report.status,
+        version=report.version,
+        uptime_seconds=round(report.uptime_s, 1),
+        device=report.device,
+        webuis=WebUIsAnswer(
+            total=report.webuis_total,
+            available=report.webuis_available,
+            busy=report.webuis_busy,
+            gpu=report.webuis_gpu,
+            cpu=report.webuis_cpu,
+        ),
+        queue=QueueAnswer(waiting=report.queue_waiting, limit=report.queue_limit),
+        redis=report.redis,
+        storage=report.storage,
+    )

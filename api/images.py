@@ -17,8 +17,11 @@ from api.transfers import Downloads, end_slow_reader
 from services.answers import png_size
 from services.copies import FORMATS, Copies, Format
 from services.problems import InvalidParamsError, Problem, nearest
-from storage.base import ImageStorage, OpenImage, parse_image_id
+from storage.base import ImageStorage, OpenImage, image_path, parse_image_id
 from storage.errors import ImageNotFoundError as NotStoredError
+
+#: nginx' internal location whose root is ``IMAGE_DIR``, in ``deploy/nginx/nginx.conf``.
+SENDFILE_PREFIX = "/_images/"
 
 _YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
@@ -32,13 +35,17 @@ class ImageRoutes:
     Stored images by their id. An id that is no UUID never touches the storage.
 
     :param downloads: places for those who fetch.
+    :param removed: called for each image that a caller has removed.
     :param ttl_s: an older image counts as removed, whether or not it has been yet; None: none is too old.
+    :param sendfile_header: by which the server in front is told to send the file itself; None: it is sent from here.
     """
 
     storage: ImageStorage
     copies: Copies
     ttl_s: float | None
     downloads: Downloads
+    removed: Callable[[], None]
+    sendfile_header: str | None = None
 
     def register(self, app: Flask, prefix: str) -> None:
         routes = Blueprint("images", __name__, url_prefix=prefix)
@@ -55,7 +62,12 @@ class ImageRoutes:
             stack.callback(image.file.close)
             form, width = _copy_asked_for(image) if request.args else ("png", None)
             as_stored = (form, width) == ("png", None)
-            response = _file(image, stack) if as_stored else self._copy(found, image, form, width, stack)
+            if not as_stored:
+                response = self._copy(found, image, form, width, stack)
+            elif self.sendfile_header is not None:
+                response = _elsewhere(found, self.sendfile_header)
+            else:
+                response = _file(image, stack)
         response.headers["Cache-Control"] = f"private, max-age={self._seconds_left(image)}, immutable"
         return response
 
@@ -70,6 +82,7 @@ class ImageRoutes:
             self.storage.delete(found)
         except NotStoredError as error:
             raise ImageNotFoundError from error
+        self.removed()
         return "", 204
 
     def _open(self, image_id: str) -> tuple[UUID, OpenImage]:
@@ -114,6 +127,11 @@ def _file(image: OpenImage, begun: ExitStack) -> Response:
     response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
     sent.at_end = begun.pop_all().close
     return response
+
+
+def _elsewhere(image_id: UUID, header: str) -> Response:
+    """No body: the server in front sends the file, and sees to its ETag, ranges and conditions."""
+    return Response(mimetype="image/png", headers={header: SENDFILE_PREFIX + image_path(image_id)})
 
 
 class _SentFile:

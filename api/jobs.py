@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flask import Blueprint, Flask
 
 from api.rate_limit import caller
+from api.schemas.answers import RequestAnswer
 from services.requests import RequestService, request_key
 
 
@@ -26,14 +27,14 @@ class RequestRoutes:
     def get_request(self, request_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Where a request stands."""
         found = self.service.status(request_key(caller(), request_id))
-        body = {
-            "status": found.status,
-            "queue_position": found.queue_position,
-            "progress": found.progress,
-            "eta_seconds": None if found.eta_seconds is None else round(found.eta_seconds, 1),
-            "image_ids": found.image_ids,
-        }
-        return body, 200, {"Cache-Control": "no-store"}
+        answer = RequestAnswer(
+            status=found.status,
+            queue_position=found.queue_position,
+            progress=found.progress,
+            eta_seconds=None if found.eta_seconds is None else round(found.eta_seconds, 1),
+            image_ids=found.image_ids,
+        )
+        return asdict(answer), 200, {"Cache-Control": "no-store"}
 
     def cancel_request(self, request_id: str) -> tuple[str, int]:
         """Cancels a request that waits or runs."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from flask import Blueprint, Flask
 
-from api.schemas import Bounds, defaults
+from api.schemas import Bounds, defaults, ranges
+from api.schemas.answers import ModelAnswer, ModelsAnswer, OptionsAnswer
 from services.catalog import Catalog
 
 
@@ -26,26 +28,36 @@ class ModelRoutes:
 
     def get_models(self) -> dict[str, Any]:
         """The models that can be asked for."""
-        models = [
-            {
-                "id": model.id,
-                "checkpoint": model.checkpoint.title,
-                "name": model.checkpoint.model_name,
-                "hash": model.checkpoint.hash,
-                "loaded": model.loaded,
-                "default": model.default,
-            }
+        models = tuple(
+            ModelAnswer(
+                id=model.id,
+                checkpoint=model.checkpoint.title,
+                name=model.checkpoint.model_name,
+                hash=model.checkpoint.hash,
+                loaded=model.loaded,
+                default=model.default,
+            )
             for model in self.catalog.models()
-        ]
-        return {"default": self.catalog.default_model, "models": models}
+        )
+        return asdict(ModelsAnswer(default=self.catalog.default_model, models=models))
 
     def get_options(self) -> dict[str, Any]:
-        """Samplers, schedulers, upscalers and LoRAs by name, and the numeric limits."""
-        return {
-            "samplers": self.catalog.samplers(),
-            "schedulers": self.catalog.schedulers(),
-            "upscalers": self.catalog.upscalers(),
-            "loras": self.catalog.loras(),
-            "limits": self.bounds.as_ranges(),
-            "defaults": defaults(),
-        }
+        """Samplers, schedulers, upscalers and LoRAs by name, whether a simulator paints, and the numeric limits."""
+        answer = OptionsAnswer(
+            samplers=self.catalog.samplers(),
+            schedulers=self.catalog.schedulers(),
+            upscalers=self.catalog.upscalers(),
+            loras=self.catalog.loras(),
+            simulated=self.catalog.simulated(),
+            limits=self._limits,
+            defaults=self._defaults,
+        )
+        return asdict(answer)
+
+    @cached_property
+    def _limits(self) -> dict[str, dict[str, float]]:
+        return ranges(self.bounds)
+
+    @cached_property
+    def _defaults(self) -> dict[str, dict[str, object]]:
+        return defaults(self.bounds)

@@ -13,14 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from flask import Flask, Response, g, request
-from flask_limiter import Limiter
+from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
-from limits.errors import StorageError
-from redis.exceptions import RedisError
 
-#: A Redis that does not answer may cost a request no more than this; it answers within a millisecond.
-_REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25}
+from api.limit_storage import SharedCounts
+from observability.metrics import Metrics
 
 _STRATEGY = "moving-window"
 
@@ -39,35 +38,74 @@ def caller() -> str:
     return f"key:{hashlib.sha256(key.encode()).hexdigest()}" if key else get_remote_address()
 
 
-def create(app: Flask, *, everything: str, generation: str, redis_url: str | None) -> RateLimits:
+class _CountedLimit(AbstractContextManager[None]):
+    """The limit, and how often it let pass and refused."""
+
+    def __init__(self, limit: AbstractContextManager[object], metrics: Metrics) -> None:
+        self._limit = limit
+        self._allowed = metrics.rate_limit_decisions.labels("generation", "allowed")
+        self._refused = metrics.rate_limit_decisions.labels("generation", "refused")
+
+    def __enter__(self) -> None:
+        try:
+            self._limit.__enter__()
+        except RateLimitExceeded:
+            self._refused.inc()
+            raise
+        self._allowed.inc()
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._limit.__exit__(*raised)
+
+
+def create(
+    app: Flask, *, everything: str, generation: str, redis_client: redis.Redis | None, metrics: Metrics
+) -> RateLimits:
     """
     :param everything: over all routes; :param generation: over the generation routes; as in ``10/minute;100/hour``.
+    :param redis_client: where all workers and hosts count; None: each worker for itself.
     """
+    # The scheme only says what kind of storage it is: the connections are ours.
+    storage: dict[str, Any] = {"storage_uri": "memory://"}
+    if redis_client is not None:
+        storage = {
+            "storage_uri": f"{SharedCounts.STORAGE_SCHEME[0]}://",
+            "storage_options": {"connection_pool": redis_client.connection_pool, "metrics": metrics},
+        }
     limiter = Limiter(
         caller,
         application_limits=[everything],
-        storage_uri=_storage_uri(redis_url),
-        storage_options=_REDIS_OPTIONS if redis_url else {},
+        **storage,
         strategy=_STRATEGY,
-        # Both: while Redis is away limits are counted in this process, and of the requests that were under way when it
-        # went, all but one would fail without the second.
-        in_memory_fallback_enabled=redis_url is not None,
-        swallow_errors=True,
         # Another strategy keeps another type under the same key, which Redis answers with an error.
         key_prefix=f"sd-api:{_STRATEGY}",
     )
     limiter.init_app(app)
     # A browser's preflight is no call of its own: one refused would hide the 429 itself from the page.
     limiter.request_filter(lambda: request.method == "OPTIONS")
+    _count_global(app, limiter, metrics)
     app.after_request(lambda response: _tell(limiter, response))
-    return RateLimits(limiter=limiter, generation=limiter.shared_limit(generation, scope="generation"))
+    counted = _CountedLimit(limiter.shared_limit(generation, scope="generation"), metrics)
+    return RateLimits(limiter=limiter, generation=counted)
 
 
-def _storage_uri(redis_url: str | None) -> str:
-    if redis_url is None:
-        return "memory://"
-    # The name that the limits library has for what redis-py calls unix://.
-    return redis_url.replace("unix://", "redis+unix://", 1)
+def _count_global(app: Flask, limiter: Limiter, metrics: Metrics) -> None:
+    """To be called after the limiter is set up: what comes here has passed it."""
+    allowed = metrics.rate_limit_decisions.labels("global", "allowed")
+    refused = metrics.rate_limit_decisions.labels("global", "refused")
+
+    def count_allowed() -> None:
+        if limiter.current_limit is not None:
+            g.passed_global_limit = True
+            allowed.inc()
+
+    def count_refused(response: Response) -> Response:
+        if response.status_code == 429 and "passed_global_limit" not in g:
+            refused.inc()
+        return response
+
+    app.before_request(count_allowed)
+    app.after_request(count_refused)
 
 
 def _tell(limiter: Limiter, response: Response) -> Response:
@@ -75,11 +113,7 @@ def _tell(limiter: Limiter, response: Response) -> Response:
     current = limiter.current_limit
     if current is None:
         return response
-    try:
-        resets, remaining = current.window
-    except (RedisError, StorageError):
-        # Redis went away since the limit was checked; the next request counts in this process.
-        resets, remaining = time.time() + current.limit.get_expiry(), 0
+    resets, remaining = current.window
     response.headers["X-RateLimit-Limit"] = str(current.limit.amount)
     response.headers["X-RateLimit-Remaining"] = str(max(0, remaining))
     response.headers["X-RateLimit-Reset"] = str(math.ceil(resets))

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from flask import Request
 
+from sd_client.deadlines import call_after
 from sd_client.errors import QueueFullError
 
 #: For the whole body, from its request's head on: 32 MB at 4 Mbit/s.
@@ -90,10 +91,7 @@ def end_slow_reader(request: Request, *, time_s: float = WHOLE_ANSWER_S) -> Call
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return lambda: None
-    timer = threading.Timer(time_s, _shut_down, [connection, socket.SHUT_RDWR])
-    timer.daemon = True
-    timer.start()
-    return timer.cancel
+    return call_after(time_s, lambda: _shut_down(connection, socket.SHUT_RDWR))
 
 
 def _shut_down(connection: socket.socket, how: int) -> None:
@@ -113,9 +111,7 @@ def _ended_after(time_s: float, connection: socket.socket | None) -> Iterator[No
         late.set()
         _shut_down(connection, socket.SHUT_RD)
 
-    timer = threading.Timer(time_s, end)
-    timer.daemon = True
-    timer.start()
+    cancel = call_after(time_s, end)
     try:
         yield
     except Exception as error:
@@ -123,6 +119,6 @@ def _ended_after(time_s: float, connection: socket.socket | None) -> Iterator[No
             raise SlowBodyError from error
         raise
     finally:
-        timer.cancel()
+        cancel()
     if late.is_set():
         raise SlowBodyError

@@ -20,6 +20,8 @@ from uuid import uuid4
 from gunicorn.http import errors
 from gunicorn.workers.gthread import _DEFER, ThreadWorker
 
+from api.security_headers import SECURITY_HEADERS
+
 log = logging.getLogger(__name__)
 
 #: gunicorn allows a hundred fields of 8 kB; all of ours together have less than 4 kB.
@@ -137,6 +139,6 @@ def _answer(status: int, reason: str, detail: str, request_id: str) -> bytes:
         "Content-Type: application/problem+json",
         f"Content-Length: {len(data)}",
         f"X-Request-ID: {request_id}",
-        "X-Content-Type-Options: nosniff",
+        *(f"{name}: {value}" for name, value in SECURITY_HEADERS.items()),
     ]
     return "\r\n".join([*head, "", ""]).encode() + data

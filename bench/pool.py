@@ -87,7 +87,7 @@ class WebUIs:
 
 
 @contextmanager
-def pool(count: int, *, redis: bool, simulator: dict[str, Any] | None = None, **settings: str) -> Iterator[Any]:
+def pool(count: int, *, redis: bool, simulator: dict[str, Any] | None = None, **settings: Any) -> Iterator[Any]:
     """A service in front of so many WebUIs, all of them seen."""
     webuis = WebUIs(count, **{"step_time": STEP_TIME, **(simulator or {})})
     with ExitStack() as stack:
@@ -158,7 +158,7 @@ class Saturation:
 def saturation(count: int, *, redis: bool, seconds: float, slots: int = 1) -> Saturation:
     """More callers than places, for so long."""
     waiting = max(8, count // 2)
-    settings = {"SD_WEBUI_SLOTS": str(slots), "SD_QUEUE_LIMIT": str(2 * waiting)}
+    settings: dict[str, Any] = {"SD_WEBUI_SLOTS": str(slots), "SD_QUEUE_LIMIT": str(2 * waiting)}
     with pool(count, redis=redis, **settings) as (service, webuis):
         callers = Callers(service, count * slots + waiting, job)
         time.sleep(3)

@@ -2,7 +2,7 @@
 
 A process knows its own jobs: with every change it puts back those that are missing, and takes out those that ended
 while the place could not be told. So a Redis that was restarted or emptied, or a change from one place to the other,
-heals within a second or two; meanwhile nobody is granted anything.
+heals within a second; meanwhile nobody is granted anything.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import redis
 
@@ -23,9 +24,13 @@ from sd_client.schedule import Job, Schedule, disown, enter, put_back
 log = logging.getLogger(__name__)
 
 #: How often a process renews its holder's key (several times within HOLDER_S), and looks whether Redis is back.
-TICK_S = 0.5
-#: After a change of place all processes have put their jobs back by then.
-SETTLE_S = 3.0
+TICK_S = 0.25
+#: After a change to Redis, or to another schedule in it, all processes of all hosts have put their jobs back by then.
+SETTLE_S = 1.0
+#: After a change to the file all processes of this host have.
+SETTLE_HERE_S = 0.5
+#: What other hosts were running when Redis was last seen is taken to run on for so long: most outages are shorter.
+OTHERS_S = 3.0
 
 Change = Callable[[Schedule], Schedule]
 
@@ -42,6 +47,7 @@ class Board:
         self._left_at = 0.0
         self._settled_at = 0.0
         self._own: dict[str, Job] = {}
+        self._others: tuple[Job, ...] = ()
         self._mutex = threading.RLock()
         if shared is not None:
             self.tick()
@@ -91,7 +97,8 @@ class Board:
         with self._mutex:
 
             def healed(schedule: Schedule) -> Schedule:
-                return change(put_back(disown(schedule, self.holder, self._own.keys()), self._own.values()))
+                mine = {**self._own, **self._of_others()}
+                return change(put_back(disown(schedule, self.holder, mine.keys()), mine.values()))
 
             after = self._update(healed)
             found = {job.ticket: job for job in (*after.waiting, *after.running)}
@@ -138,8 +145,18 @@ class Board:
                 self._fall_back(error)
         return self._local.update(change)
 
+    def _of_others(self) -> dict[str, Job]:
+        """What is kept for them while Redis is away, as this process' own."""
+        kept = not self._up and time.monotonic() - self._left_at < OTHERS_S
+        return {job.ticket: job for job in self._others} if kept else {}
+
     def _fall_back(self, error: Exception) -> None:
-        if self._up:
+        if self._up and self._shared is not None:
+            self._others = tuple(
+                replace(job, ticket=f"{job.ticket}-elsewhere", holder=self.holder, request="")
+                for job in self._shared.seen().running
+                if not self._local.knows(job.holder)
+            )
             log.warning("redis is away (%s): this host queues for itself", type(error).__name__)
             self._move(up=False)
 
@@ -148,6 +165,6 @@ class Board:
         if not up:
             self._left_at = now
         # Who was away for a moment only has granted nothing meanwhile.
-        brief = up and now - self._left_at < SETTLE_S
-        self._settled_at = 0.0 if brief else now + SETTLE_S
+        brief = up and now - self._left_at < SETTLE_HERE_S
+        self._settled_at = 0.0 if brief else now + (SETTLE_S if up else SETTLE_HERE_S)
         self._up = up

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from sd_client.answer_stream import AnswerStream
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIStatusError
+from sd_client.exchange_time import ExchangeTime
 from sd_client.models import (
     DUMMY_HASH,
     Capabilities,
@@ -29,6 +31,12 @@ READ_TIMEOUT_S = 5.0
 _NATIVE_SIZE_STEP = 64
 _NATIVE_MAX_SEED = 2**31 - 1
 
+Took = Callable[[float], None]
+
+
+def _nobody(_seconds: float) -> None:
+    """Nobody wants to know."""
+
 
 class WebUIClient:
     """:raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`."""
@@ -38,16 +46,31 @@ class WebUIClient:
         self._read_timeout_s = read_timeout_s
 
     def txt2img(
-        self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float
+        self,
+        params: GenerationParams,
+        capabilities: Capabilities,
+        *,
+        task_id: str,
+        timeout_s: float,
+        took: Took = _nobody,
     ) -> tuple[PaintedImage, ...]:
-        """``timeout_s``: seconds until the whole answer must be there; the WebUI may go on painting after that."""
-        return self._generate("/sdapi/v1/txt2img", params, capabilities, task_id, timeout_s)
+        """
+        :param timeout_s: seconds until the whole answer must be there; the WebUI may go on painting after that.
+        :param took: is told how many seconds the WebUI was waited for, also where it failed.
+        """
+        return self._generate("/sdapi/v1/txt2img", params, capabilities, task_id, timeout_s, took)
 
     def img2img(
-        self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float
+        self,
+        params: GenerationParams,
+        capabilities: Capabilities,
+        *,
+        task_id: str,
+        timeout_s: float,
+        took: Took = _nobody,
     ) -> tuple[PaintedImage, ...]:
         """With ``params.inpainting`` as well; see :meth:`txt2img`."""
-        return self._generate("/sdapi/v1/img2img", params, capabilities, task_id, timeout_s)
+        return self._generate("/sdapi/v1/img2img", params, capabilities, task_id, timeout_s, took)
 
     def sd_models(self) -> tuple[Checkpoint, ...]:
         """The one cheap path that also tells whether the API is up. :raises MissingRouteError: it is not."""
@@ -59,18 +82,24 @@ class WebUIClient:
     def capabilities(self) -> Capabilities:
         """Everything a job must know about this WebUI, in a handful of GETs, one after another."""
         checkpoints = self.sd_models()
+        options = self._options()
+        gpu_memory = self._gpu_memory()
         native = any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints)
         return Capabilities(
             checkpoints=checkpoints,
-            loaded=self._loaded(),
+            loaded=_loaded(options),
             samplers=self._samplers(),
             schedulers=self._schedulers(),
             upscalers=tuple(_names(self._shown("/sdapi/v1/upscalers"))),
             loras=tuple(_names(self._shown("/sdapi/v1/loras"))),
-            gpu=self._gpu(),
+            gpu=None if gpu_memory is None else "error" not in gpu_memory and bool(gpu_memory),
             has_progress=self.progress() is not None,
             size_step=_NATIVE_SIZE_STEP if native else 8,
             max_seed=_NATIVE_MAX_SEED if native else 2**63 - 1,
+            # No real server has an option of this name.
+            simulated=options.get("simulator") is True,
+            gpu_free_bytes=_bytes(gpu_memory, "free"),
+            gpu_total_bytes=_bytes(gpu_memory, "total"),
         )
 
     def progress(self) -> Progress | None:
@@ -89,7 +118,13 @@ class WebUIClient:
         return True
 
     def _generate(
-        self, path: str, params: GenerationParams, capabilities: Capabilities, task_id: str, timeout_s: float
+        self,
+        path: str,
+        params: GenerationParams,
+        capabilities: Capabilities,
+        task_id: str,
+        timeout_s: float,
+        took: Took,
     ) -> tuple[PaintedImage, ...]:
         checkpoint = find_checkpoint(capabilities, params.checkpoint)
         spelling = spell(capabilities, params.sampler, params.scheduler)
@@ -97,13 +132,16 @@ class WebUIClient:
             # Whoever chose this WebUI looked at the same capabilities.
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
         body = payload(params, title=checkpoint.title, spelling=spelling, task_id=task_id)
-        answer = self._transport.exchange("POST", path, body, timeout_s=timeout_s)
-        return read_answer(answer, params, checkpoint=checkpoint, spelling=spelling)
+        exchange = ExchangeTime()
+        try:
+            answer = self._transport.receive("POST", path, body, exchange.apart(AnswerStream), timeout_s=timeout_s)
+        finally:
+            took(exchange.webui_s())
+        return read_answer(answer.object(), params, checkpoint=checkpoint, spelling=spelling)
 
-    def _loaded(self) -> str | None:
+    def _options(self) -> Mapping[str, Any]:
         options = self._shown("/sdapi/v1/options")
-        loaded = options.get("sd_model_checkpoint") if isinstance(options, dict) else None
-        return loaded if isinstance(loaded, str) and loaded else None
+        return options if isinstance(options, dict) else {}
 
     def _samplers(self) -> tuple[Sampler, ...]:
         return tuple(
@@ -123,10 +161,10 @@ class WebUIClient:
             if isinstance(name := entry.get("name"), str) and isinstance(label := entry.get("label"), str)
         )
 
-    def _gpu(self) -> bool | None:
+    def _gpu_memory(self) -> Mapping[str, Any] | None:
         memory = self._shown("/sdapi/v1/memory")
         cuda = memory.get("cuda") if isinstance(memory, dict) else None
-        return None if not isinstance(cuda, dict) else "error" not in cuda and bool(cuda)
+        return cuda if isinstance(cuda, dict) else None
 
     def _optional(self, path: str) -> Any:
         """The JSON of a route that a server may lack: None then."""
@@ -172,6 +210,17 @@ def loaded_model(capabilities: Capabilities) -> str | None:
         if capabilities.loaded in checkpoint.names():
             return checkpoint.model_name
     return bare_name(capabilities.loaded)
+
+
+def _loaded(options: Mapping[str, Any]) -> str | None:
+    loaded = options.get("sd_model_checkpoint")
+    return loaded if isinstance(loaded, str) and loaded else None
+
+
+def _bytes(gpu_memory: Mapping[str, Any] | None, part: str) -> int | None:
+    system = (gpu_memory or {}).get("system")
+    told = system.get(part) if isinstance(system, dict) else None
+    return int(told) if isinstance(told, int | float) and math.isfinite(told) and told >= 0 else None
 
 
 def _entries(listed: object) -> list[Mapping[str, Any]]:

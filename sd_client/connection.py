@@ -17,6 +17,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from sd_client.deadlines import call_after
+
 
 class OneExchange(HTTPAdapter):
     """
@@ -29,8 +31,8 @@ class OneExchange(HTTPAdapter):
         super().__init__()
         self._socket: socket.socket | None = None
         self._mutex = threading.Lock()
-        self._timer = threading.Timer(timeout_s, self._expire)
-        self._timer.daemon = True
+        self._timeout_s = timeout_s
+        self._cancel: Callable[[], None] = lambda: None
         self.expired = False
 
     @property
@@ -39,11 +41,11 @@ class OneExchange(HTTPAdapter):
         return self._socket is not None
 
     def send(self, *args: Any, **kwargs: Any) -> Any:
-        self._timer.start()
+        self._cancel = call_after(self._timeout_s, self._expire)
         return super().send(*args, **kwargs)
 
     def close(self) -> None:
-        self._timer.cancel()
+        self._cancel()
         super().close()
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:

@@ -32,6 +32,7 @@ class SharedSchedule:
         self._json = ScheduleJson()
         self._mutex = threading.Lock()
         self.holder = uuid.uuid4().hex
+        self._temporary = os.fspath(folder / f"schedule.{self.holder}.tmp")
         with _exclusive(folder / "schedule.lock"):
             for holder in os.listdir(folder / "holders"):
                 self._lives(holder)  # clears away what killed workers left
@@ -66,6 +67,10 @@ class SharedSchedule:
         lost, self._alive = self._alive, _locked(path)
         os.close(lost)
 
+    def knows(self, holder: str) -> bool:
+        """Whether that is, or was lately, a process of this host."""
+        return (self._folder / "holders" / holder).exists()
+
     def close(self) -> None:
         """This holder's jobs end."""
         (self._folder / "holders" / self.holder).unlink(missing_ok=True)
@@ -92,9 +97,10 @@ class SharedSchedule:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _write(self, schedule: Schedule) -> None:
-        temporary = self._folder / f"schedule.{self.holder}.tmp"
-        temporary.write_bytes(self._json.dump(schedule))
-        temporary.replace(self._file)  # readers see the old or the new one, whole
+        # Not pathlib's, which takes a quarter of the time that each job's two changes need.
+        with open(self._temporary, "wb") as file:
+            file.write(self._json.dump(schedule))
+        os.replace(self._temporary, self._file)  # readers see the old or the new one, whole
         self._seen = (self._version(), schedule)
 
     def _dead(self, schedule: Schedule) -> set[str]:

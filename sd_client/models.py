@@ -1,4 +1,4 @@
-"""Values that pass between the service and its WebUIs. All frozen; none knows HTTP."""
+"""Values that pass between the service and its WebUIs. All frozen, but for a job's course; none knows HTTP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import functools
 import re
 from dataclasses import dataclass, field
 from typing import Literal
+
+from sd_client.errors import WebUIError
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
 DUMMY_HASH = "8888888888"
@@ -66,6 +68,8 @@ class Capabilities:
     :param schedulers: None where the server has no such list (A1111 before 1.9.1).
     :param size_step: widths and heights it can paint are multiples of this, pixels.
     :param max_seed: larger seeds are cut or replaced by that server.
+    :param simulated: it says of itself that it paints without a model.
+    :param gpu_free_bytes: and ``gpu_total_bytes``: of its GPU's memory; None where it does not tell.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -78,6 +82,9 @@ class Capabilities:
     has_progress: bool = True
     size_step: int = 8
     max_seed: int = 2**63 - 1
+    simulated: bool = False
+    gpu_free_bytes: int | None = None
+    gpu_total_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +131,10 @@ class PaintedImage:
     One picture of an answer.
 
     :param data: the file's bytes as the WebUI sent them, PNG, JPEG or WebP by their magic numbers.
-    :param base64: the same as ASCII text, so that it need not be encoded again.
     :param infotext: A1111's ``parameters`` text, where told.
     """
 
     data: bytes = field(repr=False)
-    base64: str = field(repr=False)
     seed: int
     infotext: str | None = field(default=None, repr=False)
 
@@ -140,3 +145,22 @@ class Progress:
 
     fraction: float
     eta_seconds: float
+
+
+@dataclass(kw_only=True)
+class Course:
+    """
+    How a job went so far, noted while it goes, so that it is known of those that end in an error as well.
+
+    :param queue_s: how long it waited for WebUIs; None where it was refused before.
+    :param webui_s: how long WebUIs were waited for, from connecting to the end of the answer; None where none was.
+    :param webui: the last one's place in ``SD_WEBUI_URL``, from 0 on.
+    :param switches: WebUIs that had to load another model for it.
+    :param failures: of WebUIs, those included that another one made good.
+    """
+
+    queue_s: float | None = None
+    webui_s: float | None = None
+    webui: int | None = None
+    switches: int = 0
+    failures: list[WebUIError] = field(default_factory=list)

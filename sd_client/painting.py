@@ -60,6 +60,8 @@ class Painting:
         self._abandoned = False
         # Held while an interrupt is under way: the lease is not given back under it, so it cannot hit the next job.
         self._mutex = threading.Lock()
+        #: Seconds that the WebUI was waited for; None as long as it is.
+        self.asked_s: float | None = None
         self.result: Future[tuple[PaintedImage, ...]] = Future()
 
     def start(self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float) -> None:
@@ -68,7 +70,7 @@ class Painting:
         def work() -> None:
             begun = time.monotonic()
             try:
-                images = call(params, capabilities, task_id=task_id, timeout_s=timeout_s)
+                images = call(params, capabilities, task_id=task_id, timeout_s=timeout_s, took=self._note)
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
                 self._give_back(Ending(ran_s=None, webui_to_blame=self._blame(error)))
                 self.result.set_exception(error)
@@ -84,6 +86,9 @@ class Painting:
         self._abandoned = True
         if not self._over.is_set():
             threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
+
+    def _note(self, asked_s: float) -> None:
+        self.asked_s = asked_s
 
     def _give_back(self, ending: Ending) -> None:
         with self._mutex:

@@ -5,7 +5,7 @@ Facts about the fields: A1111's ``modules/api/models.py`` and ``modules/processi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pybase64
@@ -23,7 +23,39 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8\xff"
 
 
-def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id: str) -> bytes:
+#: A multiple of 3, so that the base64 of the pieces is that of the whole.
+_PIECE_BYTES = 3 * 64 * 1024
+
+
+class Payload:
+    """
+    A JSON body, made while it is sent: the pictures' base64, a third larger than they are, is never held whole.
+
+    :param pictures: what is written before each, the picture, and what is written after it.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], pictures: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+        self._fields = to_json(fields)
+        self._pictures = tuple(pictures)
+
+    def __len__(self) -> int:
+        """In bytes."""
+        return len(self._fields) + sum(
+            len(before) + 4 * ((len(picture) + 2) // 3) + len(after) for before, picture, after in self._pictures
+        )
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._fields[:-1]
+        for before, picture, after in self._pictures:
+            yield before
+            view = memoryview(picture)
+            for start in range(0, len(view), _PIECE_BYTES):
+                yield pybase64.b64encode(view[start : start + _PIECE_BYTES])
+            yield after
+        yield b"}"
+
+
+def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id: str) -> Payload:
     """
     The JSON body for ``txt2img`` or ``img2img``.
 
@@ -57,19 +89,17 @@ def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id
         fields["scheduler"] = spelling.scheduler
     if params.init_image is not None:
         fields |= _img2img_fields(params)
-    return to_json(fields)
+    return Payload(fields, _pictures(params))
 
 
 def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "init_images": [_encoded(params.init_image)],
         "denoising_strength": params.strength,
         "resize_mode": 0,  # the picture already has the generation's size
         "include_init_images": False,
     }
     if params.inpainting is not None:
         fields |= {
-            "mask": _encoded(params.inpainting.mask),
             "mask_blur": params.inpainting.mask_blur,
             "inpainting_fill": _FILL[params.inpainting.fill],
             "inpaint_full_res": params.inpainting.area == "masked",
@@ -79,21 +109,25 @@ def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
     return fields
 
 
-def _encoded(data: bytes | None) -> str:
-    return pybase64.b64encode(data or b"").decode("ascii")
+def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """What is written before each picture, the picture, and what is written after it."""
+    if params.init_image is not None:
+        yield b',"init_images":["', params.init_image, b'"]'
+    if params.inpainting is not None:
+        yield b',"mask":"', params.inpainting.mask, b'"'
 
 
 def read_answer(
-    body: bytes, params: GenerationParams, *, checkpoint: Checkpoint, spelling: Spelling
+    answer: Mapping[str, Any], params: GenerationParams, *, checkpoint: Checkpoint, spelling: Spelling
 ) -> tuple[PaintedImage, ...]:
     """
     The images of an answer, exactly ``batch_size`` of them, without grids and whatever extensions append.
 
+    :param answer: from :func:`sd_client.answer_stream.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
-    :raises InvalidAnswerError: no JSON, too few pictures, bytes that are none, or the ``info`` names another model
+    :raises InvalidAnswerError: too few pictures, bytes that are none, or the ``info`` names another model
         or sampler than was asked for (A1111 replaces unknown ones without a word).
     """
-    answer = _object(body)
     info = _info(answer.get("info"))
     _check_model(info, checkpoint)
     _check_sampler(info, spelling)
@@ -111,16 +145,6 @@ def read_answer(
         _image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number))
         for number, image in enumerate(chosen)
     )
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        answer = from_json(body)
-    except ValueError as error:
-        raise InvalidAnswerError("the WebUI's answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise InvalidAnswerError("the WebUI's answer is not an object")
-    return answer
 
 
 def _info(info: object) -> Mapping[str, Any]:
@@ -178,17 +202,21 @@ def _text(texts: list[Any], number: int) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _image(text: object, *, seed: int, infotext: str | None) -> PaintedImage:
-    if not isinstance(text, str) or not text:
+def _image(picture: object, *, seed: int, infotext: str | None) -> PaintedImage:
+    data = _decoded(picture) if isinstance(picture, str) else picture
+    if not isinstance(data, bytes) or not data:
         raise InvalidAnswerError("the WebUI returned no picture")
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        data = pybase64.b64decode(encoded, validate=True)
-    except ValueError as error:
-        raise InvalidAnswerError("the WebUI's picture is not base64") from error
     if data.startswith(_PNG):
         if not data.endswith(_PNG_END):
             raise InvalidAnswerError("the WebUI's picture is cut off")
     elif not data.startswith(_JPEG) and not (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
         raise InvalidAnswerError("the WebUI returned something that is no picture")
-    return PaintedImage(data=data, base64=encoded, seed=seed, infotext=infotext)
+    return PaintedImage(data=data, seed=seed, infotext=infotext)
+
+
+def _decoded(text: str) -> bytes:
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return pybase64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise InvalidAnswerError("the WebUI's picture is not base64") from error

@@ -28,7 +28,7 @@ from sd_client.errors import (
     WebUITimeoutError,
 )
 from sd_client.leases import SharedSchedule
-from sd_client.models import Capabilities, GenerationParams, PaintedImage
+from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
 from sd_client.painting import Ending, Painting
 from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule
@@ -48,12 +48,16 @@ DEFAULT_JOB_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class PoolView:
-    """What health and the catalogue show."""
+    """What health and the catalogue show. ``webuis``: their ids, in the order of ``SD_WEBUI_URL``."""
 
     states: Mapping[str, WebUIState]
     schedule: Schedule
-    total: int
+    webuis: tuple[str, ...]
     draining: bool
+
+    @property
+    def total(self) -> int:
+        return len(self.webuis)
 
     def capabilities(self) -> tuple[Capabilities, ...]:
         """Of every WebUI ever seen, also while it is away."""
@@ -95,7 +99,7 @@ class WebUIPool:
     :param slots: jobs sent to one WebUI at a time, over all workers and hosts that share a schedule.
     :param queue_limit: jobs that may wait, over the same.
     :param folder: where the workers of this host meet.
-    :param redis_client: where all hosts meet; None: this host is alone.
+    :param redis_client: where all hosts meet; None: this host is alone. ``on_redis_error`` is called when it fails.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
 
@@ -109,17 +113,23 @@ class WebUIPool:
         use_gpu: bool,
         cpu_fallback: bool,
         redis_client: redis.Redis | None = None,
+        on_redis_error: Callable[[], None] = lambda: None,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = {webui_id(url): WebUIClient(url) for url in urls}
+        self._places = {webui: place for place, webui in enumerate(self._clients)}
         self._slots = slots
         self._queue_limit = queue_limit
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)
         self._patience_s = patience_s
         self._clock = clock
         local = SharedSchedule(folder)
-        shared = None if redis_client is None else RedisSchedule(redis_client, name="pool", holder=local.holder)
+        shared = (
+            None
+            if redis_client is None
+            else RedisSchedule(redis_client, name="pool", holder=local.holder, on_error=on_redis_error)
+        )
         self._board = Board(local, shared)
         # Whoever serves the same WebUIs looks at them once.
         pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
@@ -162,7 +172,7 @@ class WebUIPool:
         return PoolView(
             states=self._probing.states(),
             schedule=self._board.glance(),
-            total=len(self._clients),
+            webuis=tuple(self._clients),
             draining=self._draining.is_set(),
         )
 
@@ -209,6 +219,7 @@ class WebUIPool:
         check: Callable[[], None],
         total_s: float | None = None,
         request: str = "",
+        course: Course | None = None,
     ) -> tuple[PaintedImage, ...]:
         """
         The job's pictures, as soon as a WebUI could paint them.
@@ -219,23 +230,28 @@ class WebUIPool:
             ended, or as long again has passed.
         :param total_s: seconds for both together, where its caller waits for less than the two allow.
         :param check: called twice a second; what it raises drops or interrupts the job and is raised here.
+        :param course: where it is noted how the job goes.
         :raises WebUIError:
         """
         ends = self._clock() + (wait_s + run_s if total_s is None else total_s)
         until = min(self._clock() + wait_s, ends)
         since = self._board.now()
+        course = course or Course()
         tried: frozenset[str] = frozenset()
         while True:
             job = self._enter(params, tried, since=since, request=request)
-            webui = self._turn(job, params, tried, until, check)
+            webui, switches = self._turn(job, params, tried, until, check, course)
             capabilities = self._still_able(webui, params)
             if capabilities is None:
                 self._leave(job.ticket)
                 tried |= {webui}
                 continue
+            course.webui = self._places[webui]
+            course.switches += switches
             try:
-                return self._paint(webui, job.ticket, params, capabilities, task_id, run_s, ends, check)
+                return self._paint(webui, job.ticket, params, capabilities, task_id, run_s, ends, check, course)
             except WebUIConnectError:
+                log.warning("a job could not be sent to its webui", extra={"webui": course.webui})
                 self._probing.report_failure(webui)
                 tried |= {webui}
 
@@ -300,9 +316,15 @@ class WebUIPool:
         tried: frozenset[str],
         until: float,
         check: Callable[[], None],
-    ) -> str:
-        """The WebUI that was granted. :raises QueueTimeoutError: none was, in time."""
-        next_check = self._clock() + CHECK_S
+        course: Course,
+    ) -> tuple[str, bool]:
+        """
+        The WebUI that was granted, and whether it had another model.
+
+        :raises QueueTimeoutError: none was, in time.
+        """
+        begun = self._clock()
+        next_check = begun + CHECK_S
         waiting = self._waiting[job.ticket] = _Waiting(params=params, tried=tried, turn=threading.Event())
         self._entered.set()
         try:
@@ -312,7 +334,7 @@ class WebUIPool:
                 if found is not None and found.cancelled:
                     raise JobCancelledError("the caller cancelled the job")
                 if found is not None and found.webui is not None:
-                    return found.webui
+                    return found.webui, found.switches
                 self._refuse_while_draining()
                 now = self._clock()
                 if now >= until:
@@ -327,6 +349,7 @@ class WebUIPool:
             raise
         finally:
             del self._waiting[job.ticket]
+            course.queue_s = (course.queue_s or 0.0) + self._clock() - begun
 
     def _announce(self) -> None:
         """Looks at the schedule for all jobs that wait in this process, and wakes those whose turn has come."""
@@ -358,6 +381,7 @@ class WebUIPool:
         run_s: float,
         ends: float,
         check: Callable[[], None],
+        course: Course,
     ) -> tuple[PaintedImage, ...]:
         """
         The call itself runs in a thread of its own, which holds the lease until the WebUI's answer has come: the
@@ -368,8 +392,9 @@ class WebUIPool:
             release=lambda ending: self._ended(ticket, webui, ending),
             alone=lambda: self._slots == 1 or self._board.look().busy(webui) == 1,
         )
-        deadline = min(self._clock() + run_s, ends)
-        painting.start(params, capabilities, task_id=task_id, timeout_s=deadline - self._clock() + run_s)
+        begun = self._clock()
+        deadline = min(begun + run_s, ends)
+        painting.start(params, capabilities, task_id=task_id, timeout_s=deadline - begun + run_s)
         try:
             while True:
                 try:
@@ -381,9 +406,14 @@ class WebUIPool:
                         raise WebUITimeoutError("the job ran longer than allowed") from None
                     self._raise_if_cancelled(ticket)
                     check()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError):
+                course.failures.append(error)
             self._abandon(painting, ticket)
             raise
+        finally:
+            asked_s = self._clock() - begun if painting.asked_s is None else painting.asked_s
+            course.webui_s = (course.webui_s or 0.0) + asked_s
 
     def _abandon(self, painting: Painting, ticket: str) -> None:
         try:
@@ -429,12 +459,16 @@ class WebUIPool:
         self._board.leave(ticket, change)
 
     def _keep(self) -> None:
-        """Twice a second: this process' holder lives, the dead are forgotten, waiting jobs see who came and went."""
-        next_tick = 0.0
-        while not self._stopped.wait(CHECK_S):
-            if self._clock() >= next_tick:
-                self._board.tick()
-                next_tick = self._clock() + TICK_S
+        """
+        This process' holder lives; twice a second the dead are forgotten, and waiting jobs see who came and went. More
+        often while it is not known whether the schedule is whole: nobody is granted anything then.
+        """
+        next_look = 0.0
+        while not self._stopped.wait(TICK_S):
+            self._board.tick()
+            if self._clock() < next_look:
+                continue
+            next_look = self._clock() + (CHECK_S if self._board.settled() else 0.0)
             try:
                 state = self._board.look()
                 # A schedule without the jobs that this process has was lost: they are put back.

@@ -69,7 +69,7 @@ _STATES = TypeAdapter(dict[str, WebUIState])
 
 class Probing:
     """
-    :param clients: by the WebUI's id.
+    :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``; the log names them by their place in it.
     :param is_busy: whether a WebUI runs a job of ours: one that is too busy to answer a look is not down.
     """
 
@@ -83,6 +83,7 @@ class Probing:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
+        self._places = {webui: place for place, webui in enumerate(clients)}
         self._folder = folder
         self._file = folder / "webuis.json"
         self._is_busy = is_busy
@@ -170,7 +171,9 @@ class Probing:
             state = self._look(webui, before)
             self._publish(webui, state)
             if before is None or before.available != state.available:
-                log.warning("webui %s", "available" if state.available else "unavailable", extra={"webui": webui})
+                log.warning(
+                    "webui %s", "available" if state.available else "unavailable", extra={"webui": self._places[webui]}
+                )
             wait_s = pace.interval_s if state.available else pause_s
             pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
             # A failed job wakes the prober, but no sooner than a starting WebUI bears.
@@ -195,7 +198,7 @@ class Probing:
                 busy = False
             return WebUIState(available=busy, seen=begun, capabilities=known)
         except WebUIError as error:
-            log.debug("look failed: %s", type(error).__name__, extra={"webui": webui})
+            log.debug("look failed: %s", type(error).__name__, extra={"webui": self._places[webui]})
             return WebUIState(available=False, seen=begun, capabilities=known)
 
     def _publish(self, webui: str, state: WebUIState) -> None:

@@ -19,7 +19,7 @@ import redis
 from redis.client import Pipeline
 
 from sd_client.schedule import Schedule, forget
-from sd_client.schedule_json import ScheduleJson
+from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
 
 #: A holder that was not renewed for so long is dead: its jobs leave the schedule.
 HOLDER_S = 10
@@ -35,13 +35,16 @@ class RedisSchedule:
     """
     :param name: of the pool; services of one name on one Redis share one schedule.
     :param holder: names this process, uniquely.
+    :param on_error: called with every command that Redis did not answer.
     :ivar lost_at: when the schedule was last seen to be another one than before (Redis was started anew, or
         emptied), by ``time.monotonic``; known before a change is applied to it.
     :raises redis.RedisError: every method but ``close``, when Redis is away. After one error all fail at once, whoever
         calls, until :meth:`renew` succeeds: a hundred waiting threads must not wait for its timeout one by one.
     """
 
-    def __init__(self, client: redis.Redis, *, name: str, holder: str) -> None:
+    def __init__(
+        self, client: redis.Redis, *, name: str, holder: str, on_error: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
         self._prefix = f"sd-api:{name}"
         self._key = f"{self._prefix}:schedule"
@@ -51,6 +54,7 @@ class RedisSchedule:
         self._ahead_s = 0.0
         self._epoch = ""
         self._broken = False
+        self._on_error = on_error
         self.lost_at = -math.inf
         self.holder = holder
 
@@ -84,7 +88,7 @@ class RedisSchedule:
             read, schedule = self._seen
             if time.monotonic() - read >= _LOOK_S:
                 with self._working():
-                    schedule = self._stored(self._client)
+                    schedule = self._unchanged() or self._stored(self._client)
                 self._seen = (time.monotonic(), schedule)
             return schedule
 
@@ -110,6 +114,7 @@ class RedisSchedule:
             yield
         except redis.RedisError:
             self._broken = True
+            self._on_error()
             raise
 
     def _try_update(self, pipeline: Pipeline, change: Callable[[Schedule], Schedule]) -> Schedule:
@@ -137,6 +142,14 @@ class RedisSchedule:
 
     def _holder_key(self, holder: str) -> str:
         return f"{self._prefix}:holder:{holder}"
+
+    def _unchanged(self) -> Schedule | None:
+        """What was read or written last, if it is still there: a whole schedule of many WebUIs is large."""
+        try:
+            head = self._client.getrange(self._key, 0, HEAD_BYTES - 1)
+        except redis.ResponseError:  # whoever reads the whole tells what is wrong
+            return None
+        return self._json.last(head) if isinstance(head, bytes) and head else None
 
     def _stored(self, client: redis.Redis) -> Schedule:
         try:

@@ -24,6 +24,7 @@ class Entry:
     :param request: what its caller can ask for it by; "" where nobody can.
     :param cancelled: its caller wants it no more; its holder ends it.
     :param passed: since when it has left idle WebUIs to others because one that has its model is busy.
+    :param switches: it runs on a WebUI that had another model.
     """
 
     ticket: str
@@ -34,6 +35,7 @@ class Entry:
     request: str = ""
     cancelled: bool = False
     passed: float | None = None
+    switches: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,10 +207,11 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
     """
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
         job, webui = start
+        switches = schedule.loaded.get(webui, "") not in ("", job.model)
         schedule = replace(
             schedule,
             waiting=tuple(other for other in schedule.waiting if other.ticket != job.ticket),
-            running=(*schedule.running, replace(job, webui=webui, since=now)),
+            running=(*schedule.running, replace(job, webui=webui, since=now, switches=switches)),
             loaded={**schedule.loaded, webui: job.model},
         )
     return _with_passed(schedule, slots=slots, now=now)
@@ -222,7 +225,7 @@ def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float
     seen = set()  # most jobs need the same as the one before them
     for job in schedule.waiting:
         patient = now - (now if job.passed is None else job.passed) < patience_s
-        needs = job.webuis, job.model, patient
+        needs = id(job.webuis), job.model, patient
         if needs not in seen and (webui := _choice(schedule, job, idle, patient=patient)) is not None:
             return job, webui
         seen.add(needs)
@@ -240,8 +243,9 @@ def _idle(schedule: Schedule, *, slots: int, now: float) -> dict[str, int]:
         return {}
     busy = Counter(job.webui for job in schedule.running)
     ending = {job.webui for job in schedule.running if job.cancelled}
-    wanted = dict.fromkeys(job.webuis for job in schedule.waiting)
-    webuis = dict.fromkeys(webui for webuis in wanted for webui in webuis)
+    # Nearly all jobs have one object in common, which is looked at once.
+    wanted = {id(job.webuis): job.webuis for job in schedule.waiting}
+    webuis = dict.fromkeys(webui for webuis in wanted.values() for webui in webuis)
     return {
         webui: busy[webui]
         for webui in webuis

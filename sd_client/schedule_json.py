@@ -6,6 +6,7 @@ thousand WebUIs that is half a megabyte instead of thirty.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from sd_client.schedule import Entry, Job, Schedule
+
+#: So many bytes at the beginning tell one change from all others.
+HEAD_BYTES = len(b'{"change":"') + 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,9 @@ class _WrittenJob(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """``rest``: the schedule without its jobs."""
+    """``change``: names these bytes, uniquely; ``rest``: the schedule without its jobs."""
 
+    change: str
     webuis: tuple[tuple[str, ...], ...]
     waiting: tuple[_WrittenJob, ...]
     running: tuple[_WrittenJob, ...]
@@ -46,13 +51,15 @@ class ScheduleJson:
 
     def dump(self, schedule: Schedule) -> bytes:
         numbers: dict[tuple[str, ...], int] = {}
-        for job in (*schedule.waiting, *schedule.running):
-            numbers.setdefault(job.webuis, len(numbers))
+        # Nearly all jobs have one object in common: to look at each of its ids again would cost more than all the rest.
+        known = {id(job.webuis): job.webuis for job in (*schedule.waiting, *schedule.running)}
+        by_id = {known_id: numbers.setdefault(webuis, len(numbers)) for known_id, webuis in known.items()}
         raw = to_json(
             {
+                "change": uuid.uuid4().hex,
                 "webuis": list(numbers),
-                "waiting": _written(schedule.waiting, numbers),
-                "running": _written(schedule.running, numbers),
+                "waiting": _written(schedule.waiting, by_id),
+                "running": _written(schedule.running, by_id),
                 "rest": replace(schedule, waiting=(), running=()),
             }
         )
@@ -65,9 +72,14 @@ class ScheduleJson:
             self._last = raw, _parsed(raw)
         return self._last[1]
 
+    def last(self, head: bytes) -> Schedule | None:
+        """The last one, where what begins with these :data:`HEAD_BYTES` is that; None where it must be read."""
+        raw, schedule = self._last
+        return schedule if raw[:HEAD_BYTES] == head else None
 
-def _written(jobs: tuple[Job, ...], numbers: dict[tuple[str, ...], int]) -> list[dict[str, Any]]:
-    return [{**vars(job), "webuis": numbers[job.webuis]} for job in jobs]
+
+def _written(jobs: tuple[Job, ...], numbers: dict[int, int]) -> list[dict[str, Any]]:
+    return [{**vars(job), "webuis": numbers[id(job.webuis)]} for job in jobs]
 
 
 def _parsed(raw: bytes) -> Schedule:

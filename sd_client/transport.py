@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
@@ -36,7 +37,7 @@ MAX_ANSWER_BYTES = 512 * 1024 * 1024
 #: A WebUI's error text is only looked at for its kind.
 _MAX_ERROR_BYTES = 64 * 1024
 
-_PIECE_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
 
 _HEADERS = {
     # A1111 gzips on its event loop: a stall for everybody else, and CPU on both sides for a quarter of the bytes.
@@ -52,6 +53,23 @@ _OUT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|could not allocate|failed to allocate|OutOfMemory", re.IGNORECASE
 )
 _CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+
+T = TypeVar("T")
+
+
+class SizedPieces(Protocol):
+    """A body that is made while it is sent; ``len()`` is its size in bytes."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Refusal:
+    """An answer that says that there is none."""
+
+    status: int
+    body: bytes
 
 
 class Transport:
@@ -82,26 +100,45 @@ class Transport:
         return self._json(self.exchange("POST", path, body, timeout_s=timeout_s))
 
     def exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float) -> bytes:
-        """
-        The body of a successful answer, over a connection of its own.
+        """The body of a successful answer; see :meth:`receive`."""
+        return self.receive(method, path, body, b"".join, timeout_s=timeout_s)
 
+    def receive(
+        self,
+        method: str,
+        path: str,
+        body: bytes | SizedPieces | None,
+        take: Callable[[Iterable[bytes]], T],
+        *,
+        timeout_s: float,
+    ) -> T:
+        """
+        What ``take`` makes of a successful answer's body, over a connection of its own.
+
+        :param take: is called in the time; what it is given may end too early, which is found out after it.
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
         :raises WebUIError: one of the tree, never an exception of requests.
         """
         with contextlib.closing(OneExchange(timeout_s=timeout_s)) as connection:
             try:
-                status, answer = self._answer(connection, method, path, body, timeout_s)
+                answer = self._answer(connection, method, path, body, take, timeout_s)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 raise _translated(error, connection) from error
             if connection.expired:  # what was read may end where the connection was cut
                 raise WebUITimeoutError("the WebUI's answer did not end in time")
-        if status >= 300:
-            raise status_error(status, answer)
+        if isinstance(answer, _Refusal):
+            raise status_error(answer.status, answer.body)
         return answer
 
     def _answer(
-        self, connection: OneExchange, method: str, path: str, body: bytes | None, timeout_s: float
-    ) -> tuple[int, bytes]:
+        self,
+        connection: OneExchange,
+        method: str,
+        path: str,
+        body: bytes | SizedPieces | None,
+        take: Callable[[Iterable[bytes]], T],
+        timeout_s: float,
+    ) -> T | _Refusal:
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         request = requests.Request(method, self._base + path, data=body, headers=headers).prepare()
         timeout = (min(self._connect_timeout_s, timeout_s), timeout_s)
@@ -109,11 +146,9 @@ class Transport:
         # Nor are proxies and a ~/.netrc looked for here.
         with connection.send(request, stream=True, timeout=timeout) as response:
             if response.status_code >= 300:
-                return response.status_code, b"".join(_pieces(response, _MAX_ERROR_BYTES))
-            answer = b"".join(_pieces(response, self._max_answer_bytes))
-            if len(answer) > self._max_answer_bytes:
-                raise InvalidAnswerError("the WebUI's answer is too large")
-            return response.status_code, answer
+                told = b"".join(_pieces(response, most=_MAX_ERROR_BYTES))
+                return _Refusal(status=response.status_code, body=told)
+            return take(_whole(response, most=self._max_answer_bytes))
 
     @staticmethod
     def _json(body: bytes) -> Any:
@@ -125,11 +160,23 @@ class Transport:
             raise InvalidAnswerError("the WebUI's answer is not JSON") from error
 
 
-def _pieces(response: requests.Response, most: int) -> Iterator[bytes]:
+def _pieces(response: requests.Response, *, most: int) -> Iterator[bytes]:
     """The body, decoded; no more than one piece beyond ``most`` bytes."""
+    # Where nothing is encoded, urllib3 would copy every piece once more.
+    encoded = "Content-Encoding" in response.headers
     size = 0
-    while size <= most and (piece := response.raw.read1(_PIECE_BYTES, decode_content=True)):
+    while size <= most and (piece := response.raw.read1(_PIECE_BYTES, decode_content=encoded)):
         size += len(piece)
+        yield piece
+
+
+def _whole(response: requests.Response, *, most: int) -> Iterator[bytes]:
+    """:raises InvalidAnswerError: more than ``most`` bytes."""
+    size = 0
+    for piece in _pieces(response, most=most):
+        size += len(piece)
+        if size > most:
+            raise InvalidAnswerError("the WebUI's answer is too large")
         yield piece
 
 

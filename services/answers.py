@@ -72,14 +72,33 @@ def keep_unmasked(answer: bytes, original: bytes, mask: bytes, *, blur: int) -> 
         message = f"must have the picture's size, {kept.width}x{kept.height} pixels"
         raise AnswerError(message, received=f"{width}x{height} pixels")
     painted = flatten(_decode(answer), "white")
+    # Outside the box nothing is repainted and nothing faded, so that blurring its black would be for nothing.
+    box = _around(repaint, int(2.5 * blur + 0.5) + _blur_reach(blur))
+    repaint = repaint.crop(box)
     reach = _spread(repaint, int(2.5 * blur + 0.5))
     changed = ImageChops.difference(painted, kept)
-    changed.paste(0, mask=reach)
+    changed.paste(0, box, reach)
     if changed.getbbox() is None:
         return answer
     faded = repaint.filter(ImageFilter.GaussianBlur(blur)).point(lambda value: min(2 * value, 255))
-    result = encode_png(Image.composite(painted, kept, ImageChops.darker(faded, reach)))
-    return _with_text(result, answer)
+    kept.paste(painted.crop(box), box, ImageChops.darker(faded, reach))
+    return _with_text(encode_png(kept), answer)
+
+
+def _around(mask: Image.Image, margin: int) -> tuple[int, int, int, int]:
+    """The box around a mask's white, which has some, larger by the margin as far as the picture goes."""
+    left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
+    return (
+        max(0, left - margin),
+        max(0, top - margin),
+        min(mask.width, right + margin),
+        min(mask.height, bottom + margin),
+    )
+
+
+def _blur_reach(blur: int) -> int:
+    """Pixels that Pillow's Gaussian blur reaches at most: it is three box blurs, each a pixel wider than the blur."""
+    return 3 * (blur + 2)
 
 
 def _decode(data: bytes) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Literal
 
 from sd_client.client import find_checkpoint, loaded_model
 from sd_client.errors import NoWebUIError
@@ -109,6 +110,11 @@ class Catalog:
 
     def loras(self) -> tuple[str, ...]:
         return _first_spellings(name for c in self._look().capabilities() for name in c.loras)
+
+    def simulated(self) -> Literal["none", "some", "all"]:
+        """Which of the WebUIs are simulators, which paint without a model; "none" where none has been seen yet."""
+        seen = {c.simulated for c in self._look().capabilities()}
+        return "none" if True not in seen else "some" if False in seen else "all"
 
     def problems(self, wanted: Wanted) -> list[Problem]:
         """What the pool cannot do; nothing where no WebUI has been seen yet."""

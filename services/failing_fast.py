@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -15,6 +16,8 @@ class FailingFastRedis(redis.Redis):
     :raises redis.RedisError: every command, without being sent, for ``pause_s`` after one could not be.
     """
 
+    #: Called with every command that was sent and failed.
+    on_error: Callable[[], None] = staticmethod(lambda: None)
     #: Seconds.
     pause_s = 1.0
     _closed_until = 0.0
@@ -24,6 +27,10 @@ class FailingFastRedis(redis.Redis):
             raise redis.ConnectionError("away a moment ago")
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except (redis.ConnectionError, redis.TimeoutError):
-            self._closed_until = time.monotonic() + self.pause_s
+        except redis.exceptions.NoScriptError:  # it is sent again, with the script
+            raise
+        except redis.RedisError as error:
+            self.on_error()
+            if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+                self._closed_until = time.monotonic() + self.pause_s
             raise

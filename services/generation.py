@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-import pybase64
-
 from sd_client.errors import InvalidAnswerError
-from sd_client.models import GenerationParams, Inpainting, PaintedImage
+from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
 from services.answers import keep_unmasked, png_size, to_png
 from services.catalog import Catalog, Choice, Wanted
@@ -78,14 +76,10 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """
-    :param base64: of ``png``, ASCII.
-    :param stored: False where it could not be kept; the caller has it all the same.
-    """
+    """``stored``: False where it could not be kept; the caller has it all the same."""
 
     image_id: UUID
     png: bytes = field(repr=False)
-    base64: str = field(repr=False)
     seed: int
     width: int
     height: int
@@ -102,6 +96,13 @@ class Generation:
     request_id: str
 
 
+@dataclass(kw_only=True)
+class GenerationCourse(Course):
+    """``store_s``: how long it took to store its pictures; None where it did not come to that."""
+
+    store_s: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """
@@ -111,6 +112,7 @@ class Call:
     :param started: when it was accepted, by the generation service's clock.
     :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
     :param check: called now and then; what it raises ends the job.
+    :param course: where it is noted how the job goes.
     """
 
     request_id: str
@@ -118,6 +120,7 @@ class Call:
     started: float
     wait_s: float | None
     check: Callable[[], None]
+    course: GenerationCourse = field(default_factory=GenerationCourse)
 
 
 class GenerationService:
@@ -187,13 +190,20 @@ class GenerationService:
                 run_s=self._timeout_s,
                 total_s=None if call.wait_s is None else max(0.0, call.started + call.wait_s - self._clock()),
                 check=call.check,
+                course=call.course,
             )
-            images = tuple(self._finished(image, params) for image in painted)
-            taken_s = self._clock() - call.started
+            try:
+                images = tuple(self._finished(image, params) for image in painted)
+            except InvalidAnswerError as error:
+                call.course.failures.append(error)
+                raise
+            begun = self._clock()
+            taken_s = begun - call.started
             kept = tuple(
                 self._kept(image, _record(mode, choice, params, image, number, call.request_id, taken_s))
                 for number, image in enumerate(images)
             )
+            call.course.store_s = self._clock() - begun
             image_ids += [str(image.image_id) for image in kept if image.stored]
         return Generation(
             images=kept,
@@ -233,7 +243,6 @@ class GenerationService:
         return GeneratedImage(
             image_id=uuid4(),
             png=png,
-            base64=image.base64 if png is image.data else pybase64.b64encode(png).decode("ascii"),
             seed=image.seed,
             width=width,
             height=height,

@@ -49,7 +49,7 @@ class HealthReport:
 
 class HealthService:
     """
-    :param ping_redis: returns whether Redis answers, within a second; None where there is none.
+    :param ping_redis: returns whether Redis can be used, within a second; None where there is none.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class HealthService:
             if self._ping_redis is not None:
                 up = self._ping_redis()
                 if up != self._redis_up:
-                    log.warning("redis %s", "is back" if up else "does not answer")
+                    log.warning("redis %s", "is back" if up else "does not answer, or takes no writes")
                 self._redis_up = up
             if self._stopped.wait(INTERVAL_S):
                 return
@@ -132,9 +132,13 @@ class HealthService:
             self._storage_ok = True
 
 
-def answers(connection: redis.Redis) -> bool:
-    """Whether Redis does, within its connection's time-out."""
+def answers(connection: redis.Redis, *, on_error: Callable[[], None]) -> bool:
+    """
+    Whether Redis takes what is written, within its connection's time-out. One that is full or a read-only replica
+    answers PING and is of no use.
+    """
     try:
-        return bool(connection.ping())
+        return bool(connection.set("sd-api:health", 1, ex=60))
     except redis.RedisError:
+        on_error()
         return False

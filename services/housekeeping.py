@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from observability.metrics import Metrics
 from sd_client.leases import try_lock
 from storage.base import ImageStorage, StoredImage
 from storage.errors import ImageNotFoundError, StorageError
@@ -36,6 +37,7 @@ class Housekeeping:
         ttl_s: float | None,
         max_bytes: float | None,
         more: Callable[[], None],
+        metrics: Metrics,
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._storage = storage
@@ -43,6 +45,7 @@ class Housekeeping:
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
         self._more = more
+        self._metrics = metrics
         self._interval_s = interval_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -72,7 +75,9 @@ class Housekeeping:
         leftovers = self._storage.sweep()
         removed = 0
         if self._ttl_s is not None or self._max_bytes is not None:
-            removed = expire(self._storage, now=time.time(), ttl_s=self._ttl_s, max_bytes=self._max_bytes)
+            removed = expire(
+                self._storage, now=time.time(), ttl_s=self._ttl_s, max_bytes=self._max_bytes, metrics=self._metrics
+            )
         self._more()
         if leftovers or removed:
             log.info("housekeeping", extra={"images_removed": removed, "leftovers_removed": leftovers})
@@ -83,7 +88,7 @@ def folder_name(path: str) -> str:
     return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]
 
 
-def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes: float | None) -> int:
+def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes: float | None, metrics: Metrics) -> int:
     """
     Removes images that are too old, and then the oldest of what is too much. One that is being read is read to its end.
 
@@ -100,7 +105,9 @@ def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes:
         if not too_old and not too_much:
             break
         total -= image.size_bytes
-        removed += _remove(storage, image)
+        if _remove(storage, image):
+            metrics.images_removed.labels("age" if too_old else "size").inc()
+            removed += 1
     return removed
 
 

@@ -11,17 +11,16 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
-
-import pybase64
 
 from sd_client.errors import QueueFullError, QueueTimeoutError
 from services.generation import GeneratedImage, Generation
 from services.ledger import Ledger, Lock, Record
+from services.requests import RequestService
 from storage.base import ImageStorage
 from storage.errors import StorageUnavailableError
 
@@ -55,45 +54,61 @@ class IdempotencyService:
     :param most_waiting: such waits at a time in this process, each of which holds a thread.
     """
 
-    def __init__(self, *, ledger: Ledger, storage: ImageStorage, longest_wait_s: float, most_waiting: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        storage: ImageStorage,
+        requests: RequestService,
+        longest_wait_s: float,
+        most_waiting: int = 16,
+    ) -> None:
         self._ledger = ledger
+        self._requests = requests
         self._storage = storage
         self._longest_wait_s = longest_wait_s
         self._waiting = threading.BoundedSemaphore(most_waiting)
 
     @contextmanager
     def claim(
-        self, key: str, fingerprint: str, *, check: Callable[[], None], wait_s: float | None = None
+        self, key: str, fingerprint: str, *, request: str, check: Callable[[], None], wait_s: float | None = None
     ) -> Iterator[Claim]:
         """
         The right to be the one attempt, or the result of the one that was.
 
         Where the ledger fails, the right is given without it: the picture matters more than being able to ask twice.
 
+        :param request: what this one can be asked for by; see :func:`services.requests.request_key`.
         :param check: called while waiting for another attempt; what it raises ends the wait.
         :param wait_s: how long the caller waits for that; None for as long as this service does.
         :raises IdempotencyMismatchError: the key was used with another request.
         :raises QueueTimeoutError: the other attempt takes too long.
+        :raises JobCancelledError: this one was cancelled while it waited.
         :raises ImageNotFoundError: the first attempt's picture has been deleted since.
         """
         try:
             lock, record = self._now(key, fingerprint)
-            if lock is None and record is None:
-                lock, record = self._later(key, fingerprint, check, wait_s)
+            if lock is None and not _answered(record):
+                first = record.request if record else ""
+                with self._requests.behind(request, first, longest_s=self._longest_wait_s) as check_cancelled:
+                    lock, record = self._later(key, fingerprint, (check, check_cancelled), wait_s)
         except StorageUnavailableError as error:
             log.error("an idempotency key cannot be looked up: %s", error)
             yield Claim(replay=None)
             return
         if lock is None:
-            yield Claim(replay=self._replayed((record.answer if record else None) or {}))
+            replay = self._replayed((record.answer if record else None) or {})
+            self._requests.note_done(request, [str(image.image_id) for image in replay.images])
+            yield Claim(replay=replay)
             return
         try:
             claim = Claim(replay=None)
-            self._note(key, Record(fingerprint=fingerprint))
+            begun = Record(fingerprint=fingerprint, request=request)
+            self._note(key, begun)
             yield claim
             # A picture that could not be stored cannot be given again.
             if claim.kept is not None and all(image.stored for image in claim.kept.images):
-                self._note(key, Record(fingerprint=fingerprint, answer=_answer(claim.kept)))
+                self._note(key, replace(begun, answer=_answer(claim.kept)))
         finally:
             lock.release()
 
@@ -104,7 +119,7 @@ class IdempotencyService:
             log.error("an idempotency key cannot be kept: %s", error)
 
     def _later(
-        self, key: str, fingerprint: str, check: Callable[[], None], wait_s: float | None
+        self, key: str, fingerprint: str, checks: Sequence[Callable[[], None]], wait_s: float | None
     ) -> tuple[Lock | None, Record | None]:
         """:meth:`_now`, as soon as the other attempt has ended."""
         if not self._waiting.acquire(blocking=False):
@@ -112,28 +127,34 @@ class IdempotencyService:
         try:
             until = time.monotonic() + min(self._longest_wait_s, self._longest_wait_s if wait_s is None else wait_s)
             while True:
+                for check in checks:
+                    check()
                 lock, record = self._now(key, fingerprint)
-                if lock is not None or record is not None:
+                if lock is not None or _answered(record):
                     return lock, record
                 if time.monotonic() > until:
                     raise QueueTimeoutError("another request with this key still runs", retry_after_s=5)
-                check()
                 time.sleep(_LOOK_S)
         finally:
             self._waiting.release()
 
     def _now(self, key: str, fingerprint: str) -> tuple[Lock | None, Record | None]:
-        """The lock, or the record of an attempt that succeeded, or neither while another one runs."""
+        """The lock where nothing is answered yet and nobody works on it; and what was noted last."""
         lock = self._ledger.lock(key)
-        record = self._ledger.read(key)
-        finished = record is not None and record.answer is not None
+        try:
+            record = self._ledger.read(key)
+        except StorageUnavailableError:
+            if lock is not None:
+                lock.release()
+            raise
+        finished = _answered(record)
         mismatch = record is not None and record.fingerprint != fingerprint and (finished or lock is None)
-        if lock is not None and (finished or mismatch):
+        if lock is not None and finished:
             lock.release()
             lock = None
         if mismatch:
             raise IdempotencyMismatchError
-        return lock, record if finished else None
+        return lock, record
 
     def _replayed(self, answer: Mapping[str, Any]) -> Generation:
         return Generation(
@@ -150,12 +171,15 @@ class IdempotencyService:
         return GeneratedImage(
             image_id=image_id,
             png=png,
-            base64=pybase64.b64encode(png).decode("ascii"),
             seed=image["seed"],
             width=image["width"],
             height=image["height"],
             stored=True,
         )
+
+
+def _answered(record: Record | None) -> bool:
+    return record is not None and record.answer is not None
 
 
 def _answer(generation: Generation) -> dict[str, Any]:

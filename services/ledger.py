@@ -1,41 +1,39 @@
-"""Where idempotency keys are kept: a record and a lock by key, on this host's disk or in Redis for all hosts."""
+"""Where idempotency keys are kept: a record and a lock by key, on this host's disk."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import redis
+from pydantic import TypeAdapter, ValidationError
 
 from sd_client.leases import try_lock
 from storage.errors import StorageUnavailableError
 
-log = logging.getLogger(__name__)
-
 #: How long an answer is kept.
 KEEP_S = 86_400
-#: A lock in Redis that is not renewed expires after this; it is renewed every third of it.
-_LOCK_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """
     :param fingerprint: of the request that the key was used with first.
-    :param answer: None while that runs.
+    :param answer: None while that runs, and where it failed.
+    :param request: what that request can be asked for by.
     """
 
     fingerprint: str
     answer: Mapping[str, Any] | None = None
+    request: str = ""
+
+
+_RECORD = TypeAdapter(Record)
 
 
 class Lock(Protocol):
@@ -72,7 +70,7 @@ class FileLedger:
             try:
                 if time.time() - path.stat().st_mtime > KEEP_S:
                     return None
-                return _record(path.read_bytes())
+                return read_record(path.read_bytes())
             except FileNotFoundError:
                 return None
 
@@ -80,8 +78,19 @@ class FileLedger:
         temporary = self._folder / f"{key}.tmp"  # only the holder of the key's lock writes
         with _disk_errors_told():
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            temporary.write_text(json.dumps(asdict(record)))
+            temporary.write_bytes(write_record(record))
             temporary.replace(self._folder / f"{key}.json")
+
+    def answered(self) -> Iterator[tuple[str, Record, int]]:
+        """Keys and records of all answers, and for how many seconds each will still be kept."""
+        with _disk_errors_told():
+            paths = sorted(self._folder.glob("*.json"))
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # swept meanwhile
+                left_s = int(path.stat().st_mtime + KEEP_S - time.time())
+                record = self.read(path.stem)
+                if record is not None and record.answer is not None and left_s > 0:
+                    yield path.stem, record, left_s
 
     def sweep(self) -> None:
         """Removes what is no longer kept, but for what an attempt holds."""
@@ -92,6 +101,18 @@ class FileLedger:
                 if time.time() - path.stat().st_mtime > KEEP_S and (lock := self.lock(path.stem)) is not None:
                     path.unlink()
                     lock.release()
+
+
+def read_record(raw: bytes) -> Record | None:
+    """None for what is no record: another program wrote it, or a power cut left half of it."""
+    try:
+        return _RECORD.validate_json(raw)
+    except ValidationError:
+        return None
+
+
+def write_record(record: Record) -> bytes:
+    return _RECORD.dump_json(record)
 
 
 @contextmanager
@@ -108,67 +129,3 @@ class _FileLock:
 
     def release(self) -> None:
         os.close(self.descriptor)
-
-
-class RedisLedger:
-    """For all hosts; while Redis is away, ``otherwise``."""
-
-    def __init__(self, client: redis.Redis, *, prefix: str, otherwise: Ledger) -> None:
-        self._client = client
-        self._prefix = prefix
-        self._otherwise = otherwise
-
-    def lock(self, key: str) -> Lock | None:
-        lock = self._client.lock(f"{self._prefix}:{key}:lock", timeout=_LOCK_S, thread_local=False)
-        try:
-            return _RedisLock(lock) if lock.acquire(blocking=False) else None
-        except redis.RedisError:
-            return self._otherwise.lock(key)
-
-    def read(self, key: str) -> Record | None:
-        try:
-            text = self._client.get(f"{self._prefix}:{key}")
-        except redis.RedisError:
-            text = None
-        found = _record(text) if isinstance(text, bytes) else None
-        if found is not None and found.answer is not None:
-            return found
-        # An answer may have been kept here while Redis was away.
-        return self._otherwise.read(key) or found
-
-    def write(self, key: str, record: Record) -> None:
-        shared = False
-        with contextlib.suppress(redis.RedisError):
-            shared = bool(self._client.set(f"{self._prefix}:{key}", json.dumps(asdict(record)), ex=KEEP_S))
-        # An answer is kept here as well: a retry may come while Redis is away, or after it has lost everything.
-        if record.answer is not None or not shared:
-            self._otherwise.write(key, record)
-
-
-class _RedisLock:
-    """Renewed by a thread of its own until it is released, or its process dies."""
-
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-        self._released = threading.Event()
-        threading.Thread(target=self._renew, name="idempotency-lock", daemon=True).start()
-
-    def release(self) -> None:
-        self._released.set()
-        with contextlib.suppress(redis.RedisError):  # LockError among them: it expired while Redis was away
-            self._lock.release()
-
-    def _renew(self) -> None:
-        while not self._released.wait(_LOCK_S / 3):
-            with contextlib.suppress(redis.RedisError):
-                self._lock.extend(_LOCK_S, replace_ttl=True)
-
-
-def shared_ledger(on_disk: FileLedger, connection: redis.Redis | None) -> Ledger:
-    """The ledger of all hosts, or of this one where there is no Redis."""
-    return on_disk if connection is None else RedisLedger(connection, prefix="sd-api:idempotency", otherwise=on_disk)
-
-
-def _record(text: bytes) -> Record:
-    fields = json.loads(text)
-    return Record(fingerprint=fields["fingerprint"], answer=fields["answer"])

@@ -57,7 +57,9 @@ def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> by
 def _to_repaint(image: Image.Image, mode: MaskMode) -> Image.Image:
     match mode:
         case "white":
-            return flatten(image, "black").convert("L")
+            # Grey is grey; by way of RGB it would be the same.
+            plain = image.mode == "L" and not image.has_transparency_data
+            return image if plain else flatten(image, "black").convert("L")
         case "black":
             return ImageOps.invert(flatten(image, "white").convert("L"))
         case "alpha":

@@ -64,12 +64,14 @@ class PictureFile:
     `stripped` is the same file without metadata and without bytes after its end: what a decoder needs.
     `exif` is the TIFF structure of the EXIF data, or None.
     `plain` is true where `stripped` is an 8-bit RGB PNG or JPEG that holds nothing but one frame's pixels.
+    `idat` is what a PNG's pixels are compressed to, as it is cut into chunks.
     """
 
     format: PictureFormat
     stripped: bytes = field(repr=False)
     exif: bytes | None = field(repr=False)
     plain: bool
+    idat: tuple[memoryview, ...] = field(default=(), repr=False)
 
 
 class Chunk(NamedTuple):
@@ -166,18 +168,20 @@ def _read_png(data: bytes) -> PictureFile:
     chunks = png_chunks(data)
     header = chunks[0].body(data)
     depth, colour_type = header[8], header[9]
-    pieces = [PNG_SIGNATURE]
+    view = memoryview(data)
+    pieces: list[bytes | memoryview] = [PNG_SIGNATURE]
     for chunk in chunks:
         if chunk.type in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-            pieces.append(data[chunk.start : chunk.end])
+            pieces.append(view[chunk.start : chunk.end])
         elif chunk.type == b"tRNS":
             pieces.append(make_chunk(b"tRNS", _colour_key(chunk.body(data), depth, colour_type)))
     kept = {chunk.type for chunk in chunks} & {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
     return PictureFile(
         format="PNG",
-        stripped=b"".join(pieces),
+        stripped=data if sum(map(len, pieces)) == len(data) and b"tRNS" not in kept else b"".join(pieces),
         exif=next((chunk.body(data) for chunk in chunks if chunk.type == b"eXIf"), None),
         plain=kept == {b"IHDR", b"IDAT", b"IEND"} and (depth, colour_type) == (8, 2),
+        idat=tuple(view[chunk.start + 8 : chunk.end - 4] for chunk in chunks if chunk.type == b"IDAT"),
     )
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import redis
+from pydantic import TypeAdapter, ValidationError
 
 from sd_client.errors import JobCancelledError
 from sd_client.pool import WebUIPool
@@ -34,11 +34,16 @@ class Note:
     """
     :param status: "open" from the start to the end; whether it waits or runs is the pool's to say.
     :param overdue: seconds since 1970: a request that is open after this was lost with its process.
+    :param behind: the request whose answer this one waits for; "" for one that is not known yet.
     """
 
     status: Literal["open", "done", "failed", "cancelled"]
     image_ids: tuple[str, ...] = ()
     overdue: float = 0.0
+    behind: str | None = None
+
+
+_NOTE = TypeAdapter(Note)
 
 
 class Notes(Protocol):
@@ -56,12 +61,15 @@ class FileNotes:
         self._written = 0
 
     def write(self, key: str, note: Note) -> None:
-        path = self._folder / key
-        temporary = path.with_suffix(f".{time.monotonic_ns()}")
+        # Appended, in one call: a file that is replaced must be brought to the disk at once (on ext4), which costs ten
+        # times as much. What a full disk cut off stays a line of its own.
+        line = b"\n" + _NOTE.dump_json(note) + b"\n"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary.write_text(json.dumps(asdict(note)))
-            temporary.replace(path)
+            try:
+                self._append(key, line)
+            except FileNotFoundError:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._append(key, line)
         except OSError as error:
             # The picture matters more than being able to ask for it by its request's id.
             log.error("a request cannot be noted: %s", type(error).__name__)
@@ -71,10 +79,17 @@ class FileNotes:
 
     def read(self, key: str) -> Note | None:
         try:
-            text = (self._folder / key).read_text()
+            raw = (self._folder / key).read_bytes()
         except FileNotFoundError:
             return None
-        return _note(text)
+        except OSError as error:
+            log.error("a request's note cannot be read: %s", type(error).__name__)
+            return None
+        return _note(raw[: raw.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2])
+
+    def _append(self, key: str, line: bytes) -> None:
+        with (self._folder / key).open("ab") as file:
+            file.write(line)
 
     def _sweep(self) -> None:
         for path in self._folder.glob("*"):
@@ -93,16 +108,16 @@ class RedisNotes:
 
     def write(self, key: str, note: Note) -> None:
         try:
-            self._client.set(f"{self._prefix}:{key}", json.dumps(asdict(note)), ex=int(KEEP_S))
+            self._client.set(f"{self._prefix}:{key}", _NOTE.dump_json(note), ex=int(KEEP_S))
         except redis.RedisError:
             self._otherwise.write(key, note)
 
     def read(self, key: str) -> Note | None:
         try:
-            text = self._client.get(f"{self._prefix}:{key}")
-        except redis.RedisError:
-            text = None
-        shared = _note(text) if isinstance(text, bytes | str) else None
+            raw = self._client.get(f"{self._prefix}:{key}")
+        except redis.RedisError:  # away, or the key is of another type
+            raw = None
+        shared = _note(raw) if isinstance(raw, bytes) else None
         # One that is open may have ended while Redis was away.
         return shared if shared and shared.status != "open" else self._otherwise.read(key) or shared
 
@@ -112,9 +127,12 @@ def shared_notes(on_disk: FileNotes, connection: redis.Redis | None) -> Notes:
     return on_disk if connection is None else RedisNotes(connection, prefix="sd-api:request", otherwise=on_disk)
 
 
-def _note(text: str | bytes) -> Note:
-    fields = json.loads(text)
-    return Note(status=fields["status"], image_ids=tuple(fields["image_ids"]), overdue=fields["overdue"])
+def _note(raw: bytes) -> Note | None:
+    """None for what is no note: another program wrote it, or a power cut left half of it."""
+    try:
+        return _NOTE.validate_json(raw)
+    except ValidationError:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +166,41 @@ class RequestService:
         """Notes how what is done within ends. Yields a list for the ids of the images."""
         self._notes.write(key, Note(status="open", overdue=self._now() + longest_s))
         image_ids: list[str] = []
-        try:
+        with self._failure_noted(key):
             yield image_ids
+        self.note_done(key, image_ids)
+
+    @contextmanager
+    def behind(self, key: str, other: str, *, longest_s: float) -> Iterator[Callable[[], None]]:
+        """
+        While a request waits for the answer of another one it stands where that one does. How it ends is noted where it
+        fails; whoever goes on notes the rest.
+
+        :returns: what raises :class:`JobCancelledError` once the waiting request has been cancelled.
+        """
+        if key == other:  # a retry with its first attempt's own id is followed as that
+            yield lambda: self._raise_if_cancelled(key)
+            return
+        self._notes.write(key, Note(status="open", overdue=self._now() + longest_s, behind=other))
+        with self._failure_noted(key):
+            yield lambda: self._raise_if_cancelled(key)
+
+    def note_done(self, key: str, image_ids: Sequence[str]) -> None:
+        self._notes.write(key, Note(status="done", image_ids=tuple(image_ids)))
+
+    @contextmanager
+    def _failure_noted(self, key: str) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             cancelled = isinstance(error, JobCancelledError)
             self._notes.write(key, Note(status="cancelled" if cancelled else "failed"))
             raise
-        self._notes.write(key, Note(status="done", image_ids=tuple(image_ids)))
+
+    def _raise_if_cancelled(self, key: str) -> None:
+        note = self._notes.read(key)
+        if note is not None and note.status == "cancelled":
+            raise JobCancelledError("the caller cancelled the request")
 
     def status(self, key: str) -> RequestStatus:
         """:raises RequestNotFoundError:"""
@@ -174,16 +220,30 @@ class RequestService:
             )
         if self._now() > note.overdue:
             return RequestStatus(status="failed")
+        if note.behind is not None:
+            return self._behind(note.behind)
         return RequestStatus(status="running")  # between the queue and the disk
+
+    def _behind(self, other: str) -> RequestStatus:
+        """Of a request that waits for another one's answer; it takes over where that one fails."""
+        with suppress(RequestNotFoundError):
+            if other and (found := self.status(other)).status not in ("failed", "cancelled"):
+                return found
+        return RequestStatus(status="queued")
 
     def cancel(self, key: str) -> None:
         """
-        The generation call that waits for it answers 409.
+        The generation call that waits for it answers 409. Of several at once with one id, all do; of a request and
+        the retry that waits for its answer, only the one that is named.
 
         :raises RequestNotFoundError: it neither waits nor runs.
         """
-        if not self._pool.cancel(key):
+        if self._pool.cancel(key):
+            return
+        note = self._notes.read(key)
+        if note is None or note.status != "open" or note.behind is None:
             raise RequestNotFoundError
+        self._notes.write(key, Note(status="cancelled"))  # whoever waits looks there
 
 
 def request_key(owner: str, request_id: str) -> str:

@@ -224,8 +224,8 @@ class A1111(Application):
             return json_response(None)
 
     def get_options(self, _request: Request, _body: None) -> Response:
-        """GET /sdapi/v1/options."""
-        return json_response(self.webui.options.all())
+        """GET /sdapi/v1/options, and the one word by which a client can tell: this is no real one."""
+        return json_response({**self.webui.options.all(), "simulator": True})
 
     def set_options(self, _request: Request, body: object) -> Response:
         """POST /sdapi/v1/options: an unknown model is refused before anything is set, an unknown key when it is met."""

@@ -69,7 +69,7 @@ class SdCpp(Flavour):
             f"{API}loras": list(LORAS),
             f"{API}upscalers": [{**upscaler, "name": name} for name in UPSCALERS],
             f"{API}latent-upscale-modes": [{"name": name} for name in LATENT_MODES],
-            f"{API}options": {"samples_format": "png", "sd_model_checkpoint": stem},
+            f"{API}options": {"samples_format": "png", "sd_model_checkpoint": stem, "simulator": True},
             f"{API}sd-models": [{**model, "sha256": "8" * 64}],
             "/v1/models": {"data": [{"id": "sd-cpp-local", "object": "model", "owned_by": "local"}]},
         }

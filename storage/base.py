@@ -93,6 +93,12 @@ def parse_image_id(text: str) -> UUID | None:
     return UUID(text) if _IMAGE_ID.fullmatch(text) else None
 
 
+def image_path(image_id: UUID) -> str:
+    """Where an image lies below its folder, or below the bucket's prefix: ``0b/9f/<id>.png``."""
+    digits = image_id.hex
+    return f"{digits[:2]}/{digits[2:4]}/{image_id}.png"
+
+
 def encode_record(record: Mapping[str, object]) -> bytes:
     """
     :raises TypeError, ValueError: the record is not JSON.

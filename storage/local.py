@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID, uuid4
 
-from storage.base import OpenImage, StoredImage, decode_record, encode_record, parse_image_id
+from storage.base import OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
 
 # The owner writes, the group (a web server that delivers the files, a backup) reads. A stricter umask still holds.
@@ -178,11 +178,10 @@ class LocalStorage:
             return sum(_remove_if_there(path) for path in leftovers)
 
     def _paths(self, image_id: UUID) -> _Paths:
-        digits = image_id.hex
-        folder = self._root / digits[:2] / digits[2:4]
+        image = self._root / image_path(image_id)
         return _Paths(
-            image=folder / f"{image_id}.png",
-            record=folder / f"{image_id}.json",
+            image=image,
+            record=image.with_suffix(".json"),
             incoming=self._incoming / f"{image_id}.png",
         )
 

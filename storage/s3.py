@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from storage.base import OpenImage, StoredImage, decode_record, encode_record, parse_image_id
+from storage.base import OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageNotFoundError, StorageConfigurationError, StorageUnavailableError
 from storage.s3_address import S3Address
 from storage.s3_errors import code_of, s3_errors_told
@@ -259,9 +259,8 @@ def _fill(file: BinaryIO, chunks: Iterator[bytes]) -> None:
 
 
 def _keys(image_id: UUID) -> _Keys:
-    digits = image_id.hex
-    stem = f"{digits[:2]}/{digits[2:4]}/{image_id}"
-    return _Keys(image=f"{stem}.png", record=f"{stem}.json")
+    image = image_path(image_id)
+    return _Keys(image=image, record=image.removesuffix(".png") + ".json")
 
 
 def _id_in(key: str) -> UUID | None:

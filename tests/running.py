@@ -31,7 +31,7 @@ NO_LIMITS = {"RATE_LIMIT_GLOBAL": "1000000/second", "RATE_LIMIT_GENERATION": "10
 
 _SETTINGS = (
     *("SD_", "USE_", "CPU_", "HOST", "PORT", "PUBLIC_", "MAX_", "TRUSTED_", "CORS_", "API_"),
-    *("IMAGE_", "STORAGE_", "RUNTIME_", "REDIS_", "RATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY"),
+    *("IMAGE_", "STORAGE_", "SENDFILE_", "RUNTIME_", "REDIS_", "RATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY"),
 )
 
 
@@ -153,11 +153,15 @@ class RedisServer:
         self.url = f"unix://{self._socket}"
 
     def start(self) -> None:
+        self.launch()
+        wait_until(self.answers, "Redis answers")
+
+    def launch(self, *options: str) -> None:
+        """Without waiting until it answers."""
         command = [redis_binary(), "--port", "0", "--unixsocket", str(self._socket), "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(
-            [*command, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "--dir", str(self._folder), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_until(self.answers, "Redis answers")
 
     def answers(self) -> bool:
         client = redis.Redis.from_url(self.url, socket_timeout=5)

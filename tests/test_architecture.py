@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "simulator": set(),
     "config": set(),
     "stable_diffusion_api": {"api", "services", "sd_client", "storage", "observability", "config"},
-    "gunicorn.conf": {"config", "observability"},
+    "gunicorn.conf": {"config", "doctor", "observability", "storage"},
+    "doctor": {"api", "services", "sd_client", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.
-API_MAY_NAME = {"sd_client": {"errors", "models"}, "storage": {"errors", "base"}}
+API_MAY_NAME = {"sd_client": {"errors", "models", "deadlines"}, "storage": {"errors", "base"}}
 #: A web framework belongs to the edge.
 WEB = {"flask", "flask_cors", "flask_limiter", "werkzeug"}
 MAY_USE_WEB = {"api", "stable_diffusion_api"}

@@ -10,13 +10,15 @@ from flask import Flask
 
 from api import errors
 from config import Config
+from observability.metrics import Metrics
+from observability.states import ServiceState, StateCollector
 from tests.running import PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Not the project's own, or made by its tools.
-_NOT_OURS = {"data", "node_modules", "htmlcov", "dist", "build"}
+_NOT_OURS = {"data", "pictures", "site", "node_modules", "htmlcov", "dist", "build"}
 
 
 def folders() -> set[str]:
@@ -49,13 +51,35 @@ def test_every_error_code_is_documented(code: str) -> None:
 
 
 def test_every_route_is_documented(app: Flask) -> None:
-    page = read("docs/api.md")
+    page = read("docs/api.md").replace("…/", " ").replace(PREFIX + "/", " ")
     untold = []
     for rule in app.url_map.iter_rules():
         path = rule.rule.removeprefix(PREFIX).strip("/")
-        if not re.search(rf"(?<![\w/]){re.escape(path)}(?![\w/])", page.replace("…/", " ").replace(PREFIX + "/", " ")):
+        if not re.search(rf"(?<![\w/])/?{re.escape(path)}(?![\w/])", page):
             untold.append(path)
     assert untold == []
+
+
+def metric_names() -> set[str]:
+    state = ServiceState(
+        queue_waiting=0,
+        queue_limit=0,
+        webuis_configured=0,
+        webuis_gpu=0,
+        webuis_cpu=0,
+        webuis_busy=0,
+        webuis={},
+        storage_up=True,
+        redis_up=True,
+        draining=False,
+        version="",
+    )
+    return Metrics().names() | {shown.name for shown in StateCollector(lambda: state).collect()}
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    listed = re.findall(r"^\|\s*`(sd_api_\w+)[`{]", read("docs/metrics.md"), re.MULTILINE)
+    assert sorted(listed) == sorted(metric_names())
 
 
 def test_every_view_has_a_docstring(app: Flask) -> None:

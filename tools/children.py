@@ -91,7 +91,7 @@ class Children:
         pass_fds: Iterable[int] = (),
         orphan_signal: signal.Signals = signal.SIGTERM,
         end_timeout_s: float = END_TIMEOUT_S,
-    ) -> None:
+    ) -> subprocess.Popen[bytes]:
         """`orphan_signal` is what the kernel sends should this process die without ending the child."""
         with contextlib.ExitStack() as stack:
             process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
@@ -107,6 +107,7 @@ class Children:
                 preexec_fn=_die_with_parent(orphan_signal),
             )
         self._running.append(Child(name=name, process=process, log=log, end_timeout_s=end_timeout_s))
+        return process
 
     def wait_for(self, what: str, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """

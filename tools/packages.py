@@ -1,6 +1,6 @@
 """Installs the programs that some tests drive and Python's index does not have: what ``make test`` does first.
 
-    nginx, Chromium, Prometheus, Redis, ip
+    nginx, Chromium, Prometheus, Redis, ip, strace
 
 They are installed where that is nobody's business but ours: as root, with apt-get, where no systemd runs that would
 start them as servers of this machine. Elsewhere one line says how. Tests without their program are skipped and say so.
@@ -20,6 +20,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "redis-server": "redis-server",
     "ip": "iproute2",
+    "strace": "strace",
 }
 
 _TIMEOUT_S = 600

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import errors, hooks
+from observability.metrics import Metrics
 from sd_client import errors as webui_errors
 from services import problems
 from simulator import Simulator
@@ -25,7 +26,7 @@ UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize(
     "path",
-    ["/", "/health", PREFIX, f"{PREFIX}/", f"{PREFIX}/health/", f"{PREFIX}/txt2img/", f"{PREFIX}/image/", "/%00"],
+    ["/api", "/health", PREFIX, f"{PREFIX}/", f"{PREFIX}/health/", f"{PREFIX}/txt2img/", f"{PREFIX}/image/", "/%00"],
 )
 def test_unknown_paths(client: FlaskClient, method: str, path: str) -> None:
     answer = client.open(path, method=method)
@@ -79,7 +80,7 @@ def test_a_form_field_may_be_as_large_as_the_body(client: FlaskClient) -> None:
 
 def test_an_exception_that_nobody_foresaw() -> None:
     app = Flask("failing")
-    hooks.register(app)
+    hooks.register(app, Metrics())
     errors.register(app)
 
     @app.get("/fails")

@@ -36,8 +36,9 @@ class Caller:
         self._threads = threads
         self._key = {"X-API-Key": key}
 
-    def paint(self, request_id: str, **fields: object) -> Future[Answer]:
-        headers = {**self._key, "X-Request-ID": request_id}
+    def paint(self, request_id: str, *, key: str | None = None, **fields: object) -> Future[Answer]:
+        """:param key: an ``Idempotency-Key``."""
+        headers = {**self._key, "X-Request-ID": request_id, **({"Idempotency-Key": key} if key else {})}
         return self._threads.submit(
             self._app.test_client().post, f"{PREFIX}/txt2img", json={**SMALL, **fields}, headers=headers
         )
@@ -151,3 +152,63 @@ def test_without_keys_a_caller_is_an_address(make_app: MakeApp, simulator: Simul
     assert client.get(f"{PREFIX}/requests/shared").get_json()["status"] == "done"
     elsewhere = client.get(f"{PREFIX}/requests/shared", environ_base={"REMOTE_ADDR": "10.0.0.9"})
     assert problem_of(elsewhere)["code"] == "request_not_found"
+
+
+def test_several_with_one_id_are_one_to_whoever_asks(caller: Caller, simulator: Simulator) -> None:
+    """Ids are often a trace's: two calls of one trace are no mistake."""
+    simulator.set_fault("hang-before")
+    runs = caller.paint("trace")
+    wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
+    waits = caller.paint("trace", seed=2)
+    caller.wait_for("trace", "queued")
+    assert caller.ask("trace", "DELETE").status_code == 204
+    assert [problem_of(job.result())["code"] for job in (runs, waits)] == ["cancelled", "cancelled"]
+    simulator.clear_faults()
+    assert len(simulator.generations) == 1
+
+
+def test_a_retry_stands_where_its_first_attempt_does(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("hang-before")
+    other = caller.paint("other")
+    wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
+    first = caller.paint("attempt", key="stands")
+    assert caller.wait_for("attempt", "queued")["queue_position"] == 1
+    retry = caller.paint("retry", key="stands")
+    assert caller.wait_for("retry", "queued")["queue_position"] == 1
+    simulator.clear_faults()
+    answers = [job.result() for job in (other, first, retry)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert answers[2].headers["Idempotency-Replayed"] == "true"
+    image_id = answers[1].get_json()["image_id"]
+    assert [caller.wait_for(name, "done")["image_ids"] for name in ("attempt", "retry")] == [[image_id]] * 2
+    assert caller.paint("later", key="stands").result().status_code == 200
+    assert caller.wait_for("later", "done")["image_ids"] == [image_id], "one that need not wait, too"
+    assert len(simulator.generations) == 2
+
+
+def test_cancelling_a_retry_leaves_its_first_attempt(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("hang-before")
+    first = caller.paint("stays", key="leaves")
+    wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
+    retry = caller.paint("goes", key="leaves")
+    caller.wait_for("goes", "running")
+    assert caller.ask("goes", "DELETE").status_code == 204
+    assert problem_of(retry.result())["code"] == "cancelled"
+    caller.wait_for("goes", "cancelled")
+    assert problem_of(caller.ask("goes", "DELETE"))["code"] == "request_not_found"
+    simulator.clear_faults()
+    assert first.result().status_code == 200
+
+
+def test_cancelling_a_first_attempt_makes_its_retry_the_next(caller: Caller, simulator: Simulator) -> None:
+    simulator.set_fault("hang-before", times=1)
+    first = caller.paint("gives-up", key="next")
+    wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
+    retry = caller.paint("takes-over", key="next")
+    caller.wait_for("takes-over", "running")
+    assert caller.ask("gives-up", "DELETE").status_code == 204
+    assert problem_of(first.result())["code"] == "cancelled"
+    simulator.clear_faults()
+    answer = retry.result()
+    assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (200, None)
+    assert caller.wait_for("takes-over", "done")["image_ids"] == [answer.get_json()["image_id"]]

@@ -120,6 +120,14 @@ COUNTED = {
     "models.get_options": True,
     "health.get_health": False,
     "health.get_live": False,
+    "metrics.get_metrics": False,
+    "docs.get_description": False,
+    "docs.get_docs": False,
+    "docs.get_docs_folder": False,
+    "docs.get_errors": False,
+    "docs.get_file": False,
+    "studio.get_page": False,
+    "studio.get_file": False,
 }
 
 

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, object] = {
     "trusted_proxies": 0,
     "cors_origins": (),
     "api_keys": (),
+    "studio": True,
     "max_prompt_chars": 10_000,
     "max_steps": 150,
     "max_pixels": 1536 * 1536,
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, object] = {
     "max_input_pixels": 50_000_000,
     "image_dir": "./data/images",
     "storage_url": None,
+    "sendfile_header": None,
     "image_ttl_hours": None,
     "image_max_gb": None,
     "runtime_dir": f"{tempfile.gettempdir()}/stable-diffusion-api-{os.getuid()}",
@@ -76,6 +78,7 @@ GIVEN: list[tuple[str, str, object]] = [
     ("TRUSTED_PROXIES", "2", 2),
     ("CORS_ORIGINS", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
     ("API_KEYS", "one, two,", ("one", "two")),
+    ("STUDIO", "false", False),
     ("MAX_PROMPT_CHARS", "500", 500),
     ("MAX_STEPS", "60", 60),
     ("MAX_PIXELS", "1048576", 1048576),
@@ -84,11 +87,18 @@ GIVEN: list[tuple[str, str, object]] = [
     ("IMAGE_DIR", "/srv/images", "/srv/images"),
     ("IMAGE_DIR", "./with:colon", "./with:colon"),
     ("STORAGE_URL", "s3://pictures/a/b?region=eu-central-1", "s3://pictures/a/b?region=eu-central-1"),
+    ("SENDFILE_HEADER", "X-Accel-Redirect", "X-Accel-Redirect"),
     ("IMAGE_TTL_HOURS", "0.5", 0.5),
     ("IMAGE_MAX_GB", "20", 20.0),
     ("RUNTIME_DIR", "/run/sd", "/run/sd"),
     ("REDIS_URL", "rediss://:secret@redis.example:6379/0", "rediss://:secret@redis.example:6379/0"),
     ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("REDIS_URL", "redis+sentinel://a,b:26380,[::1]/mymaster", "redis+sentinel://a,b:26380,[::1]/mymaster"),
+    (
+        "REDIS_URL",
+        "redis+sentinel://user:p%40ss@a:1,b:2/mymaster/3?sentinel_password=p%26s",
+        "redis+sentinel://user:p%40ss@a:1,b:2/mymaster/3?sentinel_password=p%26s",
+    ),
     ("RATE_LIMIT_GLOBAL", "5/second;100/minute", "5/second;100/minute"),
     ("RATE_LIMIT_GENERATION", "1 per 10 seconds", "1 per 10 seconds"),
     ("LOG_LEVEL", "debug", "DEBUG"),
@@ -140,6 +150,13 @@ WRONG: list[tuple[str, str, str]] = [
     ("IMAGE_TTL_HOURS", "0", "greater than 0"),
     ("IMAGE_MAX_GB", "-1", "greater than 0"),
     ("REDIS_URL", "redis.example:6379", "must be redis://"),
+    ("REDIS_URL", "redis+sentinel://a:1,b:2", "must be redis+sentinel://"),
+    ("REDIS_URL", "redis+sentinel://a:1/mymaster/zero", "must be redis+sentinel://"),
+    ("REDIS_URL", "redis+sentinel:///mymaster", "must be redis+sentinel://"),
+    ("REDIS_URL", "redis+sentinel://a/mymaster?socket_timeout=9", "must be redis+sentinel://"),
+    ("REDIS_URL", "redis+sentinel://a,,b/mymaster", "must name its Sentinels"),
+    ("REDIS_URL", "redis+sentinel://a:1,b:port/mymaster", "is not a URL"),
+    ("REDIS_URL", "redis+cluster://a:1,b:2", "Redis Cluster is not supported"),
     ("RATE_LIMIT_GLOBAL", "often", "must be limits such as"),
     ("RATE_LIMIT_GENERATION", "10/fortnight", "must be limits such as"),
     ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
@@ -204,6 +221,13 @@ def test_images_are_kept_in_one_place() -> None:
     assert Config.from_env({"STORAGE_URL": "s3://pictures", "IMAGE_DIR": ""}).storage_url == "s3://pictures"
 
 
+def test_nginx_can_send_files_only() -> None:
+    (problem,) = problems_of({"STORAGE_URL": "s3://pictures", "SENDFILE_HEADER": "X-Accel-Redirect"})
+    assert problem == "SENDFILE_HEADER: cannot be set beside STORAGE_URL: nginx sends files of IMAGE_DIR only"
+    (problem,) = problems_of({"SENDFILE_HEADER": "X-Sendfile"})
+    assert problem == "SENDFILE_HEADER: Input should be 'X-Accel-Redirect'"
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -260,6 +284,10 @@ SECRETS_IN_WRONG_PLACES = [
     {"SD_WEBUI_URL": "user:s3cr3t@webui.example"},
     {"REDIS_URL": "http://:s3cr3t@redis.example"},
     {"REDIS_URL": "redis://:s3cr3t[@redis.example"},
+    {"REDIS_URL": "redis+sentinel://:s3cr3t@a,b"},
+    {"REDIS_URL": "redis+sentinel://:s3cr3t/x@a/mymaster"},
+    {"REDIS_URL": "redis+sentinel://a/mymaster?password=s3cr3t"},
+    {"REDIS_URL": "redis+cluster://:s3cr3t@a"},
     {"PUBLIC_URL": "https://user:s3cr3t@example.com"},
     {"STORAGE_URL": "s3://AKIA:s3cr3t@pictures"},
     {"STORAGE_URL": "s3://AKIA:s3cr3t/x@pictures"},

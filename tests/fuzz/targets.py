@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from PIL import Image
 
+from sd_client.answer_stream import read_object
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.models import Checkpoint, GenerationParams
@@ -76,7 +77,9 @@ def answers(data: bytes) -> None:
         assert isinstance(error, WebUIStatusError)
         _is_discreet(error)
     try:
-        painted = read_answer(data, JOB, checkpoint=CHECKPOINT, spelling=Spelling(sampler="Euler"))
+        painted = read_answer(
+            read_object([data[:7], data[7:]]), JOB, checkpoint=CHECKPOINT, spelling=Spelling(sampler="Euler")
+        )
     except InvalidAnswerError as error:
         _is_discreet(error)
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from api.security_headers import SECURITY_HEADERS
 from api.worker import MOST_HEAD_BYTES
 from simulator import Simulator
 from tests.api.answers import problem_of
@@ -120,6 +121,7 @@ def test_what_is_no_request(connection: socket.socket, name: str) -> None:
     told = problem_of(answer)
     assert (told["status"], told["code"], told["retryable"]) == (status, "malformed_request", False)
     assert SECRET not in answer.text + str(answer.headers)
+    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
 @pytest.mark.parametrize("name", [name for name in NO_REQUESTS if "head without" not in name])

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import redis
+import requests
 
+from observability.metrics import REDIS_USES
 from simulator import Simulator
-from tests.running import RedisServer, Service, running_service, wait_until
+from tests.running import DEADLINE_S, RedisServer, Service, running_service, wait_until
+from tests.scraped import Scraped, scraped
 
 BODY = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
 
@@ -23,10 +26,10 @@ def service(simulator: Simulator, redis_server: RedisServer, tmp_path: Path) -> 
         yield running
 
 
-def burst(service: Service, requests: int) -> list[int]:
+def burst(service: Service, times: int) -> list[int]:
     """Statuses of so many requests at once, each over a connection of its own."""
     with ThreadPoolExecutor(16) as threads:
-        jobs = [threads.submit(service.post, "/txt2img", BODY) for _ in range(requests)]
+        jobs = [threads.submit(service.post, "/txt2img", BODY) for _ in range(times)]
         return [job.result().status_code for job in jobs]
 
 
@@ -56,8 +59,15 @@ def test_a_burst_over_two_workers_is_counted_exactly(
     assert all(name.startswith(b"LIMITS:") or b"sd-api" in name for name in names)
 
 
+def scrape(service: Service) -> Scraped:
+    return scraped(requests.get(f"{service.root}/metrics", timeout=DEADLINE_S).text)
+
+
 def test_redis_goes_and_comes_back(service: Service, redis_server: RedisServer) -> None:
     assert service.get("/models").status_code == 200
+    shown = scrape(service)
+    assert (shown.value("sd_api_redis_up"), shown.value("sd_api_rate_limit_fallback")) == (1, 0)
+    assert shown.total("sd_api_redis_errors_total") == 0
     redis_server.stop()
     statuses = burst(service, 24)
     assert set(statuses) <= {200, 429}
@@ -65,6 +75,10 @@ def test_redis_goes_and_comes_back(service: Service, redis_server: RedisServer) 
     wait_for_redis(service, "does not answer")
     health = service.get("/health")
     assert (health.status_code, health.json()["status"], health.json()["redis"]) == (200, "degraded", "down")
+    shown = scrape(service)
+    assert (shown.value("sd_api_redis_up"), shown.value("sd_api_rate_limit_fallback")) == (0, 1)
+    errors = {use: shown.value("sd_api_redis_errors_total", use=use) for use in REDIS_USES}
+    assert all(errors.values()), errors
     assert {service.get("/models").status_code for _ in range(10)} == {200}
 
     redis_server.start()
@@ -75,6 +89,8 @@ def test_redis_goes_and_comes_back(service: Service, redis_server: RedisServer) 
         return bool(keys(redis_server))
 
     wait_until(counted_again, "limits are counted in Redis again")
+    wait_until(lambda: counted_again() and scrape(service).value("sd_api_rate_limit_fallback") == 0, "by both workers")
+    assert scrape(service).value("sd_api_redis_up") == 1
     assert service.get("/health").json()["status"] == "healthy"
 
 

@@ -68,6 +68,34 @@ def test_a_bad_configuration_is_told_whole(tmp_path: Path, name: str) -> None:
     assert told.count("invalid configuration") == 1
 
 
+@pytest.mark.parametrize("name", ["python", "gunicorn"])
+def test_a_bucket_with_a_wrong_parameter_is_told_before_any_worker_starts(tmp_path: Path, name: str) -> None:
+    command, settings = commands(free_port())[name]
+    settings |= {"STORAGE_URL": "s3://bucket/prefix?endpiont=https://s3.example", "RUNTIME_DIR": str(tmp_path / "run")}
+    run = subprocess.run(
+        command, env=environment(settings), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "STORAGE_URL: " in run.stderr
+    assert "endpiont" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("kind", ["sync", "gunicorn.workers.sync.SyncWorker"])
+def test_a_worker_without_threads_is_refused(tmp_path: Path, kind: str) -> None:
+    command, settings = commands(free_port())["gunicorn"]
+    run = subprocess.run(
+        [*command, "-k", kind, "--threads", "1"],
+        env=environment({**settings, "RUNTIME_DIR": str(tmp_path / "run")}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert run.returncode == 2
+    assert "has no threads" in run.stderr
+
+
 def test_without_any_webui(tmp_path: Path) -> None:
     with running_service(tmp_path, f"http://127.0.0.1:{free_port()}") as service:
         service.wait_until_answering(503)

@@ -106,6 +106,37 @@ def test_without_redis_the_host_goes_on(hosts: tuple[Host, Host], redis_server: 
         redis_server.thaw()
 
 
+def test_what_another_host_runs_is_left_to_it_for_a_while(
+    hosts: tuple[Host, Host], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    one, other = hosts
+    assert one.take("first") == "w"
+    assert other.take("second") is None
+    redis_server.stop()
+    wait_until(lambda: bool(other.board.update(lambda state: state)) and other.board.settled(), "it has settled")
+    kept = other.board.update(grant)
+    assert ([job.ticket for job in kept.waiting], [job.webui for job in kept.running]) == (["second"], ["w"])
+    wait_until(lambda: not other.board.update(grant).waiting, "after a while it is taken over")
+    assert [job.ticket for job in other.board.look().running] == ["second"]
+    redis_server.start()
+    for host in (other, one):
+        host.board.tick()
+        state = host.board.update(lambda state: state)
+    assert {job.ticket for job in state.running} == {"first", "second"}
+
+
+def test_what_another_process_of_the_host_runs_is_its_own_to_tell(redis_server: RedisServer, tmp_path: Path) -> None:
+    one, other = Host(redis_server, tmp_path), Host(redis_server, tmp_path)
+    assert one.take("first") == "w"
+    assert other.take("second") is None
+    redis_server.stop()
+    assert [job.ticket for job in other.board.update(lambda state: state).running] == []
+    one.board.update(lambda state: state)
+    assert [job.ticket for job in other.board.look().running] == ["first"]
+    for host in (one, other):
+        host.board.close()
+
+
 def test_redis_is_taken_up_again(hosts: tuple[Host, Host], redis_server: RedisServer) -> None:
     one, other = hosts
     one.take("first")

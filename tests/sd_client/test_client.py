@@ -58,6 +58,8 @@ def test_a1111(web_server: WebServer) -> None:
         has_progress=True,
         size_step=8,
         max_seed=2**63 - 1,
+        gpu_free_bytes=1,
+        gpu_total_bytes=2,
     )
 
 

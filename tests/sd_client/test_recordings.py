@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sd_client.answer_stream import read_object
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage
@@ -52,7 +53,7 @@ def with_pictures(answer: Any) -> bytes:
 
 def read(body: bytes, asked: Any, checkpoint: Checkpoint, spelling: Spelling | None = None) -> tuple[PaintedImage, ...]:
     params: GenerationParams = job(seed=asked["seed"], batch_size=asked.get("batch_size", 1))
-    return read_answer(body, params, checkpoint=checkpoint, spelling=spelling or Spelling())
+    return read_answer(read_object([body]), params, checkpoint=checkpoint, spelling=spelling or Spelling())
 
 
 @pytest.mark.parametrize("case", ["txt2img_ok", "img2img_png_datauri", "inpaint_mask"])

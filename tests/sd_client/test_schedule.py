@@ -173,6 +173,13 @@ def test_a_webui_whose_model_nobody_waits_for_is_the_one_to_load_another() -> No
     assert granted(entered(*jobs, loaded={"a": "sdxl", "b": "sd15"})) == {"1": "b", "2": "a"}
 
 
+@pytest.mark.parametrize(("loaded", "switches"), [("sd15", False), ("sdxl", True), ("", False), (None, False)])
+def test_a_job_that_makes_its_webui_load_another_model_is_known(loaded: str | None, switches: bool) -> None:
+    schedule = entered(waiting("1", webuis=("a",)), loaded={} if loaded is None else {"a": loaded})
+    (job,) = grant(schedule, slots=1, patience_s=0, now=1.0).running
+    assert job.switches == switches
+
+
 def test_a_patient_job_waits_for_the_busy_webui_with_its_model() -> None:
     schedule = grant(entered(waiting("1"), loaded={"a": "sd15"}), slots=1, patience_s=5, now=0)
     schedule = grant(enter(schedule, waiting("2", since=1.0)), slots=1, patience_s=5, now=1.0)

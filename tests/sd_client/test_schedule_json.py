@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sd_client.schedule import Job, Schedule, Trouble
-from sd_client.schedule_json import ScheduleJson
+from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
 
 TEXTS = st.text(max_size=6)
 TIMES = st.floats(min_value=0, max_value=2e9)
@@ -52,6 +52,15 @@ def test_the_same_bytes_are_read_once() -> None:
     assert reader.load(raw) is reader.load(bytes(bytearray(raw)))
 
 
+def test_the_head_tells_one_change_from_another() -> None:
+    json = ScheduleJson()
+    first = json.dump(Schedule(epoch="same"))[:HEAD_BYTES]
+    assert json.last(first) == Schedule(epoch="same")
+    second = json.dump(Schedule(epoch="same"))[:HEAD_BYTES]
+    assert json.last(first) is None
+    assert json.last(second) is not None
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -59,7 +68,7 @@ def test_the_same_bytes_are_read_once() -> None:
         b"{}",
         b"[]",
         b'{"waiting":[],"running":[],"loaded":{}}',
-        b'{"webuis":[],"running":[],"rest":{},"waiting":[{"ticket":"t","holder":"h","webuis":0,"model":"m","since":1}]}',
+        b'{"change":"c","webuis":[],"running":[],"rest":{},"waiting":[{"ticket":"t","holder":"h","webuis":0,"model":"m","since":1}]}',
     ],
     ids=["empty", "no fields", "a list", "another release's", "a set that is missing"],
 )

@@ -43,9 +43,16 @@ def catalog(*webuis: Capabilities | None, available: bool = True, running: dict[
         f"webui{number}": WebUIState(available=available, seen=1.0, capabilities=known)
         for number, known in enumerate(webuis)
     }
-    view = PoolView(states=states, schedule=Schedule(loaded=running or {}), total=len(states), draining=False)
+    view = PoolView(states=states, schedule=Schedule(loaded=running or {}), webuis=tuple(states), draining=False)
     own = {"default_model": "sd-v1-5", "aliases": {}, "default_sampler": None, "default_scheduler": None}
     return Catalog(lambda: view, **{**own, **settings})
+
+
+@pytest.mark.parametrize(
+    ("simulators", "told"), [((), "none"), ((False, False), "none"), ((False, True), "some"), ((True, True), "all")]
+)
+def test_it_tells_whether_simulators_paint(simulators: tuple[bool, ...], told: str) -> None:
+    assert catalog(*(capabilities(V15, simulated=simulated) for simulated in simulators)).simulated() == told
 
 
 ONE = capabilities(V15, SDXL, DREAM, loaded=V15.title)

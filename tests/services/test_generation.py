@@ -13,7 +13,7 @@ from sd_client.models import GenerationParams, PaintedImage
 from sd_client.pool import PoolView, WebUIPool
 from sd_client.schedule import Schedule
 from services.catalog import Catalog
-from services.generation import Call, Generation, GenerationRequest, GenerationService
+from services.generation import Call, Generation, GenerationCourse, GenerationRequest, GenerationService
 from services.masks import read_mask
 from services.pictures import read_picture
 from services.problems import InvalidParamsError
@@ -105,7 +105,7 @@ def test_an_empty_mask_is_the_callers_fault(make_service: Callable[..., Generati
 
 
 def test_nothing_can_be_said_before_a_webui_was_seen(make_service: Callable[..., GenerationService]) -> None:
-    nothing = PoolView(states={}, schedule=Schedule(), total=1, draining=False)
+    nothing = PoolView(states={}, schedule=Schedule(), webuis=("a",), draining=False)
     service = make_service(catalog=catalog_of(lambda: nothing))
     with pytest.raises(NoWebUIError):
         service.prepare(REQUEST)
@@ -149,6 +149,7 @@ def test_how_long_a_job_may_take(make_service: Callable[..., GenerationService],
     pool = RecordingPool()
     generate(make_service(pool=pool, queue_timeout_s=120.0, timeout_s=300.0), wait_s=wait_s)
     total_s = pool.asked.pop("total_s")
+    assert isinstance(pool.asked.pop("course"), GenerationCourse)
     assert pool.asked == {"task_id": "r", "request": "k", "wait_s": 120.0, "run_s": 300.0}
     # Less what has passed since the request came in.
     assert total_s is None if wait_s is None else 0 <= total_s <= wait_s
@@ -172,7 +173,7 @@ def test_what_the_check_raises_ends_the_job(make_service: Callable[..., Generati
 def test_an_answer_that_is_no_picture_of_that_size(
     make_service: Callable[..., GenerationService], tmp_path: Path, data: bytes
 ) -> None:
-    painted = PaintedImage(data=data, base64="", seed=1)
+    painted = PaintedImage(data=data, seed=1)
     with pytest.raises(InvalidAnswerError):
         generate(make_service(pool=RecordingPool((painted,))))
     assert not list(tmp_path.rglob("*.png")), "nothing of it is kept"

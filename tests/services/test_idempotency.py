@@ -8,17 +8,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
 
+from sd_client.errors import JobCancelledError
+from sd_client.pool import WebUIPool
 from services.generation import GeneratedImage, Generation
 from services.idempotency import IdempotencyMismatchError, IdempotencyService, fingerprint
-from services.ledger import KEEP_S, FileLedger, Ledger, Record, RedisLedger
+from services.ledger import KEEP_S, FileLedger, Ledger, Record
+from services.requests import FileNotes, RequestService
+from services.shared_ledger import SharedLedger
 from storage import ImageNotFoundError, LocalStorage
-from tests.running import ROOT, RedisServer
+from tests.running import DEADLINE_S, ROOT, RedisServer
 
 PNG = b"\x89PNG\r\n\x1a\n not looked at here"
 
@@ -35,18 +40,33 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         return
     server: RedisServer = request.getfixturevalue("redis_server")
     client = redis.Redis.from_url(server.url)
-    yield RedisLedger(client, prefix="test", otherwise=on_disk)
+    yield SharedLedger(client, prefix="test", on_disk=on_disk, host="one")
     client.close()
 
 
 @pytest.fixture
-def make_service(ledger: Ledger, tmp_path: Path) -> Callable[[], IdempotencyService]:
+def requests(tmp_path: Path) -> Iterator[RequestService]:
+    pool = WebUIPool(
+        ["http://127.0.0.1:1"], slots=1, queue_limit=1, folder=tmp_path / "run", use_gpu=False, cpu_fallback=True
+    )
+    pool.start()
+    yield RequestService(pool=pool, notes=FileNotes(tmp_path / "notes"))
+    pool.close()
+
+
+@pytest.fixture
+def service_of(requests: RequestService, tmp_path: Path) -> Callable[[Ledger], IdempotencyService]:
     storage = LocalStorage(tmp_path / "images", fsync=False)
-    return lambda: IdempotencyService(ledger=ledger, storage=storage, longest_wait_s=30)
+    return lambda ledger: IdempotencyService(ledger=ledger, storage=storage, requests=requests, longest_wait_s=30)
+
+
+@pytest.fixture
+def make_service(ledger: Ledger, service_of) -> Callable[[], IdempotencyService]:
+    return lambda: service_of(ledger)
 
 
 def generation(tmp_path: Path, *, stored: bool = True) -> Generation:
-    image = GeneratedImage(image_id=uuid4(), png=PNG, base64="", seed=7, width=64, height=64, stored=stored)
+    image = GeneratedImage(image_id=uuid4(), png=PNG, seed=7, width=64, height=64, stored=stored)
     if stored:
         LocalStorage(tmp_path / "images", fsync=False).save(image.image_id, PNG, {})
     return Generation(images=(image,), model="m", processing_time_s=1.5, request_id="first")
@@ -54,10 +74,10 @@ def generation(tmp_path: Path, *, stored: bool = True) -> Generation:
 
 def test_the_first_answer_is_given_again(make_service, tmp_path):
     made = generation(tmp_path)
-    with make_service().claim("key", "print", check=nothing) as claim:
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
         assert claim.replay is None
         claim.keep(made)
-    with make_service().claim("key", "print", check=nothing) as again:
+    with make_service().claim("key", "print", request="mine", check=nothing) as again:
         assert again.replay is not None
         assert again.replay.images[0].image_id == made.images[0].image_id
         assert again.replay.images[0].png == PNG
@@ -65,41 +85,44 @@ def test_the_first_answer_is_given_again(make_service, tmp_path):
 
 
 def test_another_request_with_the_same_key_is_refused(make_service, tmp_path):
-    with make_service().claim("key", "print", check=nothing) as claim:
-        with pytest.raises(IdempotencyMismatchError), make_service().claim("key", "other", check=nothing):
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
+        with (
+            pytest.raises(IdempotencyMismatchError),
+            make_service().claim("key", "other", request="mine", check=nothing),
+        ):
             pass  # while the first still runs
         claim.keep(generation(tmp_path))
-    with pytest.raises(IdempotencyMismatchError), make_service().claim("key", "other", check=nothing):
+    with pytest.raises(IdempotencyMismatchError), make_service().claim("key", "other", request="mine", check=nothing):
         pass
 
 
 def test_another_key_is_another_request(make_service, tmp_path):
-    with make_service().claim("key", "print", check=nothing) as claim:
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
         claim.keep(generation(tmp_path))
-    with make_service().claim("other key", "print", check=nothing) as other:
+    with make_service().claim("other key", "print", request="mine", check=nothing) as other:
         assert other.replay is None
 
 
 def test_a_failed_attempt_is_not_kept(make_service):
-    with pytest.raises(RuntimeError), make_service().claim("key", "print", check=nothing):
+    with pytest.raises(RuntimeError), make_service().claim("key", "print", request="mine", check=nothing):
         raise RuntimeError("the WebUI failed")
-    with make_service().claim("key", "another body after all", check=nothing) as claim:
+    with make_service().claim("key", "another body after all", request="mine", check=nothing) as claim:
         assert claim.replay is None
 
 
 def test_a_picture_that_was_not_stored_is_not_kept(make_service, tmp_path):
-    with make_service().claim("key", "print", check=nothing) as claim:
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
         claim.keep(generation(tmp_path, stored=False))
-    with make_service().claim("key", "print", check=nothing) as claim:
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
         assert claim.replay is None
 
 
 def test_a_removed_picture_cannot_be_given_again(make_service, tmp_path):
     made = generation(tmp_path)
-    with make_service().claim("key", "print", check=nothing) as claim:
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
         claim.keep(made)
     LocalStorage(tmp_path / "images", fsync=False).delete(made.images[0].image_id)
-    with pytest.raises(ImageNotFoundError), make_service().claim("key", "print", check=nothing):
+    with pytest.raises(ImageNotFoundError), make_service().claim("key", "print", request="mine", check=nothing):
         pass
 
 
@@ -108,7 +131,7 @@ def test_concurrent_attempts_make_one_picture(make_service, tmp_path):
     answered: list[bool] = []
 
     def attempt() -> None:
-        with make_service().claim("key", "print", check=nothing) as claim:
+        with make_service().claim("key", "print", request="mine", check=nothing) as claim:
             answered.append(claim.replay is not None)
             if claim.replay is None:
                 time.sleep(0.05)  # long enough for the others to come
@@ -129,11 +152,43 @@ def test_whoever_waits_can_leave(make_service):
         raise KeyboardInterrupt
 
     with (
-        make_service().claim("key", "print", check=nothing),
+        make_service().claim("key", "print", request="mine", check=nothing),
         pytest.raises(KeyboardInterrupt),
-        make_service().claim("key", "print", check=leave),
+        make_service().claim("key", "print", request="mine", check=leave),
     ):
         pass
+
+
+def test_a_retry_with_its_first_attempts_id_is_cancelled_with_it(make_service, requests):
+    waits = threading.Event()
+    ended: list[str] = []
+
+    def retry() -> None:
+        try:
+            with make_service().claim("key", "print", request="mine", check=waits.set):
+                ended.append("painted")
+        except JobCancelledError:
+            ended.append("cancelled")
+
+    thread = threading.Thread(target=retry)
+    with make_service().claim("key", "print", request="mine", check=nothing):
+        thread.start()
+        assert waits.wait(DEADLINE_S)
+        with suppress(JobCancelledError), requests.following("mine", longest_s=60):
+            raise JobCancelledError
+        thread.join(DEADLINE_S)
+    assert ended == ["cancelled"]
+
+
+def test_a_ledger_that_fails_leaves_no_key_locked(service_of, tmp_path):
+    on_disk = FileLedger(tmp_path / "ledger")
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "key.json").mkdir()  # no file: it can be locked, and not be read
+    with service_of(on_disk).claim("key", "print", request="mine", check=nothing) as claim:
+        assert claim.replay is None, "painted without the ledger"
+    lock = on_disk.lock("key")
+    assert lock is not None
+    lock.release()
 
 
 def test_a_killed_process_leaves_no_key_locked(tmp_path):
@@ -154,33 +209,6 @@ def test_a_killed_process_leaves_no_key_locked(tmp_path):
     lock = FileLedger(tmp_path).lock("key")
     assert lock is not None
     lock.release()
-
-
-def test_without_redis_the_disk_keeps_it(redis_server, tmp_path):
-    client = redis.Redis.from_url(redis_server.url)
-    storage = LocalStorage(tmp_path / "images", fsync=False)
-    ledger = RedisLedger(client, prefix="test", otherwise=FileLedger(tmp_path / "ledger"))
-    service = IdempotencyService(ledger=ledger, storage=storage, longest_wait_s=30)
-    redis_server.stop()
-    with service.claim("key", "print", check=nothing) as claim:
-        claim.keep(generation(tmp_path))
-    with service.claim("key", "print", check=nothing) as again:
-        assert again.replay is not None
-    client.close()
-
-
-@pytest.mark.parametrize("fate", ["stop", "empty"])
-def test_what_redis_was_told_outlives_it(redis_server, tmp_path, fate):
-    client = redis.Redis.from_url(redis_server.url)
-    storage = LocalStorage(tmp_path / "images", fsync=False)
-    ledger = RedisLedger(client, prefix="test", otherwise=FileLedger(tmp_path / "ledger"))
-    service = IdempotencyService(ledger=ledger, storage=storage, longest_wait_s=30)
-    with service.claim("key", "print", check=nothing) as claim:
-        claim.keep(generation(tmp_path))
-    getattr(redis_server, fate)()
-    with service.claim("key", "print", check=nothing) as again:
-        assert again.replay is not None
-    client.close()
 
 
 def test_what_is_older_than_a_day_is_swept(tmp_path):

@@ -193,3 +193,28 @@ def test_the_soft_edge_is_a_gaussian() -> None:
     result = samples.pixels(keep_unmasked(samples.encode(white), samples.encode(black), masked(), blur=3))
     inner = grown(BOX, reach_of(3))
     assert result.getchannel("R").crop(inner).tobytes() == soft.crop(inner).tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(16, 70), st.integers(16, 70)),
+    boxes=st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=1, max_size=3),
+    blur=st.sampled_from([0, 1, 2, 4, 7]),
+)
+def test_working_around_the_mask_only_changes_nothing(
+    size: tuple[int, int], boxes: list[tuple[float, float, float, float]], blur: int
+) -> None:
+    """Against the same steps over the whole picture."""
+    width, height = size
+    mask = Image.new("L", size)
+    for left, top, across, down in boxes:
+        x, y = int(left * (width - 1)), int(top * (height - 1))
+        mask.paste(255, (x, y, x + 1 + int(across * (width - x - 1)), y + 1 + int(down * (height - y - 1))))
+    original, answer = samples.noise(*size), samples.noise(*size, seed=7)
+    reach = mask.filter(ImageFilter.MaxFilter(2 * reach_of(blur) + 1))
+    if reach.getextrema() == (255, 255):  # nothing that must be kept
+        return
+    faded = mask.filter(ImageFilter.GaussianBlur(blur)).point(lambda value: min(2 * value, 255))
+    expected = Image.composite(answer, original, ImageChops.darker(faded, reach))
+    kept = keep_unmasked(samples.encode(answer), samples.encode(original), samples.encode(mask), blur=blur)
+    assert samples.pixels(kept).tobytes() == expected.tobytes()

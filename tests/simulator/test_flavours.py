@@ -159,7 +159,8 @@ class TestSdCpp:
     def test_one_model_with_a_dummy_hash(self, api):
         (entry,) = api.get("sd-models").json()
         assert (entry["hash"], entry["title"]) == ("8888888888", "v1-5-pruned-emaonly")
-        assert api.get("options").json() == {"samples_format": "png", "sd_model_checkpoint": "v1-5-pruned-emaonly"}
+        own = {"samples_format": "png", "sd_model_checkpoint": "v1-5-pruned-emaonly"}
+        assert api.get("options").json() == own | {"simulator": True}
 
     @pytest.mark.parametrize("name", ["progress", "memory", "sd-vae", "embeddings", "txt2img", "samplers/"])
     def test_what_is_not_there_is_an_empty_404(self, api, name):

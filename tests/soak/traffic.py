@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -33,6 +33,27 @@ _FEW_BAD = tuple(bad for bad in BAD_REQUESTS if len(bad.body) < 20_000 and "mode
 _MOST_IDS = 5000
 
 
+#: Kinds after which it is known what the service must have counted: each of their requests is answered.
+COUNTABLE = frozenset({"txt2img", "img2img", "inpainting", "retry", "image", "health", "models", "cancel", "bad"})
+
+#: Refused before the limit on generations is asked.
+_UNCOUNTED = frozenset({400, 401, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431, 501})
+
+
+@dataclass
+class Counts:
+    """
+    What answers say that was counted.
+
+    :ivar calls: of all routes with a limit; :ivar generations: of these, those that asked for a place on a WebUI.
+    :ivar keyed: pictures that an Idempotency-Key leads to.
+    """
+
+    calls: int = 0
+    generations: int = 0
+    keyed: set[str] = field(default_factory=set)
+
+
 @dataclass
 class Told:
     """What all callers were told, together. Times are ``time.monotonic``."""
@@ -43,6 +64,7 @@ class Told:
     lost: list[tuple[float, float, str]] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     slowest_health_s: float = 0.0
+    counts: Counts = field(default_factory=lambda: Counts())
 
     def recent(self, draw: random.Random) -> str | None:
         return draw.choice(self.images[-_MOST_IDS:]) if self.images else None
@@ -51,14 +73,23 @@ class Told:
 class Caller(threading.Thread):
     """One who sends one request after another, each of a kind drawn anew, until ``ended`` is set."""
 
-    def __init__(self, service: Service, told: Told, mutex: threading.Lock, ended: threading.Event, seed: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        told: Told,
+        mutex: threading.Lock,
+        ended: threading.Event,
+        seed: int,
+        kinds: Container[str] | None = None,
+    ) -> None:
+        """:param kinds: of requests; None for all."""
         super().__init__(name=f"caller-{seed}")
         self._service = service
         self._told = told
         self._mutex = mutex
         self._ended = ended
         self._draw = random.Random(seed)
-        self._kinds: Mapping[str, tuple[int, Callable[[], None]]] = {
+        every: Mapping[str, tuple[int, Callable[[], None]]] = {
             "txt2img": (8, self._txt2img),
             "img2img": (4, self._img2img),
             "inpainting": (4, self._inpainting),
@@ -71,6 +102,7 @@ class Caller(threading.Thread):
             "slow": (1, self._slow),
             "bad": (8, self._bad),
         }
+        self._kinds = {name: every[name] for name in every if kinds is None or name in kinds}
 
     def run(self) -> None:
         names = list(self._kinds)
@@ -105,6 +137,7 @@ class Caller(threading.Thread):
         else:
             url = f"{self._service.url}/img2img"
             answer = requests.post(url, data=fields, files={"image": ("a.jpg", _PHOTO)}, timeout=PATIENCE_S)
+            self._note_counts(answer, generation=True)
         self._take("img2img", answer)
 
     def _inpainting(self) -> None:
@@ -125,6 +158,8 @@ class Caller(threading.Thread):
                 if body["image_url"]:  # what could not be kept cannot be given again
                     ids.add(body["image_id"])
                     self._keep(body["image_id"])
+                    with self._mutex:
+                        self._told.counts.keyed.add(body["image_id"])
         if len(ids) > 1:
             self._find(f"retry: {len(ids)} pictures for one key")
 
@@ -195,6 +230,7 @@ class Caller(threading.Thread):
         try:
             url = f"{self._service.url}/{bad.route}"
             answer = requests.post(url, data=bad.body, headers=headers, timeout=PATIENCE_S)
+            self._note_counts(answer, generation=True)
         except (requests.exceptions.InvalidHeader, UnicodeError):
             return  # this client cannot send it
         self._count("bad", str(answer.status_code), {str(bad.status)}, bad.name)
@@ -207,10 +243,23 @@ class Caller(threading.Thread):
         return {"prompt": "a harbour", "width": side, "height": side, "steps": steps}
 
     def _post(self, route: str, fields: object, *, headers: Mapping[str, str] | None = None) -> requests.Response:
-        return requests.post(f"{self._service.url}/{route}", json=fields, headers=headers, timeout=PATIENCE_S)
+        answer = requests.post(f"{self._service.url}/{route}", json=fields, headers=headers, timeout=PATIENCE_S)
+        self._note_counts(answer, generation=True)
+        return answer
 
     def _ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> requests.Response:
-        return requests.request(method, self._service.url + path, headers=headers, timeout=PATIENCE_S)
+        answer = requests.request(method, self._service.url + path, headers=headers, timeout=PATIENCE_S)
+        self._note_counts(answer, generation=False)
+        return answer
+
+    def _note_counts(self, answer: requests.Response, *, generation: bool) -> None:
+        """A call is counted where the answer tells a limit's state."""
+        if "X-RateLimit-Limit" not in answer.headers:
+            return
+        replayed = "Idempotency-Replayed" in answer.headers
+        with self._mutex:
+            self._told.counts.calls += 1
+            self._told.counts.generations += generation and not replayed and answer.status_code not in _UNCOUNTED
 
     def _connection(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._service.port), PATIENCE_S)

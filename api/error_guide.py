@@ -1,0 +1,231 @@
+"""What every problem's code means to whoever gets it: shown at ``/docs/errors`` and in ``docs/errors.md``.
+
+Texts are plain but for names in `backticks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.errors import Kind, every_kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """
+    :param cause: what happened; :param remedy: what to do.
+    :param retry: whether the same request may succeed later; begins with Yes, No or Sometimes.
+    """
+
+    cause: str
+    remedy: str
+    retry: str
+
+
+_NO = "No. The same request gets the same answer."
+_AFTER = "Yes, after the seconds in `Retry-After`."
+
+ADVICE: Mapping[str, Advice] = {
+    "malformed_request": Advice(
+        cause="The request cannot be read: its body is no JSON object, names a field twice or is no form, or what came "
+        "is no valid HTTP. The status is 414 for a path that is too long, 431 for headers that are too large, "
+        "417 for an `Expect` other than `100-continue`, 501 for a `Transfer-Encoding` other than `chunked`, else "
+        "400.",
+        remedy="Read `detail`: it says what is wrong and, in JSON, at which line and column. Let a library write the "
+        "JSON or the form, its boundary included.",
+        retry=_NO,
+    ),
+    "unauthorized": Advice(
+        cause="This service asks for an API key, and the request has none or a wrong one. Without one this is the "
+        "answer for every path that is not open, whether or not there is anything.",
+        remedy="Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that the operator gave you. A page "
+        "needs the key as well for everything but health and stored images.",
+        retry=_NO,
+    ),
+    "forbidden": Advice(
+        cause="Images cannot be deleted here: that needs an API key, and this service has none set up.",
+        remedy="Ask the operator to set `API_KEYS`, or to let images go by themselves (`IMAGE_TTL_HOURS`, "
+        "`IMAGE_MAX_GB`).",
+        retry=_NO,
+    ),
+    "not_found": Advice(
+        cause="There is nothing at this path.",
+        remedy="Look for a slash at the end or two in a row, and compare with `/docs`. All routes begin with "
+        "`/api/v1/ai/generation`.",
+        retry=_NO,
+    ),
+    "image_not_found": Advice(
+        cause="No image has this id, or it was deleted, or it grew too old (`IMAGE_TTL_HOURS`) or too many "
+        "(`IMAGE_MAX_GB`).",
+        remedy="Take `image_id` or `image_url` from an answer as it is. Keep what must not get lost: `image_base64`, "
+        "or a download.",
+        retry=_NO,
+    ),
+    "request_not_found": Advice(
+        cause="You made no request with this id during the last hour; or it has ended, so that it cannot be cancelled. "
+        "Requests belong to the API key, or else to the address, that made them.",
+        remedy="Send an `X-Request-ID` of your own with the generation, and ask with the same key and from the same "
+        "address. Just after sending, ask again: the id is known once the request has passed its checks.",
+        retry="No, unless the generation was sent only just now.",
+    ),
+    "method_not_allowed": Advice(
+        cause="The path is right, the method is not.",
+        remedy="Use one that the `Allow` header lists.",
+        retry=_NO,
+    ),
+    "request_timeout": Advice(
+        cause="The body did not come within 60 seconds.",
+        remedy="Send a smaller picture: nothing is gained beyond the size that is painted. Or use a faster connection.",
+        retry="Yes, at once.",
+    ),
+    "cancelled": Advice(
+        cause="The job was cancelled with `DELETE …/requests/<request_id>` while it waited or ran.",
+        remedy="Nothing: this is what was asked for. Send the request anew if it was not meant.",
+        retry="No: whoever cancelled it does not want the picture.",
+    ),
+    "payload_too_large": Advice(
+        cause="The body is larger than `MAX_BODY_MB`, or the form has more than 100 parts.",
+        remedy="Scale the picture down before it is sent, or send it as JPEG. A file in a form is a quarter smaller "
+        "than base64 in JSON.",
+        retry=_NO,
+    ),
+    "unsupported_media_type": Advice(
+        cause="The body is neither `application/json` nor `multipart/form-data`, or it is compressed "
+        "(`Content-Encoding`).",
+        remedy="Set `Content-Type: application/json` for JSON; for a form let the library set it, so that the boundary "
+        "is in it.",
+        retry=_NO,
+    ),
+    "range_not_satisfiable": Advice(
+        cause="The `Range` begins after the image's end, or asks for several parts.",
+        remedy="Ask for one part within the length that `Content-Range` tells, or leave `Range` out.",
+        retry=_NO,
+    ),
+    "validation_error": Advice(
+        cause="Fields, parameters or headers are wrong, missing or unknown.",
+        remedy="Go through `errors`: each entry names a field, what is accepted and what came. `GET …/options` tells "
+        "the limits and names of this service.",
+        retry=_NO,
+    ),
+    "model_not_found": Advice(
+        cause="No WebUI of this service has the model, or the name fits several. Nothing else is wrong with the "
+        "request.",
+        remedy="Take an `id` from `GET …/models`, or leave `model` out.",
+        retry="No, unless the operator adds the model.",
+    ),
+    "idempotency_mismatch": Advice(
+        cause="This `Idempotency-Key` was used with another request during the last 24 hours.",
+        remedy="Draw a new random key for each new request, and use one again only to retry the very same body.",
+        retry="No. A new key, and it is a new request.",
+    ),
+    "rate_limited": Advice(
+        cause="More calls than a limit allows: over all routes (`RATE_LIMIT_GLOBAL`), or over generations "
+        "(`RATE_LIMIT_GENERATION`). Calls are counted by API key, or else by address.",
+        remedy="Wait for `Retry-After`. Watch `X-RateLimit-Remaining` to stay below the limit.",
+        retry=_AFTER,
+    ),
+    "caller_gone": Advice(
+        cause="The caller hung up before the answer was there, and its job was stopped. Only the log shows this.",
+        remedy="Let the caller's own timeout be longer than the service's, or send an `Idempotency-Key`: such a job "
+        "runs to its end and waits for the retry.",
+        retry="No answer is read; with an `Idempotency-Key`, asking again gets the picture.",
+    ),
+    "internal_error": Advice(
+        cause="A fault of the service, or its image store failed.",
+        remedy="Tell the operator the `request_id`: the log has the details under it.",
+        retry="Sometimes: where `retryable` is true, in a while.",
+    ),
+    "webui_error": Advice(
+        cause="The WebUI failed, its connection broke, or what it answered is no valid result: no picture, one of "
+        "another size, or one of another model.",
+        remedy="Try again where `retryable` is true. If it stays, the operator finds the reason in the WebUI's own "
+        "log.",
+        retry="Sometimes: where `retryable` is true.",
+    ),
+    "webui_unavailable": Advice(
+        cause="No WebUI is reachable, or somebody else keeps them busy.",
+        remedy="Wait. For the operator: `GET …/health` tells how many there are; see that the WebUI runs with `--api` "
+        "and that `SD_WEBUI_URL` is right.",
+        retry=_AFTER,
+    ),
+    "gpu_unavailable": Advice(
+        cause="Only WebUIs with a GPU may serve (`USE_GPU=true`, `CPU_FALLBACK=false`), and none with one is "
+        "reachable.",
+        remedy="Wait. For the operator: start the WebUI with its GPU again, or set `CPU_FALLBACK=true`.",
+        retry=_AFTER,
+    ),
+    "queue_full": Advice(
+        cause="`SD_QUEUE_LIMIT` jobs wait already, or too many bodies or images are under way at this moment.",
+        remedy="Wait, and send fewer requests at a time.",
+        retry=_AFTER,
+    ),
+    "queue_timeout": Advice(
+        cause="No WebUI became free within `SD_QUEUE_TIMEOUT`, or within the `Prefer: wait=N` of the request. The job "
+        "was never started.",
+        remedy="Wait, or allow more time with a larger `Prefer: wait=N`.",
+        retry=_AFTER,
+    ),
+    "draining": Advice(
+        cause="The service is shutting down and takes no new jobs.",
+        remedy="Wait: another one, or this one started anew, takes over.",
+        retry=_AFTER,
+    ),
+    "gpu_out_of_memory": Advice(
+        cause="The GPU's memory does not suffice for this picture or batch.",
+        remedy="Ask for a smaller `width` and `height`, or a smaller `batch_size`. `inpaint_area` `masked` paints only "
+        "a crop.",
+        retry="No, unless the request is made smaller.",
+    ),
+    "webui_timeout": Advice(
+        cause="The job ran longer than `SD_TIMEOUT`, or than `Prefer: wait=N` left it. It has been interrupted.",
+        remedy="Ask for fewer `steps`, a smaller size or a smaller `batch_size`, or allow more time.",
+        retry="No: it would take as long again.",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One code with everything there is to tell about it."""
+
+    code: str
+    status: int
+    title: str
+    advice: Advice
+
+
+#: What ``deploy/nginx/nginx.conf`` answers by itself, in the same shape.
+_OF_THE_PROXY = (
+    Entry(
+        code="service_unavailable",
+        status=503,
+        title="Service unavailable",
+        advice=Advice(
+            cause="From the proxy in front: the service cannot be reached (503), or its answer was lost (502).",
+            remedy="Wait. With an `Idempotency-Key` a generation whose answer was lost is not painted twice.",
+            retry="Yes, after the seconds in `Retry-After`; a POST best with an `Idempotency-Key`.",
+        ),
+    ),
+    Entry(
+        code="service_timeout",
+        status=504,
+        title="Service timed out",
+        advice=Advice(
+            cause="From the proxy in front: the service gave no answer in time.",
+            remedy="Ask with the same `Idempotency-Key`: the job runs on, and its answer is kept.",
+            retry="Sometimes: with the same `Idempotency-Key`.",
+        ),
+    ),
+)
+
+
+def entries() -> list[Entry]:
+    """Every code once, by status."""
+    first: dict[str, Kind] = {}
+    for kind in every_kind():
+        first.setdefault(kind.code, kind)
+    found = [
+        Entry(code=code, status=kind.status, title=kind.title, advice=ADVICE[code]) for code, kind in first.items()
+    ]
+    return sorted([*found, *_OF_THE_PROXY], key=lambda entry: entry.status)

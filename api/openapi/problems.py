@@ -1,0 +1,99 @@
+"""The failures of an operation: for each status the codes that it may have, with an example of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from api.error_guide import ADVICE
+from api.errors import Kind, every_kind
+
+MEDIA_TYPE = "application/problem+json"
+
+_REQUEST_ID = "9f1c2b3d4e5f60718293a4b5c6d7e8f9"
+
+#: Where a kind has no words of its own, and those of ``errors``.
+_DETAILS = {
+    "malformed_request": "the body is not JSON: Expecting value at line 1 column 12",
+    "forbidden": "deleting needs an API key, and this service has none set up",
+    "method_not_allowed": "this path takes GET, HEAD, OPTIONS",
+    "payload_too_large": "the body is larger than 32 MB",
+    "unsupported_media_type": "send application/json or multipart/form-data, not text/plain",
+    "validation_error": "steps: must be between 1 and 150 (got 0)",
+    "model_not_found": "model: is not a model of this service (known: sd-v1-5, sdxl) (got sd-v1-6)",
+    "rate_limited": "more than 10 per 1 minute",
+    "webui_unavailable": "no WebUI is reachable",
+    "gpu_unavailable": "no WebUI with a GPU is reachable",
+    "queue_full": "64 jobs wait already",
+    "queue_timeout": "no WebUI became free in time",
+    "draining": "the service is shutting down",
+}
+_ERRORS: dict[str, list[dict[str, Any]]] = {
+    "validation_error": [{"field": "steps", "message": "must be between 1 and 150", "received": 0}],
+    "model_not_found": [
+        {
+            "field": "model",
+            "message": "is not a model of this service (known: sd-v1-5, sdxl)",
+            "received": "sd-v1-6",
+        }
+    ],
+}
+#: Beside those of every answer.
+_HEADERS = {
+    401: ("WWW-Authenticate",),
+    416: ("Content-Range",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+
+def codes() -> tuple[str, ...]:
+    """Every code there is."""
+    return tuple(dict.fromkeys(kind.code for kind in every_kind()))
+
+
+def responses(wanted: Iterable[str], *, headers: Sequence[str]) -> dict[str, Any]:
+    """
+    The responses that an operation with these codes may have, by status.
+
+    :param headers: of every answer of the operation.
+    """
+    kinds = sorted((_kind(code) for code in set(wanted)), key=lambda kind: (kind.status, kind.code))
+    return {
+        str(status): _response(tuple(group), (*headers, *_HEADERS.get(status, ())))
+        for status, group in groupby(kinds, key=lambda kind: kind.status)
+    }
+
+
+def _kind(code: str) -> Kind:
+    return next(kind for kind in every_kind() if kind.code == code)
+
+
+def _response(kinds: Sequence[Kind], headers: Sequence[str]) -> dict[str, Any]:
+    described = "\n".join(f"- [`{kind.code}`](docs/errors#{kind.code}): {ADVICE[kind.code].cause}" for kind in kinds)
+    schema = {
+        "allOf": [
+            {"$ref": "#/components/schemas/ProblemAnswer"},
+            {"properties": {"status": {"const": kinds[0].status}, "code": {"enum": [kind.code for kind in kinds]}}},
+        ]
+    }
+    examples = {kind.code: {"summary": kind.title, "value": _example(kind)} for kind in kinds}
+    return {
+        "description": described,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "detail": kind.detail or _DETAILS.get(kind.code, kind.title),
+    }
+    if kind.code in _ERRORS:
+        body["errors"] = _ERRORS[kind.code]
+    return {**body, "retryable": kind.retryable, "request_id": _REQUEST_ID}

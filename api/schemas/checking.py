@@ -1,0 +1,133 @@
+"""One pass over a whole request collects every wrong field. pydantic checks; the words are ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import annotated_types
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from api.schemas.bounds import Bounds
+from api.schemas.fields import FIELDS, LONE_SURROGATE, MOST_SHOWN_CHARS, Fields, shown, shown_text
+from services.generation import GenerationRequest, Mode
+from services.problems import Problem, nearest
+
+#: Wrong fields told in one answer: a body of 100 000 unknown fields gets no answer of 10 MB.
+MOST_PROBLEMS = 50
+
+
+class RefusedFieldsError(ValueError):
+    """Some fields are wrong; ``problems`` has them all."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("some fields are wrong")
+        self.problems = problems
+
+
+def check(mode: Mode, values: Mapping[str, object], bounds: Bounds) -> Fields:
+    """
+    :param values: of a JSON object or a form; pictures as base64 text or, uploaded, as bytes.
+    :raises RefusedFieldsError: with every wrong field, at most :data:`MOST_PROBLEMS`.
+    """
+    try:
+        fields = FIELDS[mode].model_validate(values, context=bounds)
+        problems = []
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        problems = [_problem(mode, fault) for fault in faults[:MOST_PROBLEMS]]
+    if not {problem.field for problem in problems} & {"width", "height"}:
+        problems += _too_many_pixels(mode, values, bounds)
+    if problems:
+        raise RefusedFieldsError(problems)
+    return fields
+
+
+def from_form(mode: Mode, texts: Mapping[str, str]) -> dict[str, object]:
+    """A form's texts as JSON would have them: numbers as numbers; what is no number stays text and is refused."""
+    fields = FIELDS[mode].model_fields
+    return {name: _from_text(fields[name], text) if name in fields else text for name, text in texts.items()}
+
+
+def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
+    """The checked fields as the service's own value."""
+    own = {"response_format", "mask_mode"}  # they say how the edge reads and answers, not what is painted
+    values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}
+    values["seed"] = None if fields.seed == -1 else fields.seed
+    return GenerationRequest(mode=mode, **values)
+
+
+def _too_many_pixels(mode: Mode, values: Mapping[str, Any], bounds: Bounds) -> list[Problem]:
+    """Where one side of an image-to-image size is left out, it follows the picture within the same bound."""
+    fields = FIELDS[mode].model_fields
+    width, height = (int(values.get(side, fields[side].default or 0)) for side in ("width", "height"))
+    if width * height <= bounds.max_pixels:
+        return []
+    message = f"width x height must be at most {bounds.max_pixels} pixels"
+    return [Problem(field="height" if "height" in values else "width", message=message, received=f"{width} x {height}")]
+
+
+def _from_text(field: FieldInfo, text: str) -> object:
+    number = field.annotation in (int, float)
+    if field.annotation is int and re.fullmatch(r"[+-]?[0-9]{1,20}", text):
+        return int(text)
+    if number and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        return float(text)
+    return text
+
+
+def _problem(mode: Mode, fault: ErrorDetails) -> Problem:
+    name = str(fault["loc"][0]) if fault["loc"] else "body"
+    context = fault.get("ctx", {})
+    received = context.get("received") if fault["type"] == "picture" else shown(fault["input"])
+    if fault["type"] == "missing":
+        return Problem(field=name, message="is required")
+    if fault["type"] == "extra_forbidden":
+        return Problem(field=shown_text(name), message=_unknown(mode, name))
+    return Problem(field=name, message=_words(mode, name, fault), received=received)
+
+
+def _unknown(mode: Mode, name: str) -> str:
+    elsewhere = [other for other, fields in FIELDS.items() if name in fields.model_fields]
+    if elsewhere:
+        return f"is not a field of {mode}, only of {' and '.join(elsewhere)}"
+    return f"unknown field{nearest(name[:MOST_SHOWN_CHARS], FIELDS[mode].model_fields)}"
+
+
+def _words(mode: Mode, name: str, fault: ErrorDetails) -> str:
+    """pydantic's complaint as one phrase that says what is accepted."""
+    kind = fault["type"]
+    limits = _limits(FIELDS[mode].model_fields[name])
+    if "multiple_of" in limits and kind in ("greater_than_equal", "less_than_equal", "multiple_of"):
+        return f"must be a multiple of {limits['multiple_of']} between {limits['ge']} and {limits['le']}"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"must be between {limits['ge']} and {limits['le']}"
+    if kind == "literal_error":
+        return f"must be one of {fault['ctx']['expected'].replace(' or ', ', ')}"
+    if kind == "string_too_long":
+        return f"must be at most {fault['ctx']['max_length']} characters"
+    return _WORDS.get(kind, fault["msg"])
+
+
+_WORDS = {
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_parsing_size": "must be an integer",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "string_unicode": LONE_SURROGATE,
+    "model_type": "must be an object",
+}
+
+
+def _limits(field: FieldInfo) -> dict[str, Any]:
+    """The bounds a field is declared with, by their names in :mod:`annotated_types`."""
+    rules = {"ge": annotated_types.Ge, "le": annotated_types.Le, "multiple_of": annotated_types.MultipleOf}
+    return {
+        name: getattr(rule, name) for rule in field.metadata for name, kind in rules.items() if isinstance(rule, kind)
+    }

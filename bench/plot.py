@@ -1,0 +1,76 @@
+"""Plots of results, the same bytes for the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.results_file import Results
+from bench.tables import number
+from bench.targets import REDIS, SERVICE, SIMULATOR, UPSTREAM
+
+OURS, THEIRS = "#2a6f97", "#a9b4be"
+
+#: Without them a picture would differ from run to run.
+_STEADY: Any = {"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def comparison(results: Results, path: Path) -> None:
+    """CPU per picture, whoever stands before the WebUI."""
+    panels = ("txt2img 1024²", "img2img 1024²")
+    with mpl.rc_context(_STEADY):
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        for axes, workload in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            rows = [row for row in results.rows(workload, 1) if row["target"] not in (SIMULATOR, UPSTREAM)]
+            _bars(axes, workload, rows)
+        figure.suptitle("CPU per picture in ms, less is better")
+        _save(figure, path)
+
+
+def _bars(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """``rows``: of one workload; without any the panel stays empty."""
+    rows = sorted(rows, key=lambda row: row["cpu_ms"], reverse=True)
+    names, values = [row["target"] for row in rows], [row["cpu_ms"] for row in rows]
+    colours = [OURS if name in (SERVICE, REDIS) else THEIRS for name in names]
+    bars = axes.barh(names, values, color=colours)
+    axes.bar_label(bars, [number(value) for value in values], padding=3)
+    axes.margins(x=0.15)
+    axes.set_title(title)
+    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+    axes.spines["bottom"].set_visible(False)
+
+
+def growth(saved: Mapping[str, Any], path: Path) -> None:
+    """How cost and latency grow: with callers, and with WebUIs."""
+    with mpl.rc_context(_STEADY):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        grid = figure.subplots(2, 2)
+        for column, (key, label) in enumerate((("clients", "callers"), ("webuis", "simulated WebUIs, a caller each"))):
+            rows = saved[key]
+            counts = [row[key] for row in rows]
+            _lines(grid[0][column], counts, {"CPU per picture, ms": [row["cpu_ms"] for row in rows]}, label)
+            latency = {f"{name} added, ms": [row[f"added_{name}_ms"] for row in rows] for name in ("p50", "p99")}
+            _lines(grid[1][column], counts, latency, label)
+        _save(figure, path)
+
+
+def _lines(axes: Axes, counts: Sequence[int], curves: Mapping[str, Sequence[float]], label: str) -> None:
+    for (name, values), colour in zip(curves.items(), (OURS, THEIRS), strict=False):
+        axes.plot(counts, values, marker="o", color=colour, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.margins(y=0.2)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(label)
+    axes.legend(frameon=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})

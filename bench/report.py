@@ -1,0 +1,141 @@
+"""
+Tables, goals and plot of a file of results, and of nothing else.
+
+``python -m bench.report [FILE]`` prints; ``--publish`` puts the tables into ``docs/performance.md`` and the plot into
+``docs/images/bench.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import goals, plot
+from bench.results_file import Results
+from bench.tables import NONE, Table, as_markdown, as_text, number
+from bench.targets import NGINX, SERVICE, STATIC
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results" / "bench.json"
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "images" / "bench.svg"
+BEGIN, END = "<!-- bench: made by `python -m bench.report --publish` -->", "<!-- /bench -->"
+
+
+def tables(results: Results) -> list[Table]:
+    return [_comparison(results), goals.table(results), _memory(results), _overload(results), _resting(results)]
+
+
+def about(results: Results) -> str:
+    told = results.saved["about"]
+    machine, versions = told["machine"], told["versions"]
+    lines = [
+        f"{told['date']}, commit {told['commit']}; {machine['cores']} cores of {machine['cpu']}, "
+        f"{number(machine['memory_gb'])} GB, {machine['system']}; load before: {machine['load_before']}.",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        *(f"Not measured: {name} ({why})." for name, why in results.saved["absent"].items()),
+    ]
+    if results.saved["quick"]:
+        lines.append("A quick run, to see that it works: its figures mean little.")
+    return "\n".join(lines) + "\n"
+
+
+def text(saved: Mapping[str, Any]) -> str:
+    results = Results(saved)
+    return "\n".join([about(results), *map(as_text, tables(results))])
+
+
+def markdown(saved: Mapping[str, Any]) -> str:
+    results = Results(saved)
+    return "\n".join([about(results), *map(as_markdown, tables(results))])
+
+
+def _comparison(results: Results) -> Table:
+    """The reference of a ratio is nginx where it was measured with the same workload, passing on or from its disk."""
+    header = ["workload, clients, who", "CPU ms", "CPU × nginx", "CPU × this service"]
+    header += ["p50 ms", "p99 ms", "requests/s", "peak RSS MB", "failed"]
+    rows: list[list[str]] = []
+    for workload, clients in results.workloads():
+        rows += [[], [f"{workload}, {clients} client{'s' if clients > 1 else ''}", *[""] * 8]]
+        reference = STATIC if results.row(workload, STATIC, clients) else NGINX
+        for row in results.rows(workload, clients):
+            name = row["target"]
+            rows.append(
+                [
+                    f"  {name}",
+                    number(row["cpu_ms"], 2),
+                    number(results.ratio(workload, name, reference, clients), 2),
+                    number(results.ratio(workload, name, SERVICE, clients), 2),
+                    number(row["p50_ms"]),
+                    number(row["p99_ms"]),
+                    number(row["rps"]),
+                    number(row["peak_rss_mb"], 0),
+                    str(row["failed"]) if row["failed"] else NONE,
+                ]
+            )
+    return Table(title="Side by side: CPU per request, latency, throughput, memory", header=header, rows=rows[1:])
+
+
+def _memory(results: Results) -> Table:
+    header = (
+        "one worker",
+        "jobs at once",
+        "idle MB",
+        "waiting, MB a job",
+        "answers at once, MB a job",
+        "after MB",
+    )
+    keys = ("idle_mb", "waiting_mb_per_job", "peak_mb_per_job", "after_mb")
+    rows = [[row["what"], str(row["jobs"]), *(number(row[key], 2) for key in keys)] for row in results.saved["memory"]]
+    return Table(title="Memory", header=header, rows=rows)
+
+
+def _overload(results: Results) -> Table:
+    header = ["two workers", "queue", "job s", "answers", "served p50 ms", "refused p50 ms", "refused p99 ms"]
+    header += ["health p50 ms", "health p99 ms", "GPU speed", "peak RSS MB"]
+    rows = []
+    for row in results.saved["overload"]:
+        answers = ", ".join(f"{count} × {status}" for status, count in row["statuses"].items())
+        keys = ("served_p50_ms", "refused_p50_ms", "refused_p99_ms", "health_p50_ms", "health_p99_ms")
+        figures = [
+            *(number(row[key]) for key in keys),
+            f"{100 * row['gpu_share']:.0f} %",
+            number(row["peak_rss_mb"], 0),
+        ]
+        rows.append([row["situation"], str(row["queue"]), number(row["job_s"], 0), answers, *figures])
+    return Table(title="Overload", header=header, rows=rows)
+
+
+def _resting(results: Results) -> Table:
+    resting, used = results.saved["resting_mb"], results.saved["used_mb"]
+    rows = [[name, number(resting[name], 0), number(used[name], 0)] for name in resting]
+    return Table(title="Resting", header=("all processes", "RSS MB after one of each", "after everything"), rows=rows)
+
+
+def publish(saved: Mapping[str, Any], *, page: Path, picture: Path) -> None:
+    """:raises ValueError: the page has no place for the tables."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page.name} has no place for the tables: {BEGIN} … {END}")
+    plot.comparison(Results(saved), picture)
+    page.write_text(f"{before}{BEGIN}\n\n{markdown(saved)}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--publish", action="store_true", help="write documentation and plot")
+    args = parser.parse_args()
+    saved = json.loads(args.file.read_text(encoding="utf-8"))
+    sys.stdout.write(text(saved))
+    if args.publish:
+        publish(saved, page=PAGE, picture=PLOT)
+
+
+if __name__ == "__main__":
+    main()

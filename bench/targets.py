@@ -1,0 +1,167 @@
+"""Who is measured side by side, and what each is asked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from api.images import SENDFILE_PREFIX
+from bench import accounting
+from bench.load import Work
+from bench.stage import LITELLM, Server, Stage, Upstream
+from bench.workloads import PREFIX, Dialect, Mode, Request, Workload, generation
+from tools.children import RunError
+
+#: As many jobs as callers run at a time: what is measured is the service, not the queue.
+WEBUIS = 16
+
+GENERATIONS: tuple[Mode, ...] = ("txt2img", "img2img", "inpainting")
+
+SERVICE = "this service"
+REDIS = "this service, Redis"
+X_ACCEL = "this service, nginx X-Accel"
+NGINX = "nginx proxy_pass"
+STATIC = "nginx static"
+N1 = "tutorial with Pillow (N1)"
+N3 = "tutorial without Pillow (N3)"
+LITELLM_PROXY = "litellm proxy"
+SIMULATOR = "simulator, directly"
+UPSTREAM = "upstream stub, directly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """
+    :param requests: by mode, where they are not those of the dialect.
+    :param keeps: the one picture that is not removed.
+    :param obeys: the stub's pauses, because its pictures come from there.
+    """
+
+    name: str
+    server: Server
+    dialect: Dialect = "service"
+    modes: tuple[Mode, ...] = GENERATIONS
+    requests: dict[Mode, Request] = field(default_factory=dict)
+    keeps: Path | None = None
+    obeys: bool = True
+
+    def takes(self, workload: Workload) -> bool:
+        return workload.mode in self.modes and (self.obeys or not workload.upstream_s)
+
+    def work(self, workload: Workload, *, clients: int, seconds: float) -> Work:
+        request = self.requests.get(workload.mode) or generation(
+            workload.mode, workload.side, workload.count, self.dialect
+        )
+        headers = (
+            {**request.headers, "Authorization": "Bearer sk-bench"} if self.dialect == "openai" else request.headers
+        )
+        return Work(
+            port=self.server.port,
+            path=request.path,
+            method=request.method,
+            body=request.body,
+            headers=headers,
+            clients=clients,
+            seconds=seconds,
+        )
+
+    def processes(self) -> list[int]:
+        return [pid for root in self.server.pids for pid in accounting.tree(root)]
+
+    def empty(self) -> None:
+        """Removes the pictures that were kept, which would fill the disk within minutes, but not the one to fetch."""
+        if self.server.images is not None:
+            for path in self.server.images.rglob("*.png"):
+                if path != self.keeps:
+                    path.unlink()
+                    path.with_suffix(".json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cast:
+    """Those that could be started; ``absent``: why others could not."""
+
+    targets: list[Target]
+    absent: dict[str, str]
+
+
+def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True) -> Cast:
+    absent: dict[str, str] = {}
+    webuis = upstream.webuis(WEBUIS)
+    service = _service(SERVICE, stage.service("service", webuis))
+    redis_pid, redis_url = stage.redis()
+    shared = stage.service("service-redis", webuis, REDIS_URL=redis_url)
+    with_redis = Server(port=shared.port, pids=(*shared.pids, redis_pid), images=shared.images)
+    targets = [
+        service,
+        _service(REDIS, with_redis),
+        *_behind_nginx(stage, upstream, service, absent),
+        Target(name=N3, server=stage.peer("without_pillow", upstream)),
+        Target(name=N1, server=stage.peer("with_pillow", upstream)),
+        Target(name=SIMULATOR, server=stage.simulator(), dialect="webui", obeys=False),
+        Target(name=UPSTREAM, server=upstream.server, dialect="webui"),
+    ]
+    if litellm:
+        targets += _litellm(stage, upstream, absent)
+    else:
+        absent[LITELLM_PROXY] = "left out"
+    return Cast(targets=targets, absent=absent)
+
+
+def _litellm(stage: Stage, upstream: Upstream, absent: dict[str, str]) -> Iterator[Target]:
+    if not LITELLM.exists():
+        absent[LITELLM_PROXY] = "not installed: make bench-litellm"
+        return
+    aside = stage.aside()
+    try:
+        server = aside.litellm(upstream)
+    except RunError as error:
+        absent[LITELLM_PROXY] = str(error).partition("\n")[0]
+        aside.close()
+        return
+    yield Target(name=LITELLM_PROXY, server=server, dialect="openai", modes=("txt2img",))
+
+
+def _service(name: str, server: Server) -> Target:
+    """With one picture made, to be fetched again and again."""
+    image_id = _made(server)
+    assert server.images is not None
+    requests: dict[Mode, Request] = {
+        "image": Request(method="GET", path=f"{PREFIX}/image/{image_id}", headers={}),
+        "health": Request(method="GET", path=f"{PREFIX}/health", headers={}),
+    }
+    keeps = next(server.images.rglob(f"{image_id}.png"))
+    return Target(name=name, server=server, modes=(*GENERATIONS, "image", "health"), requests=requests, keeps=keeps)
+
+
+def _behind_nginx(stage: Stage, upstream: Upstream, service: Target, absent: dict[str, str]) -> Iterator[Target]:
+    if shutil.which("nginx") is None:
+        absent |= dict.fromkeys((NGINX, STATIC, X_ACCEL), "nginx is not installed")
+        return
+    assert service.keeps is not None
+    static = f"location = /static.png {{ alias {service.keeps}; }}"
+    nginx = stage.nginx("nginx", upstream, more=static)
+    fetch = Request(method="GET", path="/static.png", headers={})
+    yield Target(name=NGINX, server=nginx, dialect="webui")
+    yield Target(name=STATIC, server=nginx, modes=("image",), requests={"image": fetch})
+    accelerated = stage.service("service-x-accel", upstream.webuis(WEBUIS), SENDFILE_HEADER="X-Accel-Redirect")
+    made = _service(X_ACCEL, accelerated)
+    front = f"location {PREFIX}/ {{ proxy_pass http://127.0.0.1:{accelerated.port}; }}"
+    internal = f"location {SENDFILE_PREFIX} {{ internal; alias {accelerated.images}/; }}"
+    nginx = stage.nginx("nginx-x-accel", upstream, more=f"{front}\n{internal}")
+    server = Server(port=nginx.port, pids=(*nginx.pids, *accelerated.pids), images=accelerated.images)
+    yield Target(name=X_ACCEL, server=server, modes=("image",), requests=made.requests, keeps=made.keeps)
+
+
+def _made(server: Server) -> str:
+    """The id of a new picture."""
+    asked = generation("txt2img", 1024, 1, "service")
+    url = f"http://127.0.0.1:{server.port}{asked.path}"
+    with requests.post(url, asked.body, headers=dict(asked.headers), timeout=60) as answer:
+        if answer.status_code != 200:
+            raise RunError(f"the service cannot paint: {answer.status_code} {answer.text}")
+        return str(answer.json()["image_id"])

@@ -1,0 +1,82 @@
+"""What is asked for: the same pictures in the words of each kind of server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
+from typing import Literal
+
+import pybase64
+from PIL import Image, ImageDraw
+
+from bench.upstream import picture
+
+Mode = Literal["txt2img", "img2img", "inpainting", "image", "health"]
+#: "service": our own API, which the tutorial's proxies speak as well; "webui": /sdapi/v1; "openai": litellm's.
+Dialect = Literal["service", "webui", "openai"]
+
+PREFIX = "/api/v1/ai/generation"
+CLIENTS = (1, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """``upstream_s``: how long the WebUI takes."""
+
+    name: str
+    mode: Mode
+    side: int = 1024
+    count: int = 1
+    upstream_s: float = 0.0
+
+
+def workloads(long_s: float) -> list[Workload]:
+    """``long_s``: of a WebUI that takes its time."""
+    return [
+        Workload(name="txt2img 512²", mode="txt2img", side=512),
+        Workload(name="txt2img 1024²", mode="txt2img"),
+        Workload(name="txt2img 4 × 1024²", mode="txt2img", count=4),
+        Workload(name="img2img 1024²", mode="img2img"),
+        Workload(name="inpainting 1024²", mode="inpainting"),
+        Workload(name="GET image 1024²", mode="image"),
+        Workload(name="GET health", mode="health"),
+        Workload(name=f"txt2img 1024², {long_s:g} s upstream", mode="txt2img", upstream_s=long_s),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    path: str
+    method: str = "POST"
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+
+
+@cache
+def generation(mode: Mode, side: int, count: int, dialect: Dialect) -> Request:
+    """The request for a generation in a server's words."""
+    fields: dict[str, object] = {"prompt": "a lighthouse at sunset", "width": side, "height": side, "steps": 20}
+    fields |= {"seed": 7, "batch_size": count}
+    if dialect == "openai":
+        asked = {"model": "painter", "prompt": fields["prompt"], "n": count, "size": f"{side}x{side}"}
+        return Request(path="/v1/images/generations", body=json.dumps(asked).encode())
+    if mode != "txt2img":
+        image = pybase64.b64encode(picture(side, side)).decode()
+        fields |= {"image": image} if dialect == "service" else {"init_images": [image]}
+    if mode == "inpainting":
+        fields["mask"] = pybase64.b64encode(mask(side)).decode()
+    path = f"{PREFIX}/{mode}" if dialect == "service" else f"/sdapi/v1/{'txt2img' if mode == 'txt2img' else 'img2img'}"
+    return Request(path=path, body=json.dumps(fields).encode())
+
+
+def mask(side: int) -> bytes:
+    """White, which is repainted, in the middle ninth."""
+    image = Image.new("L", (side, side))
+    third = side // 3
+    ImageDraw.Draw(image).rectangle((third, third, 2 * third, 2 * third), fill=255)
+    file = BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

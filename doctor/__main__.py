@@ -1,0 +1,74 @@
+"""``python -m doctor``: see ``--help``, and docs/operations.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from config import Config, ConfigError
+from doctor import images, nginx, redis_server, timeouts, webuis
+from doctor.findings import Finding, as_json, as_text, error, exit_status, ok
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The exit status: 0 all is well, 1 there are warnings, 2 there are errors."""
+    asked = _arguments(arguments)
+    try:
+        config = Config.from_env(environ)
+    except ConfigError as problem:
+        _, *problems = str(problem).split("\n  ")
+        findings = [error("settings", text, "see docs/configuration.md") for text in problems]
+    else:
+        findings = [*examine(config), *_of_nginx(asked.nginx, config)]
+    sys.stdout.write((as_json if asked.json else as_text)(findings) + "\n")
+    return exit_status(findings)
+
+
+def examine(config: Config) -> list[Finding]:
+    """Everything that the settings name, asked now. Nothing is changed but by probes that are removed again."""
+    server = timeouts.planned(config)
+    return [
+        ok("settings", "they can be read, and fit each other"),
+        *webuis.check(config),
+        *(redis_server.check(config.redis_url) if config.redis_url else []),
+        *images.check(config),
+        *images.check_runtime_folder(config),
+        *timeouts.contradictions(config, server),
+        *timeouts.per_process(config, server),
+        *timeouts.needed(config),
+    ]
+
+
+def _of_nginx(files: Sequence[str], config: Config) -> list[Finding]:
+    if not files:
+        return []
+    try:
+        text = "\n".join(sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8") for name in files)
+    except (OSError, UnicodeDecodeError) as problem:
+        return [error("nginx", f"its configuration cannot be read: {problem}", "nginx -T | python -m doctor --nginx -")]
+    return nginx.check(text, config, keepalive_s=timeouts.planned(config).keepalive_s)
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m doctor",
+        description="Holds the settings in the environment against the world: WebUIs, Redis, storage, timeouts. "
+        "To be called with the service's own environment, as its user.",
+        epilog="Exit status: 0 all is well, 1 warnings, 2 errors.",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--nginx",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="look at nginx' configuration, too: its files, or - for `nginx -T` on standard input",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,181 @@
+"""The WebUIs of ``SD_WEBUI_URL``, one by one and as a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from config import Config
+from doctor.findings import Finding, error, ok, warning
+from sd_client.client import READ_TIMEOUT_S, WebUIClient, loaded_model
+from sd_client.errors import (
+    InvalidAnswerError,
+    MissingRouteError,
+    WebUIAuthError,
+    WebUIConnectError,
+    WebUIError,
+    WebUIReadError,
+    WebUITimeoutError,
+)
+from sd_client.models import DUMMY_HASH, Capabilities
+from sd_client.pool import PoolView
+from sd_client.probing import WebUIState
+from sd_client.schedule import Schedule
+from sd_client.transport import Transport
+from services.catalog import Catalog, Wanted
+
+#: Asked at a time: a thousand threads would be no kindness.
+_AT_A_TIME = 32
+
+#: What is wrong, and how to mend it, for each way not to answer; the first class that fits counts.
+_FAILURES: tuple[tuple[type[WebUIError], str, str], ...] = (
+    (
+        WebUIConnectError,
+        "cannot be reached",
+        "look whether it runs, at its address and port, and that it listens beyond its own host (--listen)",
+    ),
+    (
+        WebUITimeoutError,
+        "takes connections, but does not answer within {timeout:g} s",
+        "look whether it hangs or is loading a model; restart it if that does not end",
+    ),
+    (
+        WebUIReadError,
+        "breaks connections off",
+        "look whether it crashes (its console), or whether a proxy is in between",
+    ),
+    (
+        WebUIAuthError,
+        "refuses the user name and password",
+        "http://user:password@host:port in SD_WEBUI_URL, as in its --api-auth; what is special there percent-encoded",
+    ),
+    (
+        MissingRouteError,
+        "answers, but its API is off",
+        "start it with --api (a WebUI that starts has none for some seconds); a path prefix belongs into SD_WEBUI_URL",
+    ),
+    (InvalidAnswerError, "answers what no WebUI answers", "look whether the address and port are another program's"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One WebUI; ``capabilities`` is None where it could not be asked."""
+
+    findings: tuple[Finding, ...]
+    capabilities: Capabilities | None = None
+
+
+def check(config: Config, *, read_timeout_s: float = READ_TIMEOUT_S) -> list[Finding]:
+    """Asks all of them, many at a time; paints nothing."""
+    with ThreadPoolExecutor(_AT_A_TIME) as threads:
+        seen = list(
+            threads.map(lambda one: _look(one[0], one[1], config, read_timeout_s), enumerate(config.sd_webui_url))
+        )
+    found = [finding for one in seen for finding in one.findings]
+    return [*found, *_of_pool(config, [one.capabilities for one in seen if one.capabilities])]
+
+
+def _look(index: int, url: str, config: Config, read_timeout_s: float) -> Seen:
+    subject = f"webui {index}"
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2] + parts.path
+    try:
+        capabilities = WebUIClient(url, read_timeout_s=read_timeout_s).capabilities()
+        kind = _kind(Transport(url), capabilities, read_timeout_s)
+    except WebUIError as problem:
+        return Seen(findings=(_failure(subject, address, problem, read_timeout_s),))
+    gpu = {True: "a GPU", False: "no GPU", None: "does not tell about a GPU"}[capabilities.gpu]
+    loaded = loaded_model(capabilities)
+    text = (
+        f"{address}: {kind}; {gpu}; models: {len(capabilities.checkpoints)} ({loaded or 'none'} loaded), "
+        f"samplers: {len(capabilities.samplers)}"
+    )
+    return Seen(
+        findings=(ok(subject, text), *_of_capabilities(subject, capabilities, config)), capabilities=capabilities
+    )
+
+
+def _failure(subject: str, address: str, problem: WebUIError, timeout_s: float) -> Finding:
+    for kind, text, remedy in _FAILURES:
+        if isinstance(problem, kind):
+            return error(subject, f"{address} {text.format(timeout=timeout_s)} ({problem})", remedy)
+    return error(subject, f"{address} answers with an error ({problem})", "look at its console")
+
+
+def _kind(transport: Transport, capabilities: Capabilities, timeout_s: float) -> str:
+    """What it seems to be. The service itself never asks: it goes by what a server can do."""
+    if capabilities.simulated:
+        return "a simulator, which paints without a model"
+    if any(checkpoint.hash == DUMMY_HASH for checkpoint in capabilities.checkpoints):
+        return "stable-diffusion.cpp or KoboldCpp"
+    version = _answer(transport, "/sdapi/v1/version", timeout_s)
+    if isinstance(version, dict) and "updated" in version:
+        return f"SD.Next of {version['updated']}"
+    options = _answer(transport, "/sdapi/v1/options", timeout_s)
+    if isinstance(options, dict) and any(name.startswith("forge_") for name in options):
+        return "Forge"
+    return "AUTOMATIC1111 before 1.9" if capabilities.schedulers is None else "AUTOMATIC1111 or alike"
+
+
+def _answer(transport: Transport, path: str, timeout_s: float) -> Any:
+    try:
+        return transport.get(path, timeout_s=timeout_s)
+    except WebUIError:
+        return None
+
+
+def _of_capabilities(subject: str, capabilities: Capabilities, config: Config) -> list[Finding]:
+    found = []
+    if not capabilities.checkpoints:
+        text = "lists no model"
+        found.append(
+            error(subject, text, "put a checkpoint into its models/Stable-diffusion folder and refresh its list")
+        )
+    if capabilities.gpu is False and config.use_gpu:
+        text = (
+            "has no GPU: it only serves while none with one can"
+            if config.cpu_fallback
+            else "has no GPU, so it never serves"
+        )
+        found.append(warning(subject, text, "look at its console for CUDA errors; USE_GPU=false if that is meant"))
+    return found
+
+
+def _of_pool(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
+    if not seen:
+        return [error("webuis", "none can be used: every generation is answered 503", "see above")]
+    return [*_of_defaults(config, seen), *_of_gpus(config, seen)]
+
+
+def _of_defaults(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
+    """What the service will say to a request that leaves model, sampler and scheduler open."""
+    states = {str(i): WebUIState(available=True, seen=0.0, capabilities=one) for i, one in enumerate(seen)}
+    pool = PoolView(states=states, schedule=Schedule(), webuis=tuple(states), draining=False)
+    catalog = Catalog(
+        lambda: pool,
+        default_model=config.sd_model,
+        aliases=config.sd_model_aliases,
+        default_sampler=config.sd_sampler,
+        default_scheduler=config.sd_scheduler,
+    )
+    problems = catalog.problems(Wanted())
+    if not problems:
+        title = catalog.choose(Wanted()).checkpoint.title
+        return [ok("defaults", f"model, sampler and scheduler are offered; {config.sd_model} is {title}")]
+    remedy = "correct SD_{0}, or see to it that a WebUI offers it"
+    return [error("defaults", f"{one.field}: {one.message}", remedy.format(one.field.upper())) for one in problems]
+
+
+def _of_gpus(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
+    if not config.use_gpu or any(one.gpu is not False for one in seen):
+        return []
+    if config.cpu_fallback:
+        return [
+            warning("webuis", "none has a GPU: pictures take minutes", "look at the WebUIs' consoles for CUDA errors")
+        ]
+    text = "none has a GPU and CPU_FALLBACK is off: every generation is answered 503"
+    return [error("webuis", text, "look at the WebUIs' consoles for CUDA errors, or CPU_FALLBACK=true")]

@@ -1,0 +1,133 @@
+"""What the service counts, and what it is called. What it only shows, as it is at that moment, is in `states`.
+
+``docs/metrics.md`` is held against both by a test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+MODES: Final = ("txt2img", "img2img", "inpainting")
+#: Why images are removed.
+REMOVALS: Final = ("age", "size", "request")
+#: What Redis is used for: see docs/metrics.md.
+REDIS_USES: Final = ("limits", "schedule", "records", "health")
+#: What is asked of a storage, its methods.
+STORAGE_OPERATIONS: Final = ("save", "open", "read_record", "delete", "images", "sweep", "check")
+
+#: Seconds. Health and lists take a millisecond, a generation minutes at most.
+_REQUEST_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+_OVERHEAD_BUCKETS = (0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
+_WEBUI_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
+_QUEUE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 300)
+
+
+class Metrics:
+    """
+    Each instance counts for itself. Only gunicorn's workers count together, in the folder that
+    :mod:`observability.metrics_folder` makes; the environment must name it before this module is imported.
+
+    :param redis: whether there is one.
+    """
+
+    def __init__(self, *, redis: bool = False) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # with several workers there are none
+        self._registry = CollectorRegistry()
+        self._together = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+        self.http_requests = self._counter("sd_api_http_requests", "Requests answered.", "route", "method", "status")
+        self.http_request_duration = self._histogram(
+            "sd_api_http_request_duration_seconds",
+            "From a request's head to its answer.",
+            _REQUEST_BUCKETS,
+            "route",
+            "method",
+        )
+        self.rate_limit_decisions = self._counter(
+            "sd_api_rate_limit_decisions", "Requests that a rate limit let pass or refused.", "limit", "decision"
+        )
+        self.rate_limit_fallback = Gauge(
+            "sd_api_rate_limit_fallback",
+            "Whether a worker counts rate limits for itself because Redis fails.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self.idempotent_replays = self._counter("sd_api_idempotent_replays", "Answers given again to a known key.")
+
+        self.jobs = self._counter("sd_api_jobs", "Jobs that asked for a WebUI.", "mode", "outcome")
+        self.generation_overhead = self._histogram(
+            "sd_api_generation_overhead_seconds",
+            "The service's own time for a job that is done.",
+            _OVERHEAD_BUCKETS,
+            "mode",
+        )
+        self.webui_duration = self._histogram(
+            "sd_api_webui_duration_seconds", "A WebUI's time for a job that is done.", _WEBUI_BUCKETS, "mode"
+        )
+        self.queue_wait = self._histogram(
+            "sd_api_queue_wait_seconds", "How long a job waited for a WebUI.", _QUEUE_BUCKETS, "mode"
+        )
+        self.webui_failures = self._counter("sd_api_webui_failures", "Calls of WebUIs that failed.", "code")
+        self.model_switches = self._counter("sd_api_model_switches", "Jobs that made a WebUI load another model.")
+
+        self.images_stored = self._counter("sd_api_images_stored", "Pictures stored.")
+        self.images_stored_bytes = self._counter("sd_api_images_stored_bytes", "Bytes of pictures stored.")
+        self.images_unstored = self._counter("sd_api_images_unstored", "Pictures that could not be stored.")
+        self.images_removed = self._counter("sd_api_images_removed", "Images removed.", "reason")
+        self.storage_errors = self._counter("sd_api_storage_errors", "Faults of the disk or bucket.", "operation")
+        self.redis_errors = self._counter("sd_api_redis_errors", "Commands to Redis that failed.", "use")
+        self._begin_at_zero(REDIS_USES if redis else ())
+
+    def redis_failed(self, use: str) -> Callable[[], None]:
+        """To be called whenever Redis fails at one of :data:`REDIS_USES`."""
+        return lambda: self.redis_errors.labels(use).inc()
+
+    def exposition(self, accept: str, *more: Collector) -> tuple[bytes, str]:
+        """
+        All metrics as text, and its media type.
+
+        :param accept: the request's ``Accept``; OpenMetrics where it asks for that.
+        :param more: what else is shown.
+        """
+        shown = CollectorRegistry()
+        if self._together:
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        else:
+            shown.register(self._registry)
+        for collector in more:
+            shown.register(collector)
+        encode, media_type = choose_encoder(accept)
+        return encode(shown), media_type
+
+    def names(self) -> set[str]:
+        """As they are shown, without a histogram's suffixes."""
+        return {f"{m.name}_total" if m.type == "counter" else m.name for m in self._registry.collect()}
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
+
+    def _begin_at_zero(self, redis_uses: Iterable[str]) -> None:
+        """``increase()`` misses the first event of a series that begins with it."""
+        for mode in MODES:
+            self.jobs.labels(mode, "done")
+            for histogram in (self.generation_overhead, self.webui_duration, self.queue_wait):
+                histogram.labels(mode)
+        for limit in ("global", "generation"):
+            for decision in ("allowed", "refused"):
+                self.rate_limit_decisions.labels(limit, decision)
+        for reason in REMOVALS:
+            self.images_removed.labels(reason)
+        for operation in STORAGE_OPERATIONS:
+            self.storage_errors.labels(operation)
+        for use in redis_uses:
+            self.redis_errors.labels(use)

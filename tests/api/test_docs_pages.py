@@ -1,0 +1,123 @@
+"""``/docs``, ``/docs/errors`` and their files, without a browser."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.error_guide import ADVICE, entries
+from api.errors import every_kind
+from simulator import Simulator
+from tests.api.answers import problem_of
+from tests.conftest import MakeApp
+from tests.running import PREFIX
+from tools import error_docs
+
+TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
+PAGES = ["/docs", "/docs/errors"]
+
+
+def files_of(page: str) -> list[str]:
+    """What a page asks for, as it is written there."""
+    return re.findall(r'<(?:link|script)[^>]* (?:href|src)="([^"]+)"', page)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_and_all_that_it_asks_for(client: FlaskClient, path: str) -> None:
+    page = client.get(path)
+    assert (page.status_code, page.content_type) == (200, TYPES["html"])
+    files = files_of(page.text)
+    assert files
+    for name in files:
+        assert not name.startswith(("/", "http")), "must be relative: there may be a path prefix"
+        answer = client.get(f"{path.rpartition('/')[0]}/{name}")
+        assert answer.status_code == 200
+        assert answer.content_type == TYPES.get(name.rpartition(".")[2], "image/png")
+        assert answer.data
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/docs/docs.js", "/docs/swagger-ui-bundle.js", "/openapi.json"])
+def test_headers(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    policy = dict(rule.partition(" ")[::2] for rule in answer.headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert "X-RateLimit-Limit" not in answer.headers
+    again = client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    head = client.head(path)
+    assert (head.status_code, head.data, head.headers["ETag"]) == (200, b"", answer.headers["ETag"])
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_script_and_no_style_is_in_a_page(client: FlaskClient, path: str) -> None:
+    page = client.get(path).text
+    assert not re.search(r"<style| style=| on[a-z]+=|javascript:", page)
+    assert all(" src=" in script for script in re.findall(r"<script[^>]*>", page))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/docs/nothing", "/docs/index.html", "/docs/docs.html", "/docs/errors.html", "/docs/oauth2-redirect.html"),
+        *("/docs/..%2Fdocs.py", "/docs/%2e%2e/docs.py", "/docs/docs.js/x", "/docs/errors/", "/docs/.", "/docs/DOCS.JS"),
+    ],
+)
+def test_nothing_else_is_there(client: FlaskClient, path: str) -> None:
+    assert problem_of(client.get(path))["code"] == "not_found"
+
+
+def test_a_slash_at_the_end_leads_to_the_page(client: FlaskClient) -> None:
+    answer = client.get("/docs/", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.headers["Location"]) == (308, "../docs")
+
+
+def test_no_key_is_asked_for(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, API_KEYS="secret").test_client()
+    for path in ("/openapi.json", "/docs/", "/docs/docs.js", *PAGES):
+        assert client.get(path).status_code in (200, 308)
+
+
+def test_a_caller_that_is_refused_can_read_why(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="1/hour").test_client()
+    refused = [client.get(f"{PREFIX}/models") for _ in range(2)][1]
+    assert refused.status_code == 429
+    page, _, code = refused.get_json()["type"].partition("#")
+    answer = client.get(page)
+    assert (answer.status_code, f'<section id="{code}"' in answer.text) == (200, True)
+
+
+# What the codes mean.
+
+
+def test_every_code_has_its_place_on_the_page(client: FlaskClient) -> None:
+    page = client.get("/docs/errors").text
+    shown = re.findall(r'<section id="(\w+)"', page)
+    assert len(shown) == len(set(shown))
+    assert set(shown) >= {kind.code for kind in every_kind()}
+    assert re.findall(r'href="#(\w+)"', page) == shown
+    plain = html.unescape(re.sub(r"<[^>]+>", "", page))
+    for entry in entries():
+        for text in (entry.advice.cause, entry.advice.remedy, entry.advice.retry):
+            assert text.replace("`", "") in plain
+
+
+def test_the_documentation_says_the_same() -> None:
+    assert error_docs.PAGE.read_text(encoding="utf-8") == error_docs.page(), "run .venv/bin/python -m tools.error_docs"
+
+
+@pytest.mark.parametrize("code", sorted(ADVICE))
+def test_the_advice_agrees_with_the_answer(code: str) -> None:
+    advice = ADVICE[code]
+    told = {kind.retryable for kind in every_kind() if kind.code == code}
+    word = advice.retry.split()[0].strip(".,:")
+    assert {"Yes": {True}, "No": {False}, "Sometimes": {False, True}}[word] == told
+    assert advice.cause.endswith(".")
+    assert advice.remedy.endswith(".")
+    assert all(text.count("`") % 2 == 0 for text in (advice.cause, advice.remedy, advice.retry))

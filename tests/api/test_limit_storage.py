@@ -1,0 +1,142 @@
+"""Counting in Redis, and in this process while Redis fails in any way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from api.limit_storage import PAUSE_S, SharedCounts
+from observability.metrics import Metrics
+from services.redis_connection import open_redis
+from tests.faults.redis_states import FOREIGN, STATES, administrator
+from tests.running import RedisServer
+
+LIMIT, HOUR_S = 5, 3600
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+MakeCounts = Callable[[], SharedCounts]
+
+
+@pytest.fixture
+def make_counts(redis_server: RedisServer, clock: Clock) -> Iterator[MakeCounts]:
+    """Those of a worker."""
+    clients: list[redis.Redis] = []
+
+    def make() -> SharedCounts:
+        clients.append(open_redis(redis_server.url))
+        pool = clients[-1].connection_pool
+        return SharedCounts("shared-redis://", connection_pool=pool, metrics=Metrics(redis=True), clock=clock)
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with administrator(redis_server) as made:
+        made.ping()
+        yield made
+
+
+def hit(counts: SharedCounts, key: str = "caller", times: int = 1) -> list[bool]:
+    return [counts.acquire_entry(key, LIMIT, HOUR_S) for _ in range(times)]
+
+
+def counted(counts: SharedCounts, key: str = "caller") -> int:
+    return counts.get_moving_window(key, LIMIT, HOUR_S)[1]
+
+
+def test_two_workers_count_together(make_counts: MakeCounts) -> None:
+    one, two = make_counts(), make_counts()
+    assert [hit(one, times=2), hit(two, times=2), hit(one, times=2)] == [[True] * 2, [True] * 2, [True, False]]
+    assert (counted(one), counted(two)) == (LIMIT, LIMIT)
+
+
+@pytest.mark.parametrize("name", sorted(STATES))
+def test_while_redis_is_of_no_use(
+    make_counts: MakeCounts, admin: redis.Redis, clock: Clock, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.WARNING, "api.limit_storage")
+    one, two = make_counts(), make_counts()
+    assert hit(one, times=4) == [True] * 4
+    STATES[name].begin(admin)
+    for counts in (one, two):
+        assert hit(counts, times=LIMIT + 1) == [True] * LIMIT + [False], "each for itself, from nothing"
+        assert counted(counts) == LIMIT
+        assert not counts.shared
+        clock.now += 2 * PAUSE_S
+        assert hit(counts) == [False], "asked again, in vain"
+    STATES[name].end(admin)
+    assert hit(two) == [False], "not asked again so soon"
+    assert not two.shared
+    clock.now += 2 * PAUSE_S
+    assert hit(one) == [True], "the fifth in Redis"
+    assert hit(two) == [False]
+    assert (counted(one), counted(two), one.shared, two.shared) == (LIMIT, LIMIT, True, True)
+    assert [record.getMessage().startswith("redis fails") for record in caplog.records] == [True, True, False, False]
+
+
+def test_a_burst_at_the_moment_when_redis_goes(make_counts: MakeCounts, redis_server: RedisServer) -> None:
+    """Whoever was under way is counted, too: here, once."""
+    counts = make_counts()
+    assert hit(counts) == [True]
+    redis_server.freeze()
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            passed = list(threads.map(lambda _: counts.acquire_entry("caller", LIMIT, HOUR_S), range(16)))
+    finally:
+        redis_server.thaw()
+    assert passed.count(True) == LIMIT
+
+
+def test_while_it_is_away_one_request_at_a_time_asks(
+    make_counts: MakeCounts, redis_server: RedisServer, clock: Clock
+) -> None:
+    counts = make_counts()
+    redis_server.stop()
+    assert hit(counts, times=2) == [True, True]
+    redis_server.start()
+    with administrator(redis_server) as admin:
+        before = admin.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+        assert before == 0, "nobody asked since"
+        assert hit(counts, "another", times=2) == [True, True]
+        assert "cmdstat_evalsha" not in admin.info("commandstats")
+        clock.now += 2 * PAUSE_S
+        assert hit(counts, "another") == [True]
+        assert counts.shared
+        assert counted(counts, "another") == 1
+
+
+@pytest.mark.parametrize("kind", sorted(FOREIGN))
+def test_what_is_not_ours_is_replaced(make_counts: MakeCounts, admin: redis.Redis, kind: str) -> None:
+    counts = make_counts()
+    FOREIGN[kind](admin, counts.prefixed_key("caller"))
+    FOREIGN[kind](admin, "somebody else's")
+    with ThreadPoolExecutor(8) as threads:
+        passed = list(threads.map(lambda _: counts.acquire_entry("caller", LIMIT, HOUR_S), range(16)))
+    # Of a list it shows late that it holds no times.
+    assert LIMIT <= passed.count(True) <= (2 * LIMIT if kind == "list" else LIMIT)
+    assert counts.shared
+    assert hit(make_counts()) == [False]
+    assert admin.exists("somebody else's")
+    assert 0 < admin.ttl(counts.prefixed_key("caller")) <= HOUR_S

@@ -1,0 +1,262 @@
+"""The description tells what is there, all of it and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from api import errors
+from api.error_guide import ADVICE
+from api.schemas import FIELDS, Bounds, Fields, RefusedFieldsError, check
+from simulator import Simulator
+from tests.api.bad_inputs import VALID
+from tests.api.description import description, operations, schema_of
+from tests.conftest import MakeApp
+from tests.running import PREFIX, service_in_process
+
+SMALL = {"width": 64, "height": 64, "steps": 1}
+#: Pages for people, and what they are made of.
+PAGES = {
+    "docs.get_docs",
+    "docs.get_docs_folder",
+    "docs.get_errors",
+    "docs.get_file",
+    "studio.get_page",
+    "studio.get_file",
+}
+#: No operation has them: they are the answer to what is none.
+OF_NO_OPERATION = {"not_found", "method_not_allowed"}
+#: Unlike any default, so that none can be taken for a bound.
+BOUNDS = {"MAX_STEPS": "77", "MAX_BATCH_SIZE": "3", "MAX_PROMPT_CHARS": "55", "MAX_PIXELS": str(640 * 640)}
+
+
+@pytest.fixture(scope="module")
+def bounded(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    folder = tmp_path_factory.mktemp("bounded")
+    with service_in_process(folder, shared_simulator.url, SD_SAMPLER="Euler", **BOUNDS) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def keyed(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    folder = tmp_path_factory.mktemp("keyed")
+    with service_in_process(folder, shared_simulator.url, API_KEYS="secret") as app:
+        yield app
+
+
+@pytest.mark.parametrize("settings", [{}, {"API_KEYS": "a"}, {"PUBLIC_URL": "https://paint.example/sd"}, BOUNDS])
+def test_it_is_valid(make_app: MakeApp, simulator: Simulator, settings: dict[str, str]) -> None:
+    document = description(make_app(simulator.url, **settings))
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_every_route_is_described_and_no_other(app: Flask) -> None:
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint not in PAGES]
+    there = {
+        (rule.rule.replace("<", "{").replace(">", "}"), method.lower())
+        for rule in rules
+        for method in rule.methods - {"OPTIONS"}
+    }
+    assert there == {(path, method) for path, method, _ in operations(description(app))}
+
+
+def test_operations_have_names_of_their_own_and_words(app: Flask) -> None:
+    found = [operation for _, _, operation in operations(description(app))]
+    assert len({operation["operationId"] for operation in found}) == len(found)
+    assert all(operation["summary"] and operation["tags"] for operation in found)
+    assert all(response["description"] for operation in found for response in operation["responses"].values())
+
+
+def test_every_code_is_described_and_no_other(app: Flask, keyed: Flask) -> None:
+    known = {kind.code for kind in errors.every_kind()}
+    assert known == ADVICE.keys()
+    used: set[str] = set()
+    for document in (description(app), description(keyed)):
+        assert set(document["components"]["schemas"]["ProblemAnswer"]["properties"]["code"]["enum"]) == known
+        for _, _, operation in operations(document):
+            for status, response in operation["responses"].items():
+                content = response.get("content", {}).get("application/problem+json")
+                if content:
+                    codes = content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+                    assert content["examples"].keys() == set(codes)
+                    assert {example["value"]["status"] for example in content["examples"].values()} == {int(status)}
+                    used |= set(codes)
+    assert known - used == OF_NO_OPERATION
+
+
+def test_every_shown_body_fits_its_schema(app: Flask) -> None:
+    document = description(app)
+    shown = 0
+    for _, _, operation in operations(document):
+        contents = [response.get("content", {}) for response in operation["responses"].values()]
+        for content in (*contents, operation.get("requestBody", {}).get("content", {})):
+            for described in content.values():
+                for example in described.get("examples", {}).values():
+                    Draft202012Validator(schema_of(document, described["schema"])).validate(example["value"])
+                    shown += 1
+    assert shown > 50
+
+
+@pytest.mark.parametrize("mode", sorted(FIELDS))
+def test_every_shown_request_can_be_sent(app: Flask, simulator: Simulator, mode: str) -> None:
+    body = description(app)["paths"][f"{PREFIX}/{mode}"]["post"]["requestBody"]["content"]["application/json"]
+    for example in body["examples"].values():
+        answer = app.test_client().post(f"{PREFIX}/{mode}", json={**example["value"], "steps": 1})
+        assert answer.status_code == 200, answer.text[:500]
+
+
+# What is described is what validates.
+
+
+def own_bounds() -> Bounds:
+    values = {name.lower(): int(value) for name, value in BOUNDS.items()}
+    return Bounds(max_input_pixels=50_000_000, **values)
+
+
+def accepts(mode: str, **values: object) -> bool:
+    """Whether these fields are right by themselves, beside a height that leaves room for any width."""
+    try:
+        check(mode, {**VALID[mode], "height": 64, **values}, own_bounds())
+    except RefusedFieldsError as error:
+        return not {problem.field for problem in error.problems} & values.keys()
+    return True
+
+
+def fields_of(app: Flask, mode: str) -> dict[str, dict[str, Any]]:
+    document = description(app)
+    body = document["paths"][f"{PREFIX}/{mode}"]["post"]["requestBody"]["content"]
+    name = body["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    schema = document["components"]["schemas"][name]
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == VALID[mode].keys()
+    form = body["multipart/form-data"]["schema"]
+    assert form["required"] == schema["required"]
+    for name, field in schema["properties"].items():
+        if name not in ("image", "mask"):
+            assert {**field, "pattern": None} == {**form["properties"][name], "pattern": None}
+    return schema["properties"]
+
+
+@pytest.mark.parametrize("mode", sorted(FIELDS))
+def test_fields(bounded: Flask, mode: str) -> None:
+    described = fields_of(bounded, mode)
+    assert described.keys() == FIELDS[mode].model_fields.keys()
+    assert all(field["description"] for field in described.values())
+
+
+@pytest.mark.parametrize("sent", ["json", "data"])
+@pytest.mark.parametrize("prompt", ["a", "\ufffd", "a\0", " ", "\x85", "\u2003", "é\n"])
+def test_patterns(app: Flask, client: FlaskClient, sent: str, prompt: str) -> None:
+    kinds = description(app)["paths"][f"{PREFIX}/txt2img"]["post"]["requestBody"]["content"]
+    schema = kinds["application/json" if sent == "json" else "multipart/form-data"]["schema"]
+    field = {"$ref": schema["$ref"] + "/properties/prompt"} if sent == "json" else schema["properties"]["prompt"]
+    fits = Draft202012Validator(schema_of(description(app), field)).is_valid(prompt)
+    kind = {"content_type": "multipart/form-data"} if sent == "data" else {}
+    answer = client.post(f"{PREFIX}/txt2img", **{sent: {**SMALL, "prompt": prompt}}, **kind)
+    assert (answer.status_code == 200) == fits, answer.text[:300]
+
+
+@pytest.mark.parametrize("mode", sorted(FIELDS))
+def test_defaults(bounded: Flask, mode: str) -> None:
+    described = {name: field["default"] for name, field in fields_of(bounded, mode).items() if "default" in field}
+    assert (described.pop("model"), described.pop("sampler")) == ("sd-v1-5", "Euler")
+    checked: Fields = check(mode, VALID[mode], own_bounds())
+    taken = {name: value for name, value in checked if value is not None and name not in VALID[mode]}
+    assert described == taken
+
+
+@pytest.mark.parametrize("mode", sorted(FIELDS))
+def test_bounds(bounded: Flask, mode: str) -> None:
+    tried = set()
+    for name, field in fields_of(bounded, mode).items():
+        step = field.get("multipleOf", 1)
+        if "maximum" in field:
+            assert accepts(mode, **{name: field["minimum"]}), name
+            assert accepts(mode, **{name: field["maximum"] if name != "height" else 640}), name
+            assert not accepts(mode, **{name: field["minimum"] - step}), name
+            assert not accepts(mode, **{name: field["maximum"] + step}), name
+            assert step == 1 or not accepts(mode, **{name: field["minimum"] + 1}), name
+            tried.add(name)
+        if "maxLength" in field:
+            assert accepts(mode, **{name: "a" * field["maxLength"]}), name
+            assert not accepts(mode, **{name: "a" * (field["maxLength"] + 1)}), name
+            assert not accepts(mode, **{name: "a\0b"}), name
+            assert "minLength" not in field or not accepts(mode, **{name: ""}), name
+            tried.add(name)
+        if "enum" in field:
+            assert all(accepts(mode, **{name: value}) for value in field["enum"])
+            assert not accepts(mode, **{name: "none of them"})
+            tried.add(name)
+    assert tried == FIELDS[mode].model_fields.keys() - {"image", "mask"}
+
+
+def test_this_services_own_bounds(bounded: Flask) -> None:
+    fields = fields_of(bounded, "txt2img")
+    told = {
+        "MAX_STEPS": fields["steps"]["maximum"],
+        "MAX_BATCH_SIZE": fields["batch_size"]["maximum"],
+        "MAX_PROMPT_CHARS": fields["prompt"]["maxLength"],
+    }
+    assert {name: str(bound) for name, bound in told.items()}.items() <= BOUNDS.items()
+    assert fields["negative_prompt"]["maxLength"] == 55
+    assert str(640 * 640) in description(bounded)["info"]["description"]
+
+
+def test_a_bound_below_the_default_is_the_default(make_app: MakeApp, simulator: Simulator) -> None:
+    """Nobody who leaves steps out gets more than whoever asks for the most."""
+    app = make_app(simulator.url, MAX_STEPS="9")
+    client = app.test_client()
+    for mode in FIELDS:
+        assert fields_of(app, mode)["steps"]["default"] == 9
+        assert client.get(f"{PREFIX}/options").get_json()["defaults"][mode]["steps"] == 9
+    assert client.post(f"{PREFIX}/txt2img", json={"prompt": "a", "width": 64, "height": 64}).status_code == 200
+    assert b'"steps":9,' in simulator.generations[-1].body
+
+
+# Keys.
+
+
+def test_without_keys_there_is_no_security(app: Flask) -> None:
+    document = description(app)
+    assert "securitySchemes" not in document["components"]
+    assert not any(
+        "security" in operation or "401" in operation["responses"] for _, _, operation in operations(document)
+    )
+
+
+def test_with_keys_security_is_what_is_asked_for(keyed: Flask) -> None:
+    client = keyed.test_client()
+    document = description(keyed)
+    assert document["components"]["securitySchemes"].keys() == {"bearer", "key"}
+    asked = 0
+    for path, method, operation in operations(document):
+        url = path.replace("{image_id}", str(uuid4())).replace("{request_id}", "x")
+        required = bool(operation["security"]) and {} not in operation["security"]
+        assert (client.open(url, method=method.upper()).status_code == 401) == required, (method, path)
+        assert ("401" in operation["responses"]) == required, (method, path)
+        for headers in ({"Authorization": "Bearer secret"}, {"X-API-Key": "secret"}):
+            assert client.open(url, method=method.upper(), headers=headers).status_code != 401, (method, path)
+        asked += required
+    assert 0 < asked < len(list(operations(document)))
+
+
+def test_the_description_is_not_fetched_twice(client: FlaskClient) -> None:
+    answer = client.get("/openapi.json")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    again = client.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_servers(make_app: MakeApp, simulator: Simulator) -> None:
+    """The first is relative: a page behind a path prefix asks where it came from."""
+    assert [server["url"] for server in description(make_app(simulator.url))["servers"]] == ["."]
+    public = description(make_app(simulator.url, PUBLIC_URL="https://paint.example/sd"))
+    assert [server["url"] for server in public["servers"]] == [".", "https://paint.example/sd"]

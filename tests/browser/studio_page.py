@@ -1,0 +1,115 @@
+"""The studio as a person uses it, and pictures to use it with."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections.abc import Sequence
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.running import Service
+
+
+class Studio:
+    """The page of a running service. ``root``: where it is, a path included."""
+
+    def __init__(self, page: Page, root: str) -> None:
+        self.page = page
+        self.root = root
+
+    def open(self) -> Studio:
+        self.page.goto(self.root)
+        # The models are there: the service has told what the form may hold.
+        expect(self.page.locator("#model option").first).to_contain_text("(default)")
+        return self
+
+    def prompt(self, text: str) -> Studio:
+        self.page.fill("#prompt", text)
+        return self
+
+    def mode(self, name: str) -> Studio:
+        self.page.get_by_role("radio", name=name).check(force=True)
+        return self
+
+    def set(self, **fields: object) -> Studio:
+        """By the inputs' ids; those that are folded away too."""
+        self.page.evaluate("document.getElementById('more').open = true")
+        for name, value in fields.items():
+            self.page.fill(f"#{name}", str(value))
+        return self
+
+    def generate(self) -> Studio:
+        self.page.click("#generate")
+        return self
+
+    def wait_for(self, state: str) -> Studio:
+        """``empty``, ``busy``, ``done`` or ``failed``."""
+        expect(self.page.locator("#stage")).to_have_attribute("data-state", state)
+        return self
+
+    def choose_picture(self, png: bytes) -> Studio:
+        self.page.set_input_files("#source-file", {"name": "photo.png", "mimeType": "image/png", "buffer": png})
+        expect(self.page.locator("#easel")).to_be_visible()
+        return self
+
+    def drag(self, points: Sequence[tuple[float, float]]) -> Studio:
+        """Draws with the mouse; points as shares of the canvas."""
+        self.page.locator("#mask").scroll_into_view_if_needed()
+        box = self.page.locator("#mask").bounding_box()
+        assert box is not None
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=4)
+        self.page.mouse.up()
+        return self
+
+    def mask(self) -> Image.Image:
+        """The file that would be sent, grey."""
+        with self.page.expect_download() as saved:
+            self.page.click("#mask-save")
+        return Image.open(io.BytesIO(saved.value.path().read_bytes())).convert("L")
+
+    def result(self) -> Image.Image:
+        """The picture that is shown, from the bytes behind it."""
+        data: str = self.page.evaluate(
+            """async () => {
+                const images = document.querySelectorAll("#picture img:not(.before)");
+                const image = images[images.length - 1];
+                await image.decode();
+                const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+                canvas.getContext("2d").drawImage(image, 0, 0);
+                const bytes = new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
+                return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+            }"""
+        )
+        return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+    def fact(self, name: str) -> str:
+        """Of the line below the picture: Seed, Size, Model, Time."""
+        found = self.page.locator("#meta > div", has_text=name).locator("dd").text_content()
+        return found or ""
+
+
+def studio_of(page: Page, service: Service) -> Studio:
+    return Studio(page, service.root).open()
+
+
+def grain(size: tuple[int, int]) -> bytes:
+    """A PNG that nothing can make small: three bytes a pixel."""
+    out = io.BytesIO()
+    Image.frombytes("RGB", size, random.Random(1).randbytes(size[0] * size[1] * 3)).save(out, "PNG")
+    return out.getvalue()
+
+
+def photo(size: tuple[int, int] = (256, 192), *, form: str = "PNG") -> bytes:
+    """A gradient, in which every pixel differs from its neighbours: what is kept is kept to the pixel."""
+    across = Image.linear_gradient("L").rotate(90).resize(size)
+    down = Image.linear_gradient("L").resize(size)
+    out = io.BytesIO()
+    Image.merge("RGB", (across, down, across.transpose(Image.Transpose.FLIP_LEFT_RIGHT))).save(out, form)
+    return out.getvalue()

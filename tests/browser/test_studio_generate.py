@@ -1,0 +1,189 @@
+"""The studio's way from a prompt to a picture, and what can be done with that."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from simulator import Simulator
+from tests.browser.studio_page import Studio, photo, studio_of
+from tests.running import DEADLINE_S, Service
+
+
+def last_payload(simulator: Simulator) -> dict[str, Any]:
+    """What the WebUI was asked for last."""
+    payload: dict[str, Any] = json.loads(simulator.generations[-1].body)
+    return payload
+
+
+@pytest.fixture
+def studio(page: Page, service: Service) -> Studio:
+    return studio_of(page, service)
+
+
+def test_a_prompt_becomes_a_picture(studio: Studio, service_simulator: Simulator) -> None:
+    studio.prompt("a lighthouse at dusk").set(seed=7, steps=3, width=256, height=128).generate().wait_for("done")
+    assert studio.result().size == (256, 128)
+    assert (studio.fact("Seed"), studio.fact("Size"), studio.fact("Model")) == ("7", "256 × 128", "sd-v1-5")
+    sent = last_payload(service_simulator)
+    assert (sent["prompt"], sent["steps"], sent["seed"]) == ("a lighthouse at dusk", 3, 7)
+
+
+def test_what_was_not_touched_is_left_to_the_service(studio: Studio) -> None:
+    studio.prompt("a pond")
+    with studio.page.expect_request("**/txt2img") as sent:
+        studio.generate().wait_for("done")
+    assert sent.value.post_data_json == {"prompt": "a pond"}
+    assert re.fullmatch(r"[0-9a-f-]{36}", sent.value.headers["x-request-id"])
+    assert re.fullmatch(r"[0-9a-f-]{36}", sent.value.headers["idempotency-key"])
+
+
+def test_the_form_is_built_from_what_the_service_tells(studio: Studio, service: Service) -> None:
+    options, models = service.get("/options").json(), service.get("/models").json()
+    page = studio.page
+    assert page.locator("#sampler option").all_text_contents()[1:] == options["samplers"]
+    assert page.locator("#scheduler option").all_text_contents()[1:] == options["schedulers"]
+    assert set(page.locator("#model option").all_text_contents()[1:]) == {
+        model["id"] for model in models["models"] if not model["default"]
+    }
+    assert page.get_attribute("#steps", "max") == str(options["limits"]["steps"]["maximum"])
+    assert page.input_value("#steps") == "20"
+    studio.mode("Inpainting")
+    assert page.input_value("#steps") == "30"
+    assert page.input_value("#strength") == "0.9"
+
+
+def test_it_says_that_a_simulator_paints(studio: Studio) -> None:
+    expect(studio.page.locator("#simulated")).to_have_text("Painted by a simulator, not by a model")
+
+
+def test_a_batch_shows_every_image_with_its_seed(studio: Studio) -> None:
+    studio.prompt("three trees").set(seed=40, batch_size=3, width=64, height=64, steps=1).generate().wait_for("done")
+    buttons = studio.page.locator("#batch button")
+    expect(buttons).to_have_count(3)
+    first = studio.result()
+    buttons.nth(2).click()
+    assert studio.fact("Seed") == "42"
+    assert ImageChops.difference(first, studio.result()).getbbox() is not None
+
+
+def test_a_seed_used_again_paints_the_same(studio: Studio) -> None:
+    studio.prompt("a fox").set(width=64, height=64, steps=1).generate().wait_for("done")
+    seed, first = studio.fact("Seed"), studio.result()
+    studio.page.click("#use-seed")
+    assert studio.page.input_value("#seed") == seed
+    studio.generate().wait_for("busy")
+    studio.wait_for("done")
+    assert ImageChops.difference(first, studio.result()).getbbox() is None
+
+
+def test_image_to_image_from_the_last_picture(studio: Studio, service_simulator: Simulator) -> None:
+    studio.prompt("a hill").set(width=128, height=64, steps=1).generate().wait_for("done")
+    first = studio.result()
+    studio.page.click("#use-picture")
+    studio.mode("Image to image").prompt("a hill at night").set(strength=0.3).generate().wait_for("busy")
+    studio.wait_for("done")
+    assert studio.result().size == (128, 64)
+    assert last_payload(service_simulator)["denoising_strength"] == 0.3
+    studio.page.click("#compare-button")
+    slider = studio.page.get_by_role("slider", name="Before and after")
+    slider.focus()
+    slider.press("Home")
+    assert studio.page.evaluate("document.getElementById('picture').style.getPropertyValue('--cut')") == "0%"
+    before = studio.page.locator("#picture .before")
+    assert before.evaluate("image => [image.naturalWidth, image.naturalHeight]") == list(first.size)
+
+
+def test_history_stays_over_a_reload_and_repeats(studio: Studio) -> None:
+    studio.prompt("a boat").set(seed=5, steps=2, width=64, height=128).generate().wait_for("done")
+    expect(studio.page.locator("#history li")).to_have_count(1)
+    painted = studio.result()
+    studio.open()
+    studio.page.locator("#history button").click()
+    studio.wait_for("done")
+    assert ImageChops.difference(painted, studio.result()).getbbox() is None
+    studio.page.click("#use-settings")
+    values = [studio.page.input_value(f"#{name}") for name in ("prompt", "seed", "steps", "width", "height")]
+    assert values == ["a boat", "5", "2", "64", "128"]
+    studio.page.click("#history-clear")
+    expect(studio.page.locator("#history li")).to_have_count(0)
+    expect(studio.open().page.locator("#history-empty")).to_be_visible()
+
+
+def test_a_download_is_the_png_itself(studio: Studio) -> None:
+    studio.prompt("a bridge").set(width=64, height=64, steps=1).generate().wait_for("done")
+    with studio.page.expect_download() as saved:
+        studio.page.click("#download")
+    assert re.fullmatch(r"[0-9a-f-]{36}\.png", saved.value.suggested_filename)
+    with Image.open(saved.value.path()) as image:
+        assert (image.format, image.size) == ("PNG", (64, 64))
+        assert "parameters" in image.info, "the WebUI's text is in it"
+
+
+@pytest.mark.parametrize("language", ["curl", "fetch", "Python"])
+def test_the_copied_code_runs(
+    studio: Studio, context: BrowserContext, service_simulator: Simulator, tmp_path: Path, language: str
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    studio.mode("Image to image").choose_picture(photo((64, 64))).prompt('it\'s a "hill" & $HOME `ls` é').set(steps=2)
+    studio.page.get_by_role("radio", name=language).check(force=True)
+    studio.page.click("#code-copy")
+    expect(studio.page.locator("#code-copy-text")).to_have_text("Copied")
+    code: str = studio.page.evaluate("navigator.clipboard.readText()")
+    (tmp_path / "image.png").write_bytes(photo((64, 64)))
+    run(language, code, tmp_path)
+    with Image.open(tmp_path / "result.png") as image:
+        assert image.size == (64, 64)
+    sent = last_payload(service_simulator)
+    assert (sent["prompt"], sent["steps"]) == ('it\'s a "hill" & $HOME `ls` é', 2)
+
+
+def run(language: str, code: str, folder: Path) -> None:
+    if language == "fetch":
+        code = f"""
+            const {{ readFileSync, writeFileSync }} = await import("node:fs");
+            const imageFile = new Blob([readFileSync("image.png")]);
+            {code}
+            writeFileSync("result.png", Buffer.from(await picture.arrayBuffer()));
+        """
+    programs = {
+        "curl": ["bash", "-ec"],
+        "fetch": ["node", "--input-type=module", "-e"],
+        "Python": [sys.executable, "-c"],
+    }
+    try:
+        subprocess.run([*programs[language], code], cwd=folder, check=True, timeout=DEADLINE_S, env=dict(os.environ))
+    except FileNotFoundError:
+        pytest.skip(f"needs {programs[language][0]}")
+
+
+def test_it_works_below_a_path_of_a_proxy(page: Page, service: Service) -> None:
+    def proxy(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/below/this/", "/")))
+
+    page.route("**/*", proxy)
+    studio = Studio(page, f"{service.root}/below/this/").open().prompt("a tree").set(width=64, height=64, steps=1)
+    with page.expect_request("**/txt2img") as sent:
+        studio.generate().wait_for("done")
+    assert sent.value.url.startswith(studio.root)
+
+
+def test_the_theme_is_kept(studio: Studio) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = studio.page.evaluate(colour)
+    button = studio.page.locator("#theme-button")
+    button.click()
+    button.click()
+    expect(button).to_have_attribute("aria-label", "Theme: dark")
+    dark = studio.page.evaluate(colour)
+    assert dark != light
+    assert studio.open().page.evaluate(colour) == dark

@@ -1,0 +1,125 @@
+"""How the studio looks: readable for everybody, at every width, without jumps; and the pictures of it in the docs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.studio_page import Studio, photo
+from tests.running import Service
+
+#: `make screenshots` sets it to docs/images.
+_FOLDER = os.environ.get("SCREENSHOTS")
+_IN_DOCS = {"studio-masked-1280-light", "studio-masked-360-dark", "studio-refused-1280-light"}
+
+#: Chromium's measure of how much things jump; up to 0.1 counts as good.
+_SHIFTS = """
+    window.shifts = [];
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) {
+            if (!entry.hadRecentInput) {
+                const what = entry.sources.map((source) => source.node?.id || source.node?.className || "?");
+                window.shifts.push([entry.value, ...what]);
+            }
+        }
+    }).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def empty(studio: Studio) -> None:
+    """As it comes."""
+
+
+def done(studio: Studio) -> None:
+    fields = {"seed": 7, "steps": 2, "width": 384, "height": 256, "batch_size": 2}
+    studio.prompt("a lighthouse by the sea at dusk").set(**fields).generate().wait_for("done")
+
+
+def masked(studio: Studio) -> None:
+    """An inpainting, done, with its mask on the easel."""
+    studio.prompt("a lighthouse by the sea at dusk").set(seed=7, steps=2, width=384, height=384).generate()
+    studio.wait_for("done").page.click("#use-picture")
+    studio.drag([(0.3, 0.35), (0.5, 0.3), (0.7, 0.4)]).prompt("a red balloon").set(seed=9)
+    studio.page.evaluate("document.getElementById('more').open = false")
+    studio.generate().wait_for("busy")
+    studio.wait_for("done")
+
+
+def refused(studio: Studio) -> None:
+    studio.mode("Inpainting").choose_picture(photo()).set(steps=0).generate().wait_for("failed")
+
+
+def limited(studio: Studio) -> None:
+    refuse_with(studio, 429, "rate_limited", "more than 10 per 1 minute", {"Retry-After": "42"})
+
+
+def down(studio: Studio) -> None:
+    refuse_with(studio, 503, "webui_unavailable", "no WebUI can be reached", {"Retry-After": "5"})
+
+
+def refuse_with(studio: Studio, status: int, code: str, detail: str, headers: dict[str, str]) -> None:
+    """The service's own answer, without waiting for the minute that brings it about."""
+    told = {"status": status, "code": code, "title": code, "detail": detail, "retryable": True, "request_id": "7f3a"}
+
+    def answer(route: Route) -> None:
+        route.fulfill(status=status, json=told, headers=headers, content_type="application/problem+json")
+
+    studio.page.route("**/txt2img", answer)
+    studio.prompt("a fox in an autumn forest").generate().wait_for("failed")
+
+
+STATES = [empty, done, masked, refused, limited, down]
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_readable_without_jumps(page: Page, service: Service, state: Callable[[Studio], None], width: int) -> None:
+    """Nothing jumps, nothing sticks out, and axe finds nothing (contrast by WCAG AA among it) in either theme."""
+    page.set_viewport_size({"width": width, "height": 800 if width < 600 else 900})
+    page.add_init_script(_SHIFTS)
+    state(Studio(page, service.root).open())
+    expect(page.locator("#generate")).to_be_enabled()
+    shifts = page.evaluate("window.shifts")
+    assert sum(shift[0] for shift in shifts) < 0.02, shifts
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        photograph(page, f"studio-{state.__name__}-{width}-{theme}")
+        if width != 768:  # where the same parts stand in other places
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+
+
+def photograph(page: Page, name: str) -> None:
+    if _FOLDER and name in _IN_DOCS:
+        page.evaluate("scrollTo(0, 0)")
+        page.mouse.move(0, 0)
+        page.screenshot(path=Path(_FOLDER) / f"{name}.png")
+
+
+def test_nothing_runs_inline(page: Page, service: Service, complaints: list[str]) -> None:
+    """The policy holds, and the page lives with it: a script that somebody gets into it does not run."""
+    Studio(page, service.root).open()
+    policy = page.request.get(service.root).headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert policy.startswith("default-src 'none'")
+    blocked = page.evaluate(
+        """() => new Promise((resolve) => {
+            document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
+            const script = document.createElement("script");
+            script.append("window.ran = true");
+            document.body.append(script);
+        })"""
+    )
+    assert blocked
+    assert page.evaluate("window.ran") is None
+    assert [complaint for complaint in complaints if not re.search("Content Security Policy|Trusted", complaint)] == []
+    complaints.clear()
+    expect(page.locator("#generate")).to_be_enabled()

@@ -1,0 +1,292 @@
+"""What the doctor says of real WebUIs, a real Redis and real folders, in order and out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from config import Config
+from doctor import images, webuis
+from doctor.__main__ import examine
+from doctor.findings import Finding, as_json, as_text, error, exit_status, ok, warning
+from doctor.redis_server import check as check_redis
+from simulator import Simulator
+from simulator.flavours import NAMES
+from tests.running import DEADLINE_S, ROOT, RedisServer, environment, free_port
+
+#: For what hangs: nothing here that answers needs as long.
+SHORT_S = 1.0
+
+
+def settings(**given: str) -> Config:
+    return Config.from_env(given)
+
+
+def wrong(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level != "ok"]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "kind"),
+    [
+        ("a1111", "AUTOMATIC1111 or alike"),
+        ("a1111-1.6", "AUTOMATIC1111 before 1.9"),
+        ("forge", "Forge"),
+        ("sdnext", "SD.Next"),
+        ("sdcpp", "stable-diffusion.cpp"),
+    ],
+)
+def test_every_flavour_in_order(flavour: str, kind: str) -> None:
+    with Simulator(flavour=flavour) as webui:
+        findings = webuis.check(settings(SD_WEBUI_URL=webui.url))
+    assert wrong(findings) == []
+    # It says that it is a simulator where it can, else it is taken for what it plays.
+    assert kind in findings[0].text or "a simulator" in findings[0].text
+    assert "sd-v1-5 is v1-5-pruned-emaonly" in findings[-1].text
+
+
+def test_the_table_above_misses_no_flavour() -> None:
+    assert set(NAMES) == {"a1111", "a1111-1.6", "forge", "sdnext", "sdcpp"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "text", "remedy"),
+    [
+        ("disabled", "its API is off", "--api"),
+        ("unauthorized", "refuses the user name", "--api-auth"),
+        ("hang-before", "does not answer within", "hangs"),
+        ("drip", "does not answer within", "hangs"),
+        ("reset-after", "breaks connections off", "crashes"),
+        ("not-json", "answers what no WebUI answers", "another program"),
+        ("error-json", "answers with an error", "console"),
+    ],
+)
+def test_a_webui_that_is_out_of_order(simulator: Simulator, fault: str, text: str, remedy: str) -> None:
+    simulator.set_fault(fault, route="*")
+    found, pool = webuis.check(settings(SD_WEBUI_URL=simulator.url), read_timeout_s=SHORT_S)
+    assert (found.level, found.subject) == ("error", "webui 0")
+    assert text in found.text
+    assert remedy in found.remedy
+    assert (pool.level, pool.subject) == ("error", "webuis")
+
+
+def test_a_webui_that_is_not_there_beside_one_that_is(simulator: Simulator) -> None:
+    away = f"http://user:pass%21word@127.0.0.1:{free_port()}"
+    findings = webuis.check(settings(SD_WEBUI_URL=f"{away},{simulator.url}"))
+    (found,) = wrong(findings)
+    assert found.subject == "webui 0"
+    assert "cannot be reached" in found.text
+    assert "ConnectionRefusedError" in found.text
+    assert not any("pass" in text for finding in findings for text in (finding.text, finding.remedy))
+
+
+def test_a_listener_that_never_accepts_its_requests() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        found, _ = webuis.check(settings(SD_WEBUI_URL=url), read_timeout_s=SHORT_S)
+    assert "takes connections, but does not answer within 1 s" in found.text
+
+
+def test_names_and_passwords() -> None:
+    with Simulator(api_auth="me:secret") as webui:
+        url = webui.url.replace("//", "//me:secret@")
+        assert wrong(webuis.check(settings(SD_WEBUI_URL=url))) == []
+        found, _ = webuis.check(settings(SD_WEBUI_URL=url.replace("secret", "other")))
+    assert "refuses the user name and password" in found.text
+    assert "other" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"SD_MODEL": "nothing"}, "model: is not a model of this service"),
+        ({"SD_SAMPLER": "Eule"}, "sampler: is not a sampler of this service; did you mean 'Euler'?"),
+        ({"SD_SCHEDULER": "nothing"}, "scheduler: is not offered"),
+    ],
+)
+def test_defaults_that_no_webui_offers(simulator: Simulator, given: dict[str, str], told: str) -> None:
+    (found,) = wrong(webuis.check(settings(SD_WEBUI_URL=simulator.url, **given)))
+    assert (found.level, found.subject) == ("error", "defaults")
+    assert told in found.text
+    assert "SD_" in found.remedy
+
+
+def test_a_default_that_another_webui_offers_is_in_order(simulator: Simulator) -> None:
+    with Simulator(models=("other.safetensors",)) as other:
+        url = f"{simulator.url},{other.url}"
+        assert wrong(webuis.check(settings(SD_WEBUI_URL=url, SD_MODEL="other"))) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "levels"),
+    [
+        ({}, ["warning", "warning"]),
+        ({"CPU_FALLBACK": "false"}, ["warning", "error"]),
+        ({"USE_GPU": "false"}, []),
+    ],
+)
+def test_without_a_gpu(given: dict[str, str], levels: list[str]) -> None:
+    with Simulator(device="cpu") as webui:
+        found = wrong(webuis.check(settings(SD_WEBUI_URL=webui.url, **given)))
+    assert [finding.level for finding in found] == levels
+
+
+def test_redis_in_order_and_away(redis_server: RedisServer) -> None:
+    (found,) = check_redis(redis_server.url)
+    assert found.level == "ok"
+    assert "master" in found.text
+    redis_server.freeze()
+    (found,) = check_redis(redis_server.url)
+    assert "does not answer within a quarter of a second" in found.text
+    redis_server.thaw()
+    redis_server.stop()
+    (found,) = check_redis(redis_server.url)
+    assert (found.level, found.text) == ("error", "it cannot be reached")
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(redis_server.url)
+    yield client
+    client.close()
+
+
+def test_a_redis_that_throws_away(redis_server: RedisServer, admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", "100mb")
+    assert wrong(check_redis(redis_server.url)) == []
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    (found,) = wrong(check_redis(redis_server.url))
+    assert (found.level, found.remedy) == ("warning", "maxmemory-policy noeviction")
+
+
+def test_a_redis_that_is_full(redis_server: RedisServer, admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", "1")
+    used, full = wrong(check_redis(redis_server.url))
+    assert (used.level, full.level) == ("warning", "error")
+    assert "takes no writes" in full.text
+
+
+def test_a_replica(redis_server: RedisServer, admin: redis.Redis) -> None:
+    admin.replicaof("127.0.0.1", str(free_port()))
+    found = wrong(check_redis(redis_server.url))
+    assert [finding.level for finding in found] == ["error", "error"]
+    assert all("redis+sentinel" in finding.remedy for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (["+@all", "-@dangerous", "~*"], None),
+        (["+@read", "+@connection", "~*"], "may not do what the service needs"),
+        (["+@all", "~other:*"], "may not do what the service needs"),
+    ],
+)
+def test_rights_of_its_user(redis_server: RedisServer, admin: redis.Redis, rules: list[str], told: str | None) -> None:
+    admin.execute_command("ACL", "SETUSER", "sd", "on", ">pw", *rules)
+    findings = check_redis(redis_server.url.replace("unix://", "unix://sd:pw@"))
+    found = wrong(findings)
+    assert [told in finding.text for finding in found] == ([True] if told else [])
+
+
+def test_a_wrong_password(redis_server: RedisServer) -> None:
+    (found,) = check_redis(redis_server.url.replace("unix://", "unix://sd:wrong@"))
+    assert "refuses the password" in found.text
+
+
+def test_images_in_order(tmp_path: Path) -> None:
+    findings = images.check(settings(IMAGE_DIR=str(tmp_path / "images")))
+    assert [finding.level for finding in findings] == ["ok"]
+    assert "GB are free" in findings[0].text
+    assert not list((tmp_path / "images" / ".incoming").iterdir())
+
+
+def test_images_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("")
+    (found,) = images.check(settings(IMAGE_DIR=str(tmp_path / "images")))
+    assert (found.level, found.text) == ("error", "no image can be stored: missing")
+
+
+def test_a_bucket_that_is_not_there() -> None:
+    url = f"s3://pictures?endpoint=http://127.0.0.1:{free_port()}&allow_http=true"
+    (found,) = images.check(settings(STORAGE_URL=url))
+    assert found.level == "error"
+    assert found.remedy
+
+
+@pytest.mark.parametrize(("mode", "levels"), [(0o750, []), (0o700, ["error"])])
+def test_a_folder_that_nginx_cannot_enter(tmp_path: Path, mode: int, levels: list[str]) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and folder.is_relative_to("/tmp/"):
+            folder.chmod(0o755)
+    config = settings(IMAGE_DIR=str(tmp_path / "images"), SENDFILE_HEADER="X-Accel-Redirect", TRUSTED_PROXIES="1")
+    (tmp_path / "images").mkdir(mode)
+    assert [finding.level for finding in wrong(images.check(config))] == levels
+
+
+def test_a_runtime_folder_of_everybody(tmp_path: Path) -> None:
+    assert images.check_runtime_folder(settings(RUNTIME_DIR=str(tmp_path / "run")))[0].level == "ok"
+    (tmp_path / "run").chmod(0o777)
+    assert images.check_runtime_folder(settings(RUNTIME_DIR=str(tmp_path / "run")))[0].level == "error"
+
+
+def test_everything_at_once(simulator: Simulator, tmp_path: Path) -> None:
+    folders = {"IMAGE_DIR": str(tmp_path / "images"), "RUNTIME_DIR": str(tmp_path / "run")}
+    findings = examine(settings(SD_WEBUI_URL=simulator.url, **folders))
+    assert [finding.subject for finding in wrong(findings)] == ["rate limits"]
+    assert exit_status(findings) == 1
+
+
+@pytest.mark.parametrize(
+    ("findings", "status"),
+    [([], 0), ([ok("a", "b")], 0), ([ok("a", "b"), warning("a", "b", "c")], 1), ([error("a", "b", "c")], 2)],
+)
+def test_exit_status(findings: list[Finding], status: int) -> None:
+    assert exit_status(findings) == status
+    assert json.loads(as_json(findings))["status"] == ["ok", "warning", "error"][status]
+
+
+def test_text() -> None:
+    text = as_text([ok("short", "fine"), error("much longer", "wrong " * 30, "mend it")])
+    first, second, *rest = text.splitlines()
+    assert first == "ok       short        fine"
+    assert second.startswith("error    much longer  wrong wrong")
+    assert "-> mend it" in "".join(rest)
+    assert max(map(len, text.splitlines())) <= 110
+    assert text.endswith("errors: 1, warnings: 0, in order: 1")
+
+
+def run(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "doctor", *arguments]
+    return subprocess.run(
+        command, env=environment(given), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+
+
+def test_the_command(simulator: Simulator, tmp_path: Path) -> None:
+    folders = {"IMAGE_DIR": str(tmp_path / "images"), "RUNTIME_DIR": str(tmp_path / "run")}
+    secret = simulator.url.replace("//", "//me:hush@")
+    told = run("--json", SD_WEBUI_URL=secret, TRUSTED_PROXIES="1", API_KEYS="hush", **folders)
+    assert (told.returncode, told.stderr) == (1, "")
+    assert json.loads(told.stdout)["status"] == "warning"
+    assert "hush" not in told.stdout
+
+
+def test_the_command_with_settings_that_cannot_be_read() -> None:
+    told = run(SD_TIMEOUT="soon", REDIS_URL="http://me:hush@redis")
+    assert (told.returncode, told.stderr) == (2, "")
+    assert "SD_TIMEOUT" in told.stdout
+    assert "REDIS_URL" in told.stdout
+    assert "hush" not in told.stdout
+
+
+def test_sentinels_that_are_away() -> None:
+    (found,) = check_redis(f"redis+sentinel://:hush@127.0.0.1:{free_port()}/mymaster")
+    assert (found.level, found.text) == ("error", "no Sentinel knows where the master is")

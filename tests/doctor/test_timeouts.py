@@ -1,0 +1,181 @@
+"""Who waits for whom, and where that cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import KEEPALIVE_S, Config
+from doctor import nginx
+from doctor.timeouts import Server, contradictions, needed, per_process, planned
+from simulator import Simulator
+from tests.running import ROOT, Service, running_service
+
+DEFAULTS = Config.from_env({})
+NGINX = "\n".join(path.read_text() for path in sorted((ROOT / "deploy" / "nginx").glob("*.conf")))
+BEHIND_NGINX = Config.from_env({"TRUSTED_PROXIES": "1"})
+
+
+def test_the_defaults_do_not_contradict_each_other() -> None:
+    for given in ({}, {"STORAGE_URL": "s3://pictures"}, {"SD_TIMEOUT": "86400"}, {"SD_QUEUE_LIMIT": "0"}):
+        config = Config.from_env(given)
+        assert contradictions(config, planned(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "changed", "told"),
+    [
+        ({}, {"graceful_timeout_s": 30}, "running jobs are lost at every stop"),
+        ({"SD_TIMEOUT": "600"}, {"graceful_timeout_s": 315}, "a job may take 610 s"),
+        ({"STORAGE_URL": "s3://pictures"}, {"graceful_timeout_s": 315}, "a job may take 360 s"),
+        ({}, {"threads": 8}, "health checks can come to wait"),
+        ({}, {"worker_class": "sync"}, "gunicorn's worker class is sync"),
+        ({}, {"keepalive_s": 5}, "a 502 now and then"),
+        ({"SENDFILE_HEADER": "X-Accel-Redirect"}, {}, "all callers share one rate limit"),
+    ],
+)
+def test_contradictions(given: dict[str, str], changed: dict[str, Any], told: str) -> None:
+    config = Config.from_env(given)
+    server: Server = replace(planned(config), **changed)
+    (found,) = contradictions(config, server)
+    assert (found.level, told in found.text) == ("warning", True)
+
+
+def test_connections_that_are_never_kept_are_no_contradiction() -> None:
+    assert contradictions(DEFAULTS, replace(planned(DEFAULTS), keepalive_s=0)) == []
+
+
+@pytest.mark.parametrize(("given", "workers", "many"), [({}, 2, 1), ({}, 1, 0), ({"REDIS_URL": "redis://r"}, 2, 0)])
+def test_limits_per_process(given: dict[str, str], workers: int, many: int) -> None:
+    config = Config.from_env(given)
+    assert len(per_process(config, replace(planned(config), workers=workers))) == many
+
+
+def test_what_those_in_front_need() -> None:
+    answer, stop = needed(Config.from_env({"SD_TIMEOUT": "100", "SD_QUEUE_TIMEOUT": "20", "MAX_BODY_MB": "8"}))
+    assert "proxy_read_timeout 130s; client_max_body_size 8m" in answer.text
+    assert "120 s" in stop.text
+
+
+def test_the_service_as_it_is_has_no_contradictions(service: Service) -> None:
+    # All remedies of such are of this form.
+    assert "; --" not in service.printed
+    assert "; leave it at" not in service.printed
+    assert "each of 2 workers counts for itself" in service.printed
+
+
+def test_it_is_told_at_the_start(simulator: Simulator, tmp_path: Path) -> None:
+    arguments = "--graceful-timeout 5 --threads 8"
+    with running_service(tmp_path, simulator.url, GUNICORN_CMD_ARGS=arguments) as service:
+        service.wait_until_answering()
+        told = service.printed
+    assert "running jobs are lost at every stop; --graceful-timeout 315" in told
+    assert "a worker has 8 threads" in told
+    assert "each of 2 workers counts for itself" in told
+    assert "worker class" not in told
+    assert "502" not in told
+
+
+def test_the_projects_own_nginx_fits_the_defaults() -> None:
+    for given in ({}, {"SENDFILE_HEADER": "X-Accel-Redirect", "IMAGE_DIR": "/var/lib/stable-diffusion-api/images"}):
+        config = Config.from_env({"TRUSTED_PROXIES": "1", **given})
+        (found,) = nginx.check(NGINX, config, keepalive_s=75)
+        assert (found.level, found.text) == ("ok", "its configuration fits the settings")
+    # The largest batch that the defaults allow, stored in a bucket.
+    assert (
+        nginx.check(NGINX, Config.from_env({"TRUSTED_PROXIES": "1", "STORAGE_URL": "s3://p-1"}), keepalive_s=75)[
+            0
+        ].level
+        == "ok"
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "level", "told"),
+    [
+        ("proxy_read_timeout 500s;", "proxy_read_timeout 7m;", "error", "proxy_read_timeout is 420 s"),
+        ("proxy_read_timeout 500s;", "", "error", "proxy_read_timeout is 60 s"),
+        ("client_max_body_size 32m;", "client_max_body_size 16384k;", "error", "client_max_body_size is 16 MB"),
+        ("client_max_body_size 32m;", "", "error", "client_max_body_size is 1 MB"),
+        ("error timeout;", "error timeout non_idempotent;", "error", "painted twice"),
+        ("ignore_client_abort off;", "ignore_client_abort on;", "warning", "callers who hung up"),
+        ("request_buffering on;", "request_buffering off;", "warning", "slow bodies"),
+        ("proxy_set_header X-Forwarded-For", "proxy_set_header X-Other", "error", "pretend to be anybody"),
+        ("keepalive_timeout 60s;      #", "keepalive_timeout 2m; #", "warning", "for 120 s"),
+    ],
+)
+def test_an_nginx_that_does_not_fit(there: str, here: str, level: str, told: str) -> None:
+    assert there in NGINX
+    (found,) = nginx.check(NGINX.replace(there, here), BEHIND_NGINX, keepalive_s=75)
+    assert (found.level, told in found.text) == (level, True)
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    "body", ["client_max_body_size 0;", "client_max_body_size 1g;", "client_max_body_size 33554432;"]
+)
+def test_sizes_as_nginx_writes_them(body: str) -> None:
+    text = NGINX.replace("client_max_body_size 32m;", body)
+    assert nginx.check(text, BEHIND_NGINX, keepalive_s=75)[0].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "told"),
+    [
+        ({"internal;\n            alias": "alias"}, "error", "no internal location /_images/"),
+        ({"location /_images/": "location /other/"}, "error", "no internal location /_images/"),
+        ({"alias /var/lib/stable-diffusion-api/images/;": "alias /srv/;"}, "warning", "IMAGE_DIR is /var/lib"),
+        ({"images/;": "images;"}, "warning", "IMAGE_DIR is /var/lib"),
+    ],
+)
+def test_an_nginx_that_cannot_send_images(changed: dict[str, str], level: str, told: str) -> None:
+    images = {"SENDFILE_HEADER": "X-Accel-Redirect", "IMAGE_DIR": "/var/lib/stable-diffusion-api/images"}
+    text = NGINX
+    for there, here in changed.items():
+        assert there in text
+        text = text.replace(there, here)
+    (found,) = nginx.check(text, Config.from_env({"TRUSTED_PROXIES": "1", **images}), keepalive_s=75)
+    assert (found.level, told in found.text) == (level, True)
+
+
+def test_proxies_that_nobody_trusts() -> None:
+    (found,) = nginx.check(NGINX, DEFAULTS, keepalive_s=75)
+    assert (found.level, "TRUSTED_PROXIES is 0" in found.text) == ("warning", True)
+
+
+def test_parsing() -> None:
+    text = """a 1; # no; }
+    http { "b;" 'c}' ${d}; e { f; } } g;"""
+    told = [(one.blocks, one.name, one.words) for one in nginx.parse(text)]
+    assert told == [
+        ((), "a", ("1",)),
+        ((), "http", ()),
+        (("http",), "b;", ("c}", "${d}")),
+        (("http",), "e", ()),
+        (("http", "e"), "f", ()),
+        ((), "g", ()),
+    ]
+
+
+def test_the_table_of_timeouts_tells_the_defaults() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("## Timeouts, from the caller to the GPU")[2].partition("## ")[0]
+    rows = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in table.splitlines() if line[:1] == "|"}
+    of_nginx = {" ".join((one.name, *one.words)) for one in nginx.parse(NGINX)}
+
+    def told(words: str, settled: str) -> bool:
+        return any(words in long and settled in by for *_, long, by in rows)
+
+    assert told(f"{DEFAULTS.longest_answer_s:g} s", "theirs")
+    assert told(f"{DEFAULTS.graceful_timeout_s} s", "--graceful-timeout")
+    assert told(f"{DEFAULTS.graceful_timeout_s + 5} s", "theirs")
+    assert told(f"{KEEPALIVE_S} s", "KEEPALIVE_S")
+    assert told(f"{DEFAULTS.sd_timeout:g} s", "SD_TIMEOUT")
+    assert told(f"{DEFAULTS.sd_queue_timeout:g} s", "SD_QUEUE_TIMEOUT")
+    for directive in ("proxy_read_timeout 500s", "proxy_read_timeout 60s", "proxy_connect_timeout 3s"):
+        name, _, long = directive.partition(" ")
+        assert directive in of_nginx
+        assert told(long.replace("s", " s"), name)

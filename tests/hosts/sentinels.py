@@ -1,0 +1,132 @@
+"""Redis as operators run it: a master, its replicas, and Sentinels that make another one master when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import redis
+
+from tests.running import DEADLINE_S, free_port, redis_binary, wait_until
+
+SERVICE = "pictures"
+
+#: Sentinels take a server for dead after this. As short as goes, for tests; in earnest some seconds.
+DOWN_AFTER_MS = 1000
+
+
+class _Process:
+    def __init__(self, folder: Path, lines: list[str], *words: str, password: str | None) -> None:
+        folder.mkdir()
+        self.port = free_port()
+        conf = folder / "redis.conf"
+        conf.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
+        self._command = [redis_binary(), str(conf), *words]
+        self._password = password
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(self._answers, "a Redis answers")
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, password=self._password, socket_timeout=5)
+
+    def _answers(self) -> bool:
+        with self.client() as client, contextlib.suppress(redis.RedisError):
+            return bool(client.ping())
+        return False
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(DEADLINE_S)
+            self._process = None
+
+
+class WatchedRedis:
+    """The first of the servers is master at the beginning."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        servers: int = 2,
+        sentinels: int = 3,
+        password: str | None = None,
+        sentinel_password: str | None = None,
+    ) -> None:
+        self._password = password
+        self._sentinel_password = sentinel_password
+        self.servers: list[_Process] = []
+        for number in range(servers):
+            lines = ['save ""', "appendonly no", "repl-diskless-sync-delay 0"]
+            if password:
+                lines += [f'requirepass "{password}"', f'masterauth "{password}"']
+            if self.servers:
+                lines.append(f"replicaof 127.0.0.1 {self.servers[0].port}")
+            self.servers.append(_Process(folder / f"redis{number}", lines, password=password))
+        self.sentinels = [self._sentinel(folder / f"sentinel{number}", sentinels) for number in range(sentinels)]
+
+    def _sentinel(self, folder: Path, count: int) -> _Process:
+        lines = [
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} {count // 2 + 1}",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 5000",
+        ]
+        if self._password:
+            lines.append(f'sentinel auth-pass {SERVICE} "{self._password}"')
+        if self._sentinel_password:
+            lines.append(f'requirepass "{self._sentinel_password}"')
+        return _Process(folder, lines, "--sentinel", password=self._sentinel_password)
+
+    def url(self, *, db: int = 0) -> str:
+        user = f":{quote(self._password, safe='')}@" if self._password else ""
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
+        query = f"?sentinel_password={quote(self._sentinel_password, safe='')}" if self._sentinel_password else ""
+        return f"redis+sentinel://{user}{hosts}/{SERVICE}/{db}{query}"
+
+    def master(self) -> int:
+        """The port of the server that the first Sentinel holds for the master."""
+        with self.sentinels[0].client() as client:
+            return int(client.sentinel_get_master_addr_by_name(SERVICE)[1])
+
+    def ready(self) -> bool:
+        """All replicas and all other Sentinels are known: from now on the master may die."""
+        with self.sentinels[0].client() as client:
+            state = client.sentinel_master(SERVICE)
+        with self.servers[0].client() as client:
+            replicas = int(client.info("replication")["connected_slaves"])
+        known = (int(state["num-slaves"]), replicas, int(state["num-other-sentinels"]))
+        return known == (len(self.servers) - 1, len(self.servers) - 1, len(self.sentinels) - 1)
+
+    def __enter__(self) -> WatchedRedis:
+        try:
+            for one in (*self.servers, *self.sentinels):
+                one.start()
+            wait_until(self.ready, "the Sentinels know each other and the replicas")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for one in (*self.sentinels, *self.servers):
+            one.kill()

@@ -1,0 +1,147 @@
+"""schemathesis makes requests from the description, right ones and wrong ones, and holds each answer against it.
+
+Each operation is called with the examples, with the bounds of every field and parameter, with random values, and in
+chains of calls that use what earlier ones answered. ``make fuzz-api EXAMPLES=500`` tries longer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import schemathesis
+import schemathesis.hooks
+from flask import Flask
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.core.failures import Failure
+from schemathesis.engine import events, from_schema
+from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.schemas import BaseSchema
+
+from simulator import Simulator
+from tests.api.bad_inputs import SIZE, text
+from tests.running import service_in_process
+from tests.services import picture_samples as samples
+
+#: Random requests per operation, and chains of requests.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))
+
+MAX_PIXELS = 512 * 512
+
+SETTINGS = {
+    # The description's own is relative to where it comes from.
+    "base-url": "http://localhost",
+    # The same requests every time; by hand, new ones.
+    "generation": {"max-examples": EXAMPLES, "deterministic": "FUZZ_EXAMPLES" not in os.environ},
+    "checks": {
+        # 404: nobody has that id. 403: no API keys. 416: whether a Range is right depends on the image.
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", 403, 404, 416]},
+    },
+}
+
+
+def picture() -> bytes:
+    """Of use as an image, and as a mask in every mode: a part of it is white, one black and one transparent."""
+    made = Image.new("RGBA", SIZE, (0, 0, 0, 255))
+    made.paste((255, 255, 255, 255), (0, 0, 32, 32))
+    made.paste((0, 0, 0, 0), (32, 32, 64, 64))
+    return samples.encode(made)
+
+
+PICTURE = picture()
+NAMES = {"model": "sdxl", "sampler": "Euler a", "scheduler": "Karras"}
+
+#: Names that a WebUI must have, and bounds of several fields together.
+BEYOND_SCHEMAS = {*NAMES, "width", "height", "seed"}
+
+
+def keep_what_no_schema_says(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Makes right requests right in what JSON Schema has no words for; wrong ones stay as they are."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = uuid4().hex  # one that was sent with another body is refused
+    if "width" in case.query:
+        case.query["width"] = 16  # the image's own is the most
+    # Not a form: schemathesis takes whatever has bytes in it and was changed for wrong.
+    if case.media_type == "application/json":
+        _repair(case.body)
+
+
+def _repair(body: dict[str, Any]) -> None:
+    body.update({name: text(PICTURE) for name in ("image", "mask") if name in body})
+    body.update({name: known for name, known in NAMES.items() if name in body})
+    # Two bounds are of several fields together; and what is painted should not take long.
+    if body.get("width", 512) * body.get("height", 512) > MAX_PIXELS or not {"width", "height"} & body.keys():
+        body |= {"width": 64, "height": 64}
+    if "seed" in body:
+        body["seed"] = min(body["seed"], 2**32 - 16)
+
+
+def is_a_failure(context: Any, failure: Failure, case: Any, response: Any) -> bool:
+    """A right form may be refused for what no schema says, and for nothing else."""
+    if not isinstance(failure, RejectedPositiveData) or case.media_type != "multipart/form-data":
+        return True
+    # With a file in it, schemathesis leaves the form's texts empty, whatever the schema says.
+    excused = BEYOND_SCHEMAS if case.body["prompt"] else {*BEYOND_SCHEMAS, "prompt"}
+    return not {error["field"] for error in response.json()["errors"]} <= excused
+
+
+def closing(app: Flask) -> Callable[..., list[bytes]]:
+    """As a server does: schemathesis leaves open the file of an image whose body it does not read."""
+
+    def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+        answer = app.wsgi_app(environ, start_response)
+        try:
+            return list(answer)
+        finally:
+            answer.close()
+
+    return wsgi
+
+
+@pytest.fixture
+def described(shared_simulator: Simulator, tmp_path: Path) -> Iterator[BaseSchema]:
+    """The description of a service in this process."""
+    schemathesis.openapi.media_type("image/png", st.just(PICTURE), aliases=["image/jpeg", "image/webp", "image/bmp"])
+    schemathesis.hook("before_call")(keep_what_no_schema_says)
+    schemathesis.hook("filter_failure")(is_a_failure)
+    with service_in_process(tmp_path, shared_simulator.url, MAX_PIXELS=str(MAX_PIXELS)) as app:
+        config = schemathesis.Config.from_dict(SETTINGS)
+        yield schemathesis.openapi.from_wsgi("/openapi.json", closing(app), config=config)
+    schemathesis.hooks.unregister(keep_what_no_schema_says)
+    schemathesis.hooks.unregister(is_a_failure)
+
+
+def test_nothing_is_other_than_described(described: BaseSchema) -> None:
+    cases: Counter[str] = Counter()
+    labels = set()
+    found = []
+    for event in from_schema(described).execute():
+        if isinstance(event, events.NonFatalError):
+            found.append(str(event.value))
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+        elif isinstance(event, events.ScenarioFinished):
+            cases[event.phase.name] += len(event.recorder.interactions)
+            labels |= {label for label in [event.recorder.label] if " /" in label}
+            found += failures(event)
+
+    print(f"{len(labels)} operations, {cases.total()} requests: {dict(cases)}")
+    assert not found, "\n\n".join(found)
+    assert labels == {result.ok().label for result in described.get_all_operations()}
+    assert cases.keys() == {"EXAMPLES", "COVERAGE", "FUZZING", "STATEFUL_TESTING"}
+    assert cases.total() > 500
+
+
+def failures(event: events.ScenarioFinished) -> Iterator[str]:
+    for checks in event.recorder.checks.values():
+        for check in checks:
+            if check.failure_info is not None:
+                yield f"{event.phase.name}: {check.failure_info.failure}\n{check.failure_info.code_sample[:2000]}"

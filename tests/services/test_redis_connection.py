@@ -1,0 +1,96 @@
+"""One Redis, or the master that Sentinels name."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from services.failing_fast import FailingFastRedis
+from services.redis_connection import SentinelAddress, open_redis, parse_sentinel_url
+from tests.hosts.sentinels import WatchedRedis
+from tests.running import RedisServer
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis+sentinel://a/main", SentinelAddress(sentinels=(("a", 26379),), service="main")),
+        (
+            "redis+sentinel://a:1,b,[::1]:3/main/7",
+            SentinelAddress(sentinels=(("a", 1), ("b", 26379), ("::1", 3)), service="main", db=7),
+        ),
+        (
+            "redis+sentinel://:p%40ss@a/main",
+            SentinelAddress(sentinels=(("a", 26379),), service="main", password="p@ss"),
+        ),
+        (
+            "redis+sentinel://me:secret@a/main?sentinel_password=o%26ther",
+            SentinelAddress(
+                sentinels=(("a", 26379),),
+                service="main",
+                username="me",
+                password="secret",
+                sentinel_password="o&ther",
+            ),
+        ),
+    ],
+)
+def test_addresses(url: str, address: SentinelAddress) -> None:
+    assert parse_sentinel_url(url) == address
+
+
+def test_one_server(redis_server: RedisServer) -> None:
+    with open_redis(redis_server.url) as client:
+        assert client.set("key", 1)
+
+
+@pytest.mark.parametrize("passwords", [{}, {"password": "p@ss"}, {"password": "p@ss", "sentinel_password": "other"}])
+@pytest.mark.parametrize("kind", [redis.Redis, FailingFastRedis])
+def test_the_master_that_a_sentinel_names(tmp_path: Path, passwords: dict[str, str], kind: type[redis.Redis]) -> None:
+    with (
+        WatchedRedis(tmp_path, servers=1, sentinels=1, **passwords) as watched,
+        open_redis(watched.url(db=2), kind) as client,
+    ):
+        assert type(client) is kind
+        assert client.set("key", 1)
+        assert client.client_info()["db"] == 2
+        assert client.lock("lock", timeout=5).acquire(blocking=False)
+
+
+@contextmanager
+def closing_at_once() -> Iterator[tuple[int, list[None]]]:
+    """A port at which every connection is taken and closed, and how many there were."""
+    taken: list[None] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def close_all() -> None:
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    taken.append(None)
+                    if connection.recv(1) == b"q":
+                        return
+
+        thread = threading.Thread(target=close_all)
+        thread.start()
+        port = int(listener.getsockname()[1])
+        yield port, taken
+        with socket.create_connection(("127.0.0.1", port)) as last:
+            last.sendall(b"q")
+        thread.join()
+
+
+def test_a_sentinel_that_fails_is_asked_once() -> None:
+    with closing_at_once() as (port, taken):
+        with (
+            open_redis(f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{port}/main") as client,
+            pytest.raises(redis.ConnectionError),
+        ):
+            client.get("key")
+        assert len(taken) == 2

@@ -1,0 +1,213 @@
+// The page's table of contents: every part is made and joined here.
+
+import { Api, Problem, Unreachable } from "./api.js";
+import { Brush } from "./brush.js";
+import { Form } from "./form.js";
+import { Health } from "./health.js";
+import { History } from "./history.js";
+import { Jobs } from "./job.js";
+import { KeyDialog } from "./keys.js";
+import { Mask } from "./mask.js";
+import { ProblemView } from "./problems.js";
+import { showProgress } from "./progress.js";
+import { Result } from "./result.js";
+import { snippet } from "./snippets.js";
+import { SourcePicture } from "./source.js";
+
+const SIMULATED = {
+  all: "Painted by a simulator, not by a model",
+  some: "Some pictures are a simulator’s, not a model’s",
+};
+const BUSY = { phase: "sending", share: null, position: null, eta: null };
+
+const api = new Api();
+const form = new Form();
+const source = new SourcePicture();
+const mask = new Mask(by("mask"));
+const brush = new Brush(mask);
+const result = new Result();
+const history = new History();
+const health = new Health(api);
+const jobs = new Jobs(api, showProgress);
+const problems = new ProblemView(() => generate());
+const keys = new KeyDialog(api, load);
+let needsKey = false;
+let loaded = false;
+
+async function load() {
+  const [options, models] = await Promise.all([api.options(), api.models()]);
+  form.fill(options, models);
+  loaded = options.samplers.length > 0 || models.models.length > 0;
+  if (by("stage").dataset.state === "failed" && needsKey) result.reset();
+  by("simulated").hidden = options.simulated === "none";
+  by("simulated-text").textContent = SIMULATED[options.simulated] ?? "";
+  changed();
+}
+
+/** What the form says, as a request; the pictures too. */
+async function wanted() {
+  const files = {};
+  if (form.mode !== "txt2img" && source.current) files.image = source.current.blob;
+  // Without a stroke none is sent: the service says best what is missing.
+  if (form.mode === "inpainting" && source.current && !mask.isEmpty()) files.mask = await mask.file();
+  return { mode: form.mode, fields: form.fields(), files, ratio: form.ratio(source.current) };
+}
+
+async function generate() {
+  if (by("generate").disabled) return;
+  const request = await wanted();
+  await follow(request, () => jobs.run(request));
+}
+
+/** From here to the answer or the problem. @param {() => Promise<object>} begin */
+async function follow(request, begin) {
+  form.clearErrors();
+  problems.clear();
+  by("generate").disabled = true;
+  result.busy(request.ratio, request.fields.batch_size ?? 1);
+  showProgress(BUSY);
+  by("stage").scrollIntoView({ block: "nearest" });
+  try {
+    await show(request, await begin());
+  } catch (error) {
+    refuse(error);
+  } finally {
+    by("generate").disabled = false;
+    health.look();
+  }
+}
+
+async function show(request, answer) {
+  const answered = answer.images ?? [answer];
+  const made = {
+    ...{ mode: request.mode, fields: request.fields, model: answer.model },
+    seconds: answer.processing_time,
+    warnings: answer.warnings ?? [],
+    before: request.files.image ? URL.createObjectURL(request.files.image) : null,
+    images: answered.map(imageOf),
+  };
+  result.done(made);
+  await history.add(made);
+}
+
+function refuse(error) {
+  result.failed();
+  if (!(error instanceof Problem)) {
+    problems.show(new Problem({ title: "The page failed", detail: String(error.message) }), []);
+    throw error;
+  }
+  problems.show(error, form.showErrors(error.errors));
+  if (error.status === 401) {
+    needsKey = true;
+    keys.open();
+  }
+}
+
+function imageOf({ image_id: imageId, image_base64: data, seed, width, height }) {
+  const blob = blobOf(data);
+  return { imageId, seed, width, height, blob, url: URL.createObjectURL(blob) };
+}
+
+/** The data URI's bytes. Not by fetch, which the page's policy lets go to the service alone. */
+function blobOf(dataUri) {
+  const bytes = Uint8Array.from(atob(dataUri.slice(dataUri.indexOf(",") + 1)), (char) => char.charCodeAt(0));
+  return new Blob([bytes], { type: "image/png" });
+}
+
+/** Whatever follows from the form: the expected shape, the columns, the code. */
+function changed() {
+  by("side").dataset.columns = form.mode === "txt2img" ? "1" : "2";
+  result.expect(form.ratio(source.current));
+  const files = { txt2img: [], img2img: ["image"], inpainting: ["image", "mask"] }[form.mode];
+  const call = { url: api.base + form.mode, fields: form.fields(), files, needsKey };
+  by("code").textContent = snippet(document.querySelector("[name=language]:checked").value, call);
+  by("code-note").textContent = files.length
+    ? `It reads ${files.map((name) => `${name}.png`).join(" and ")}${files.includes("mask") ? "; Save, beside the brush, makes the mask" : ""}.`
+    : "";
+}
+
+/** A kept generation: its pictures come from the service again, where it still has them. */
+function openKept(entry) {
+  const images = entry.images.map((image) => ({
+    ...image,
+    url: image.blob ? URL.createObjectURL(image.blob) : api.imageUrl(image.imageId),
+  }));
+  problems.clear();
+  result.done({ ...entry, images, warnings: [], before: null });
+  by("stage").scrollIntoView({ block: "nearest" });
+}
+
+async function paintOn({ image }) {
+  await source.use(image.blob ?? (await (await fetch(image.url)).blob()));
+  if (form.mode === "txt2img") form.mode = "inpainting";
+  by("easel").scrollIntoView({ block: "nearest" });
+}
+
+async function saveMask() {
+  const url = URL.createObjectURL(await mask.file());
+  Object.assign(document.createElement("a"), { href: url, download: "mask.png" }).click();
+  URL.revokeObjectURL(url);
+}
+
+async function copyCode() {
+  const text = by("code").textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    by("code-copy-text").textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(by("code")); // http without localhost has no clipboard
+    by("code-copy-text").textContent = "Selected: press Ctrl+C";
+  }
+  setTimeout(() => (by("code-copy-text").textContent = "Copy"), 2500);
+}
+
+function wire() {
+  form.addEventListener("submit", generate);
+  form.addEventListener("change", changed);
+  source.addEventListener("change", () => {
+    if (source.current) mask.reset(source.current.width, source.current.height);
+    by("mask-tools").inert = source.current === null;
+    brush.reset();
+    changed();
+  });
+  result.addEventListener("use-seed", ({ detail }) => form.set({ seed: detail.image.seed }));
+  result.addEventListener("use-picture", ({ detail }) => paintOn(detail));
+  result.addEventListener("use-settings", ({ detail }) => form.restore(detail.made.mode, { ...detail.made.fields, seed: detail.image.seed }));
+  history.addEventListener("open", ({ detail }) => openKept(detail));
+  for (const idea of by("ideas").children) idea.addEventListener("click", () => form.set({ prompt: idea.textContent }));
+  by("cancel").addEventListener("click", () => jobs.cancel());
+  by("mask-save").addEventListener("click", saveMask);
+  by("code-copy").addEventListener("click", copyCode);
+  for (const radio of document.querySelectorAll("[name=language]")) radio.addEventListener("change", changed);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
+  });
+  // A WebUI that comes back brings its models and samplers along.
+  health.addEventListener("change", () => loaded || load().catch(unloaded));
+}
+
+/** Without connection the health line says so, and load comes again when there is one. */
+function unloaded(error) {
+  if (error.status === 429) setTimeout(() => load().catch(unloaded), (error.retryAfter ?? 5) * 1000);
+  else if (!(error instanceof Unreachable)) refuse(error);
+}
+
+async function start() {
+  wire();
+  by("mask-tools").inert = true;
+  changed();
+  history.load();
+  health.watch();
+  const interrupted = await jobs.interrupted();
+  await load().catch(unloaded);
+  if (!interrupted) return;
+  form.restore(interrupted.mode, interrupted.fields);
+  if (interrupted.files.image) await source.use(interrupted.files.image);
+  await follow(interrupted, () => jobs.resume(interrupted));
+}
+
+function by(id) {
+  return document.getElementById(id);
+}
+
+start();

@@ -1,0 +1,149 @@
+// The place where the picture appears: empty, busy, done or failed, always in the picture's own shape.
+
+import { compare } from "./compare.js";
+
+/**
+ * @typedef {object} Made
+ * @property {string} mode
+ * @property {object} fields  as they were sent
+ * @property {string} model
+ * @property {number} seconds  from the accepted request to the stored picture
+ * @property {string[]} warnings
+ * @property {{imageId: string, url: string, blob: ?Blob, seed: number, width: number, height: number}[]} images
+ * @property {?string} before  URL of the picture that went in
+ */
+
+/** How the service fits a picture of another shape, in CSS' words. */
+const FITS = { stretch: "fill", crop: "cover", fill: "contain" };
+const FACTS = ["Seed", "Size", "Model", "Time"];
+
+/** Says "use-seed", "use-picture" and "use-settings" with { made, image } as its detail. */
+export class Result extends EventTarget {
+  /** @type {?Made} */
+  #made = null;
+  #chosen = 0;
+  #comparing = false;
+  #stage = by("stage");
+
+  constructor() {
+    super();
+    this.#state("empty");
+    by("compare-button").addEventListener("click", () => {
+      this.#comparing = !this.#comparing;
+      this.#show();
+    });
+    by("download").addEventListener("click", () => this.#download());
+    for (const name of ["use-seed", "use-picture", "use-settings"]) {
+      by(name).addEventListener("click", () => {
+        const detail = { made: this.#made, image: this.#made.images[this.#chosen] };
+        this.dispatchEvent(new CustomEvent(name, { detail }));
+      });
+    }
+  }
+
+  /** While nothing is shown that has a shape of its own. @param {number} ratio width / height */
+  expect(ratio) {
+    if (this.#stage.dataset.state === "empty") this.#shape(ratio);
+  }
+
+  /** @param {number} ratio  width / height   @param {number} count  images to come */
+  busy(ratio, count) {
+    this.#shape(ratio);
+    by("batch").replaceChildren(...Array.from({ length: count }, () => document.createElement("span")));
+    by("batch").hidden = count < 2;
+    this.#state("busy");
+  }
+
+  /** As at the start: whatever was refused is no longer. */
+  reset() {
+    this.#state("empty");
+  }
+
+  failed() {
+    by("batch").hidden = true;
+    this.#state("failed");
+  }
+
+  /** @param {Made} made */
+  done(made) {
+    this.#made = made;
+    this.#chosen = 0;
+    this.#comparing = made.before !== null && made.mode === "inpainting";
+    this.#state("done");
+    this.#show();
+  }
+
+  /** Lines and buttons below the picture are always there: nothing moves when it comes. */
+  #state(state) {
+    this.#stage.dataset.state = state;
+    for (const button of document.querySelectorAll(".actions button")) button.disabled = state !== "done";
+    by("warnings").hidden = true;
+    if (state !== "done") showFacts({});
+  }
+
+  #shape(ratio) {
+    this.#stage.style.setProperty("--ratio", ratio);
+  }
+
+  #show() {
+    const made = this.#made;
+    const image = made.images[this.#chosen];
+    this.#shape(image.width / image.height);
+    by("compare-button").disabled = made.before === null;
+    by("compare-button").setAttribute("aria-pressed", String(this.#comparing));
+    if (this.#comparing && made.before) {
+      const fit = FITS[made.fields.resize_mode ?? "stretch"];
+      compare(by("picture"), { before: made.before, after: image.url, fit });
+    } else {
+      by("picture").replaceChildren(Object.assign(new Image(), { src: image.url, alt: made.fields.prompt }));
+    }
+    this.#showBatch();
+    this.#showFacts(image);
+  }
+
+  #showBatch() {
+    const buttons = this.#made.images.map((image, number) => {
+      const button = Object.assign(document.createElement("button"), { type: "button" });
+      button.setAttribute("aria-pressed", String(number === this.#chosen));
+      button.append(Object.assign(new Image(), { src: image.url, alt: `Image ${number + 1}, seed ${image.seed}` }));
+      button.addEventListener("click", () => {
+        this.#chosen = number;
+        this.#show();
+        by("batch").children[number].focus();
+      });
+      return button;
+    });
+    by("batch").replaceChildren(...buttons);
+    by("batch").hidden = buttons.length < 2;
+  }
+
+  #showFacts(image) {
+    const { model, seconds, warnings } = this.#made;
+    showFacts({ Seed: image.seed, Size: `${image.width} × ${image.height}`, Model: model, Time: `${seconds.toFixed(1)} s` });
+    by("warnings").hidden = warnings.length === 0;
+    by("warnings").textContent = warnings.join("; ");
+  }
+
+  #download() {
+    const image = this.#made.images[this.#chosen];
+    Object.assign(document.createElement("a"), { href: image.url, download: `${image.imageId}.png` }).click();
+  }
+}
+
+function showFacts(facts) {
+  by("meta").replaceChildren(...FACTS.map((name) => pair(name, facts[name] ?? "–")));
+}
+
+function pair(name, value) {
+  const made = document.createElement("div");
+  const term = document.createElement("dt");
+  const told = document.createElement("dd");
+  term.textContent = name;
+  told.textContent = value;
+  made.append(term, told);
+  return made;
+}
+
+function by(id) {
+  return document.getElementById(id);
+}

@@ -1,0 +1,85 @@
+// The form's request as a program that anybody can run: curl, fetch, Python.
+
+/**
+ * @typedef {{url: string, fields: object, files: string[], needsKey: boolean}} Call
+ *   files: names of the fields that are pictures; on the disk they are called name.png
+ */
+
+/** @param {"curl" | "fetch" | "python"} language  @param {Call} call */
+export function snippet(language, call) {
+  return { curl, fetch: javascript, python }[language](call);
+}
+
+/** One picture comes as a file, several only as JSON. */
+function asFile({ fields }) {
+  return (fields.batch_size ?? 1) === 1;
+}
+
+function curl(call) {
+  const lines = [`curl -sS --fail-with-body ${shell(call.url)}`];
+  if (call.needsKey) lines.push(`-H "Authorization: Bearer $SD_API_KEY"`);
+  if (asFile(call)) lines.push("-H 'Accept: image/png'");
+  if (call.files.length) {
+    lines.push(...call.files.map((name) => `-F ${name}=@${name}.png`));
+    lines.push(...Object.entries(call.fields).map(([name, value]) => `--form-string ${shell(`${name}=${value}`)}`));
+  } else {
+    lines.push("-H 'Content-Type: application/json'", `-d ${shell(JSON.stringify(call.fields))}`);
+  }
+  lines.push(asFile(call) ? "-o result.png" : "-o result.json");
+  return lines.join(" \\\n  ");
+}
+
+function javascript(call) {
+  const headers = [];
+  if (call.needsKey) headers.push('Authorization: "Bearer " + key');
+  if (asFile(call)) headers.push('Accept: "image/png"');
+  if (!call.files.length) headers.push('"Content-Type": "application/json"');
+  const body = call.files.length ? "form" : `JSON.stringify(${indented(call.fields)})`;
+  const request = [`  method: "POST",`, `  headers: { ${headers.join(", ")} },`, `  body: ${body},`];
+  return [
+    ...(call.files.length ? formLines(call) : []),
+    `const answer = await fetch(${JSON.stringify(call.url)}, {`,
+    ...request,
+    "});",
+    "if (!answer.ok) throw new Error((await answer.json()).detail);",
+    asFile(call) ? "const picture = await answer.blob(); // its seed: answer.headers.get(\"X-Seed\")" : "const { images } = await answer.json();",
+  ].join("\n");
+}
+
+function formLines({ fields, files }) {
+  return [
+    "const form = new FormData();",
+    ...files.map((name) => `form.append("${name}", ${name}File); // a File or a Blob`),
+    ...Object.entries(fields).map(([name, value]) => `form.append("${name}", ${JSON.stringify(value)});`),
+    "",
+  ];
+}
+
+function python(call) {
+  const headers = [];
+  if (call.needsKey) headers.push('"Authorization": f"Bearer {key}"');
+  if (asFile(call)) headers.push('"Accept": "image/png"');
+  const files = call.files.map((name) => `"${name}": open("${name}.png", "rb")`).join(", ");
+  return [
+    "import requests",
+    "",
+    "answer = requests.post(",
+    `    ${JSON.stringify(call.url)},`,
+    `    headers={${headers.join(", ")}},`,
+    call.files.length ? `    data=${indented(call.fields, "    ")},` : `    json=${indented(call.fields, "    ")},`,
+    ...(call.files.length ? [`    files={${files}},`] : []),
+    "    timeout=430,  # waiting for a WebUI and painting, in seconds",
+    ")",
+    "answer.raise_for_status()",
+    asFile(call) ? 'open("result.png", "wb").write(answer.content)' : 'images = answer.json()["images"]',
+  ].join("\n");
+}
+
+/** JSON's texts and numbers are Python's and JavaScript's as well. */
+function indented(fields, before = "  ") {
+  return JSON.stringify(fields, null, 4).replaceAll("\n", `\n${before}`);
+}
+
+function shell(text) {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
