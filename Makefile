@@ -23,7 +23,7 @@ TYPED := $(wildcard api services sd_client storage observability doctor simulato
 .PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check audit format lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv and install all requirements, hashes checked
 ifneq ($(origin PYTHON),file)
@@ -71,7 +71,7 @@ fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECO
 fuzz-api: install ## requests made from the API's description, right and wrong ones: EXAMPLES=100 random ones per operation
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON_OF_VENV) -m pytest -s tests/integration/test_schemathesis.py
 
-soak: install ## callers of every kind and random faults, with real processes: SECONDS=1200 (Linux)
+soak: install ## callers of every kind and random faults, with real processes: SECONDS=600 (Linux)
 	$(PYTHON_OF_VENV) -m tests.soak.run --seconds $(SECONDS)
 
 screenshots: install ## take the pictures of the studio page for the docs anew (needs Chromium)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import limits
+import redis
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 #: Per worker; see :attr:`Config.threads`.
@@ -37,7 +38,7 @@ KEEPALIVE_S = 75
 _MISSPELLING = 0.9
 
 _SENTINELS = re.compile(
-    r"redis\+sentinel://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]+)/[^/?#]+(?:/\d{1,5})?(?:\?sentinel_password=[^&#]+)?"
+    r"redis\+sentinel://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]+)/[^/?#]+(?:/[0-9]{1,5})?(?:\?sentinel_password=[^&#]+)?"
 )
 
 
@@ -101,8 +102,15 @@ def _redis_url(url: str) -> str:
         raise ValueError(
             "Redis Cluster is not supported: the queue is one key, which a cluster cannot share out; use Sentinel"
         )
-    if _parsed(url).scheme not in ("redis", "rediss", "unix"):
+    parts = _parsed(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be redis://host:port/db, rediss://…, unix:///path or redis+sentinel://…")
+    if parts.scheme != "unix" and not re.fullmatch(r"(?:/[0-9]{0,5})?", parts.path):
+        raise ValueError("must have the number of its database after the host, or nothing")
+    try:
+        redis.ConnectionPool.from_url(url).make_connection()  # contacts nobody
+    except (TypeError, ValueError):
+        raise ValueError("has a parameter that is unknown, or has a wrong value") from None
     return url
 
 
@@ -185,7 +193,7 @@ class Config(BaseModel):
     sd_queue_limit: int = Field(64, ge=0, le=10_000)
 
     # HTTP
-    host: str = Field("0.0.0.0", min_length=1)  # noqa: S104 - the owner's default: a container listens to its network
+    host: str = Field("0.0.0.0", min_length=1)  # noqa: S104 - a container listens to its network
     port: int = Field(5002, ge=1, le=65_535)
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     max_body_mb: float = Field(32.0, ge=0.1, le=1024)

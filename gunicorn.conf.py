@@ -39,6 +39,7 @@ workers = 2
 
 # gthread, with a few words of our own about what is no request.
 worker_class = "api.worker.Worker"
+logger_class = "api.worker.QuietLogger"
 
 # Threads wait for GPUs: a waiting one costs some 40 kB. As many as can be held at a time, and some to spare, so that a
 # health check never waits.

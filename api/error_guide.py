@@ -40,7 +40,7 @@ ADVICE: Mapping[str, Advice] = {
         cause="This service asks for an API key, and the request has none or a wrong one. Without one this is the "
         "answer for every path that is not open, whether or not there is anything.",
         remedy="Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that the operator gave you. A page "
-        "needs the key as well for everything but health and stored images.",
+        "needs the key as well, but for health, metrics, stored images, and the pages and description of the API.",
         retry=_NO,
     ),
     "forbidden": Advice(
@@ -132,9 +132,9 @@ ADVICE: Mapping[str, Advice] = {
         retry="No answer is read; with an `Idempotency-Key`, asking again gets the picture.",
     ),
     "internal_error": Advice(
-        cause="A fault of the service, or its image store failed.",
+        cause="A fault of the service.",
         remedy="Tell the operator the `request_id`: the log has the details under it.",
-        retry="Sometimes: where `retryable` is true, in a while.",
+        retry=_NO,
     ),
     "webui_error": Advice(
         cause="The WebUI failed, its connection broke, or what it answered is no valid result: no picture, one of "
@@ -164,6 +164,13 @@ ADVICE: Mapping[str, Advice] = {
         cause="No WebUI became free within `SD_QUEUE_TIMEOUT`, or within the `Prefer: wait=N` of the request. The job "
         "was never started.",
         remedy="Wait, or allow more time with a larger `Prefer: wait=N`.",
+        retry=_AFTER,
+    ),
+    "storage_unavailable": Advice(
+        cause="Stored images cannot be fetched or removed now: the disk or the bucket fails. New pictures still come, "
+        "without an `image_url`.",
+        remedy="Wait. For the operator: the log says `storage_unavailable` and why, and `python -m doctor` how to mend "
+        "it.",
         retry=_AFTER,
     ),
     "draining": Advice(

@@ -150,8 +150,15 @@ KINDS: dict[type[Exception], Kind] = {
     storage.ImageNotFoundError: Kind(
         status=404, code="image_not_found", title="Image not found", detail="this image has been removed"
     ),
+    storage.StorageUnavailableError: Kind(
+        status=503,
+        code="storage_unavailable",
+        title="Image store unavailable",
+        detail="the image store fails",
+        retryable=True,
+    ),
     storage.StorageError: Kind(
-        status=500, code="internal_error", title="Internal error", detail="the image store failed", retryable=True
+        status=500, code="internal_error", title="Internal error", detail="the image store failed"
     ),
 }
 
@@ -219,7 +226,7 @@ def _known_error(error: Exception) -> Response:
     response = problem(kind, detail=kind.detail or str(error))
     if isinstance(error, webui.PoolError):
         response.headers["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError):
+    elif isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError | storage.StorageUnavailableError):
         response.headers["Retry-After"] = "5"
     elif isinstance(error, UnauthorizedError):
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -42,19 +42,21 @@ def take_out(body: bytes) -> Shortened | None:
     """None where there is no large picture, or one that an ordinary parser must judge."""
     pieces: list[bytes] = []
     pictures: dict[str, tuple[str, bytes]] = {}
+    seen: set[str] = set()
     done = 0
     while (found := _BEGINS.search(body, done)) is not None:
+        field = found[1].decode()
+        if field in seen:  # a million of them would be looked at for nothing: no request is right that has two
+            return None
+        seen.add(field)
         end = body.find(b'"', found.end())
         if end - found.end() < _LARGE_CHARS:
             pieces.append(body[done : found.end()])
             done = found.end()
             continue
-        field = found[1].decode()
         try:
             picture = pybase64.b64decode(memoryview(body)[found.end() : end], validate=True)
         except ValueError:
-            return None
-        if field in pictures:
             return None
         pictures[field] = secrets.token_hex(16), picture
         # With its prefix, if it has one: the word is to be the whole value.

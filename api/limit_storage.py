@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 
 import redis
-from limits.storage import MemoryStorage, RedisStorage
+from limits.storage import RedisStorage
 
+from api.process_counts import ProcessCounts
 from observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class SharedCounts(RedisStorage):
         self._remove_foreign = self.get_connection().register_script(_REMOVE_FOREIGN)
         self._fallback = metrics.rate_limit_fallback
         self._count_error = metrics.redis_failed("limits")
-        self._own = MemoryStorage()
+        self._own = ProcessCounts()
         self._clock = clock
         self._ask_again = 0.0
         self._mutex = threading.Lock()

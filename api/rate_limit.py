@@ -1,4 +1,4 @@
-"""How often a caller may call: flask-limiter with the owner's limits.
+"""How often a caller may call: flask-limiter with the operator's limits.
 
 Over all routes together a limit of the application; over the three generation routes one shared limit, which is
 taken after a request has been checked, so that refused requests do not count.
@@ -19,6 +19,7 @@ from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
 
 from api.limit_storage import SharedCounts
+from api.process_counts import ProcessCounts
 from observability.metrics import Metrics
 
 _STRATEGY = "moving-window"
@@ -66,7 +67,7 @@ def create(
     :param redis_client: where all workers and hosts count; None: each worker for itself.
     """
     # The scheme only says what kind of storage it is: the connections are ours.
-    storage: dict[str, Any] = {"storage_uri": "memory://"}
+    storage: dict[str, Any] = {"storage_uri": f"{ProcessCounts.STORAGE_SCHEME[0]}://"}
     if redis_client is not None:
         storage = {
             "storage_uri": f"{SharedCounts.STORAGE_SCHEME[0]}://",

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+from gunicorn.glogging import Logger
 from gunicorn.http import errors
 from gunicorn.workers.gthread import _DEFER, ThreadWorker
 
@@ -40,6 +41,15 @@ _REFUSALS: Mapping[type[Exception], tuple[int, str, str]] = {
 }
 _NO_HTTP = (400, "Bad Request", "the request is no valid HTTP")
 _OURS = (500, "Internal Server Error", "an internal error; it is in the log")
+
+
+class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """
+    To be named as gunicorn's ``logger_class``: each request has its line from the service itself. gunicorn would put
+    together its own for each, for a logger that writes none.
+    """
+
+    access_log_enabled = False
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types

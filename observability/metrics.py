@@ -103,7 +103,10 @@ class Metrics:
             shown.register(self._registry)
         for collector in more:
             shown.register(collector)
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except TypeError:  # a version that is no number
+            encode, media_type = choose_encoder("")
         return encode(shown), media_type
 
     def names(self) -> set[str]:

@@ -23,6 +23,10 @@ _FIRST = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"images"[ \t\n\r]*:[ \t\n\r]*\[[ \t
 _NEXT = re.compile(rb'"[ \t\n\r]*,[ \t\n\r]*"')
 _LAST = re.compile(rb'"[ \t\n\r]*\][ \t\n\r]*([,}])[ \t\n\r]*')
 
+#: Decoded on the way, at most: a batch and its grid. With each, what is left of a piece is copied, so that a million
+#: empty ones would cost hours.
+_MOST_PICTURES = 64
+
 #: What must tell whether another picture begins. Nobody puts more blanks there.
 _LOOK_BYTES = 64
 
@@ -50,7 +54,7 @@ class AnswerStream:
         self._rest = io.BytesIO()
         left = iter(pieces)
         text = _enough(b"", left)
-        while (start := (_NEXT if self._read else _FIRST).match(text)) is not None:
+        while len(self._read) < _MOST_PICTURES and (start := (_NEXT if self._read else _FIRST).match(text)) is not None:
             picture = _Base64()
             after = _until_quote(picture, text[start.end() :], left)
             self._read.append((start[0], picture.data()))

@@ -28,7 +28,7 @@ class OneExchange(HTTPAdapter):
     """
 
     def __init__(self, *, timeout_s: float) -> None:
-        super().__init__()
+        super().__init__(pool_connections=1, pool_maxsize=1)
         self._socket: socket.socket | None = None
         self._mutex = threading.Lock()
         self._timeout_s = timeout_s

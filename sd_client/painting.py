@@ -72,12 +72,16 @@ class Painting:
             try:
                 images = call(params, capabilities, task_id=task_id, timeout_s=timeout_s, took=self._note)
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-                self._give_back(Ending(ran_s=None, webui_to_blame=self._blame(error)))
-                self.result.set_exception(error)
+                try:
+                    self._give_back(Ending(ran_s=None, webui_to_blame=self._blame(error)))
+                finally:
+                    self.result.set_exception(error)
             else:
                 ran_s = None if self._abandoned else time.monotonic() - begun
-                self._give_back(Ending(ran_s=ran_s, webui_to_blame=None))
-                self.result.set_result(images)
+                try:
+                    self._give_back(Ending(ran_s=ran_s, webui_to_blame=None))
+                finally:
+                    self.result.set_result(images)
 
         threading.Thread(target=work, name=f"job-{task_id}", daemon=True).start()
 

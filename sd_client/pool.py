@@ -326,7 +326,6 @@ class WebUIPool:
         begun = self._clock()
         next_check = begun + CHECK_S
         waiting = self._waiting[job.ticket] = _Waiting(params=params, tried=tried, turn=threading.Event())
-        self._entered.set()
         try:
             while True:
                 waiting.turn.clear()
@@ -343,6 +342,7 @@ class WebUIPool:
                 if now >= next_check:
                     check()
                     next_check = now + CHECK_S
+                self._entered.set()  # most jobs are granted at once, and need nobody to look for them
                 waiting.turn.wait(max(0.0, min(next_check, until) - now))
         except BaseException:
             self._leave(job.ticket)

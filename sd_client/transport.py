@@ -90,6 +90,7 @@ class Transport:
             self._headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
+        self._kept: dict[tuple[str, str, bool], requests.PreparedRequest] = {}
 
     def get(self, path: str, *, timeout_s: float) -> Any:
         """The JSON of a GET; None for an empty body. :raises WebUIError:"""
@@ -139,8 +140,7 @@ class Transport:
         take: Callable[[Iterable[bytes]], T],
         timeout_s: float,
     ) -> T | _Refusal:
-        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
-        request = requests.Request(method, self._base + path, data=body, headers=headers).prepare()
+        request = self._request(method, path, body)
         timeout = (min(self._connect_timeout_s, timeout_s), timeout_s)
         # Not by a session: told not to follow a redirect, it reads all of its body and parses its Location even so.
         # Nor are proxies and a ~/.netrc looked for here.
@@ -149,6 +149,16 @@ class Transport:
                 told = b"".join(_pieces(response, most=_MAX_ERROR_BYTES))
                 return _Refusal(status=response.status_code, body=told)
             return take(_whole(response, most=self._max_answer_bytes))
+
+    def _request(self, method: str, path: str, body: bytes | SizedPieces | None) -> requests.PreparedRequest:
+        """The address and the headers of the few kinds there are, which requests is slow to look at, are kept."""
+        kind = method, path, body is None
+        if kind not in self._kept:
+            headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
+            self._kept[kind] = requests.Request(method, self._base + path, headers=headers).prepare()
+        request = self._kept[kind].copy()
+        request.prepare_body(body, None)  # its length with it
+        return request
 
     @staticmethod
     def _json(body: bytes) -> Any:

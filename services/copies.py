@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -25,13 +26,18 @@ _OPTIONS: dict[Format, dict[str, object]] = {
 
 
 class Copies:
-    """Each copy is made once, while it stays among those used last."""
+    """
+    Each copy is kept while it stays among those used last.
 
-    def __init__(self, *, cache_bytes: int = CACHE_BYTES) -> None:
+    :param at_a_time: made at a time; None: as many as there are processors. More would only add up their memory.
+    """
+
+    def __init__(self, *, cache_bytes: int = CACHE_BYTES, at_a_time: int | None = None) -> None:
         self._cache: cachetools.LRUCache[tuple[UUID, Format, int], bytes] = cachetools.LRUCache(
             maxsize=cache_bytes, getsizeof=len
         )
         self._mutex = threading.Lock()
+        self._making = threading.BoundedSemaphore(at_a_time or os.cpu_count() or 1)
 
     def get(self, image_id: UUID, read: Callable[[], bytes], *, form: Format, width: int) -> bytes:
         """
@@ -40,14 +46,20 @@ class Copies:
         :param read: the stored PNG; called where the copy has to be made.
         """
         key = (image_id, form, width)
-        with self._mutex:
-            if (found := self._cache.get(key)) is not None:
+        if (found := self._kept(key)) is not None:
+            return found
+        with self._making:
+            if (found := self._kept(key)) is not None:  # made while this one waited
                 return found
-        made = _encoded(read(), form=form, width=width)
-        with self._mutex:
-            if len(made) <= self._cache.maxsize:
-                self._cache[key] = made
+            made = _encoded(read(), form=form, width=width)
+            with self._mutex:
+                if len(made) <= self._cache.maxsize:
+                    self._cache[key] = made
         return made
+
+    def _kept(self, key: tuple[UUID, Format, int]) -> bytes | None:
+        with self._mutex:
+            return self._cache.get(key)
 
 
 def _encoded(png: bytes, *, form: Format, width: int) -> bytes:

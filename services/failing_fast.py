@@ -16,7 +16,7 @@ class FailingFastRedis(redis.Redis):
     :raises redis.RedisError: every command, without being sent, for ``pause_s`` after one could not be.
     """
 
-    #: Called with every command that was sent and failed.
+    #: Called whenever a command was sent and failed.
     on_error: Callable[[], None] = staticmethod(lambda: None)
     #: Seconds.
     pause_s = 1.0

@@ -1,4 +1,4 @@
-"""What is done now and then by exactly one process: expired images and leftovers are removed."""
+"""What is done now and then, by one process of a host at a time: expired images and leftovers are removed."""
 
 from __future__ import annotations
 

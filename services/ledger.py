@@ -86,7 +86,8 @@ class FileLedger:
         with _disk_errors_told():
             paths = sorted(self._folder.glob("*.json"))
         for path in paths:
-            with contextlib.suppress(FileNotFoundError):  # swept meanwhile
+            # What is not there has been swept meanwhile.
+            with _disk_errors_told(), contextlib.suppress(FileNotFoundError):
                 left_s = int(path.stat().st_mtime + KEEP_S - time.time())
                 record = self.read(path.stem)
                 if record is not None and record.answer is not None and left_s > 0:

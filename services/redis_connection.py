@@ -13,6 +13,7 @@ from redis.sentinel import Sentinel
 
 #: One that hangs may cost a request so much; redis-py's own retries would make that a minute.
 _TIMEOUT_S = 0.25
+_SENTINEL_SCHEME = "redis+sentinel://"
 _SENTINEL_PORT = 26379
 
 
@@ -37,10 +38,12 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
     :param url: ``redis+sentinel://[[user]:password@]host[:port],…/service[/db][?sentinel_password=…]``, as the settings
         have checked it.
     """
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    # Not urlsplit(): several hosts are none to it, and newer Pythons refuse a name followed by an [IPv6 address].
+    place, _, query = url.removeprefix(_SENTINEL_SCHEME).partition("?")
+    netloc, _, path = place.partition("/")
+    credentials, _, hosts = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
-    service, _, db = parts.path.removeprefix("/").partition("/")
+    service, _, db = path.partition("/")
     locations = [urlsplit(f"//{host}") for host in hosts.split(",")]
     return SentinelAddress(
         sentinels=tuple((one.hostname or "", one.port or _SENTINEL_PORT) for one in locations),
@@ -48,7 +51,7 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
         db=int(db or 0),
         username=unquote(user) or None,
         password=unquote(password) or None,
-        sentinel_password=parse_qs(parts.query).get("sentinel_password", [None])[0],
+        sentinel_password=parse_qs(query).get("sentinel_password", [None])[0],
     )
 
 
@@ -63,7 +66,7 @@ def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
         "socket_connect_timeout": _TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    if not url.startswith("redis+sentinel://"):
+    if not url.startswith(_SENTINEL_SCHEME):
         return kind.from_url(url, **options)
     address = parse_sentinel_url(url)
     sentinels = Sentinel(  # type: ignore[no-untyped-call]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,8 +90,12 @@ class FileNotes:
         return _note(raw[: raw.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2])
 
     def _append(self, key: str, line: bytes) -> None:
-        with (self._folder / key).open("ab") as file:
-            file.write(line)
+        descriptor = os.open(f"{self._folder}/{key}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, "a part of the note was written")
+        finally:
+            os.close(descriptor)
 
     def _sweep(self) -> None:
         for path in self._folder.glob("*"):

@@ -117,12 +117,12 @@ class SharedLedger:
         while not self._stopped.wait(TICK_S):
             with self._mutex:
                 held = tuple(self._held)
-            try:
-                for lock in held:
+            for lock in held:
+                # Each by itself: one whose key is of another type must not let the others expire.
+                with contextlib.suppress(redis.RedisError):
                     lock.renew()
+            with contextlib.suppress(redis.RedisError, StorageUnavailableError):  # health tells
                 self._put_back()
-            except (redis.RedisError, StorageUnavailableError):
-                continue  # health tells
 
     def _put_back(self) -> None:
         """What Redis was not told while it was away; everything, where it has lost everything."""

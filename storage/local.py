@@ -97,7 +97,7 @@ class LocalStorage:
             self._on_step("folders_ready")
             record_file = _claim(image_id, paths)
             try:
-                with record_file:
+                with _closing(record_file):
                     self._on_step("record_created")
                     self._write(record_file, record_json)
                 self._on_step("record_written")
@@ -153,7 +153,7 @@ class LocalStorage:
             self._make_folder(self._incoming)
             probe = self._incoming / f"{uuid4()}.probe"
             try:
-                with _open_new(probe) as file:
+                with _closing(_open_new(probe)) as file:
                     self._write(file, b"probe")
                 self._sync_folder(self._incoming)
             finally:
@@ -186,7 +186,7 @@ class LocalStorage:
         )
 
     def _place_image(self, paths: _Paths, png: bytes) -> None:
-        with _open_new(paths.incoming) as file:
+        with _closing(_open_new(paths.incoming)) as file:
             self._on_step("incoming_created")
             self._write(file, png)
         self._on_step("incoming_written")
@@ -197,11 +197,12 @@ class LocalStorage:
         self._sync_folder(paths.image.parent)
         self._on_step("image_durable")
 
-    def _write(self, file: BinaryIO, data: bytes) -> None:
-        file.write(data)
-        file.flush()
+    def _write(self, file: int, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
         if self._fsync:
-            os.fsync(file.fileno())
+            os.fsync(file)
 
     def _make_folder(self, path: Path) -> None:
         # Whatever else has the name of the folder shows when something is opened in it.
@@ -251,7 +252,7 @@ def _os_errors_told() -> Iterator[None]:
         raise StorageUnavailableError(_REASONS.get(exc.errno or 0, "io")) from exc
 
 
-def _claim(image_id: UUID, paths: _Paths) -> BinaryIO:
+def _claim(image_id: UUID, paths: _Paths) -> int:
     # An image without record is none of ours (restored by hand, perhaps), and not ours to overwrite either.
     if _is_there(paths.image):
         raise ImageExistsError(image_id)
@@ -261,8 +262,16 @@ def _claim(image_id: UUID, paths: _Paths) -> BinaryIO:
         raise ImageExistsError(image_id) from exc
 
 
-def _open_new(path: Path) -> BinaryIO:
-    return open(path, "xb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, _FILE_MODE))
+def _open_new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _open_existing(path: Path) -> BinaryIO:

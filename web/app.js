@@ -118,12 +118,24 @@ function blobOf(dataUri) {
 function changed() {
   by("side").dataset.columns = form.mode === "txt2img" ? "1" : "2";
   result.expect(form.ratio(source.current));
-  const files = { txt2img: [], img2img: ["image"], inpainting: ["image", "mask"] }[form.mode];
+  showCode();
+}
+
+function showCode() {
+  const original = source.current?.original ?? { name: "image.png", maskName: "mask.png" };
+  const image = original.name;
+  const mask = original.maskName;
+  const files = { txt2img: {}, img2img: { image }, inpainting: { image, mask } }[form.mode];
   const call = { url: api.base + form.mode, fields: form.fields(), files, needsKey };
   by("code").textContent = snippet(document.querySelector("[name=language]:checked").value, call);
-  by("code-note").textContent = files.length
-    ? `It reads ${files.map((name) => `${name}.png`).join(" and ")}${files.includes("mask") ? "; Save, beside the brush, makes the mask" : ""}.`
-    : "";
+  by("code-note").textContent = `It reads ${Object.values(files).join(" and ")} from the folder where it runs.`;
+  by("code-image").disabled = by("code-mask").disabled = source.current === null;
+}
+
+/** The saved mask fits the picture as its owner has it, not the one that was scaled down to be sent. */
+function showMaskSize() {
+  const own = source.current?.original;
+  by("mask-size").textContent = own ? `Save makes ${own.maskName}: ${own.width} × ${own.height} pixels, as large as your file.` : "";
 }
 
 /** A kept generation: its pictures come from the service again, where it still has them. */
@@ -138,14 +150,25 @@ function openKept(entry) {
 }
 
 async function paintOn({ image }) {
-  await source.use(image.blob ?? (await (await fetch(image.url)).blob()));
+  const blob = image.blob ?? (await (await fetch(image.url)).blob());
+  await source.use(new File([blob], `${image.imageId}.png`, { type: blob.type })); // as Download calls it
   if (form.mode === "txt2img") form.mode = "inpainting";
   by("easel").scrollIntoView({ block: "nearest" });
 }
 
 async function saveMask() {
-  const url = URL.createObjectURL(await mask.file());
-  Object.assign(document.createElement("a"), { href: url, download: "mask.png" }).click();
+  const { original } = source.current;
+  save(await mask.file(original), original.maskName);
+}
+
+function saveImage() {
+  const { blob, name } = source.current.original;
+  save(blob, name);
+}
+
+function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
   URL.revokeObjectURL(url);
 }
 
@@ -168,6 +191,7 @@ function wire() {
     if (source.current) mask.reset(source.current.width, source.current.height);
     by("mask-tools").inert = source.current === null;
     brush.reset();
+    showMaskSize();
     changed();
   });
   result.addEventListener("use-seed", ({ detail }) => form.set({ seed: detail.image.seed }));
@@ -176,7 +200,8 @@ function wire() {
   history.addEventListener("open", ({ detail }) => openKept(detail));
   for (const idea of by("ideas").children) idea.addEventListener("click", () => form.set({ prompt: idea.textContent }));
   by("cancel").addEventListener("click", () => jobs.cancel());
-  by("mask-save").addEventListener("click", saveMask);
+  for (const id of ["mask-save", "code-mask"]) by(id).addEventListener("click", saveMask);
+  by("code-image").addEventListener("click", saveImage);
   by("code-copy").addEventListener("click", copyCode);
   for (const radio of document.querySelectorAll("[name=language]")) radio.addEventListener("change", changed);
   document.addEventListener("keydown", (event) => {

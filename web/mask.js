@@ -98,17 +98,23 @@ export class Mask extends EventTarget {
     return true;
   }
 
-  /** @returns {Promise<Blob>} PNG, as large as the picture: white is repainted, black is kept. */
-  async file() {
-    const sheet = new OffscreenCanvas(this.width, this.height);
+  /**
+   * A PNG: white is repainted, black is kept.
+   *
+   * @param {{width: number, height: number}} size  as the picture that it goes with; by default the one it was painted on
+   * @returns {Promise<Blob>}
+   */
+  async file({ width, height } = this) {
+    const sheet = new OffscreenCanvas(width, height);
     const pen = sheet.getContext("2d");
-    pen.drawImage(this.#canvas, 0, 0);
+    pen.imageSmoothingEnabled = false; // an edge stays an edge
+    pen.drawImage(this.#canvas, 0, 0, width, height);
     pen.globalCompositeOperation = "source-in";
     pen.fillStyle = "#fff";
-    pen.fillRect(0, 0, this.width, this.height);
+    pen.fillRect(0, 0, width, height);
     pen.globalCompositeOperation = "destination-over";
     pen.fillStyle = "#000";
-    pen.fillRect(0, 0, this.width, this.height);
+    pen.fillRect(0, 0, width, height);
     return sheet.convertToBlob({ type: "image/png" });
   }
 

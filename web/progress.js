@@ -6,7 +6,8 @@ const more = document.getElementById("progress-more");
 
 /** @param {import("./job.js").Standing} standing */
 export function showProgress({ phase, share, position, eta }) {
-  const known = share !== null && phase !== "queued";
+  // What is sent waits: a full bar would run backwards when painting begins.
+  const known = share !== null && (phase === "running" || share < 1) && phase !== "queued";
   if (known) bar.value = share;
   else bar.removeAttribute("value");
   say(text(phase, share, position));

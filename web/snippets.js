@@ -1,8 +1,8 @@
 // The form's request as a program that anybody can run: curl, fetch, Python.
 
 /**
- * @typedef {{url: string, fields: object, files: string[], needsKey: boolean}} Call
- *   files: names of the fields that are pictures; on the disk they are called name.png
+ * @typedef {{url: string, fields: object, files: Object<string, string>, needsKey: boolean}} Call
+ *   files: the fields that are pictures, and what these are called on the disk
  */
 
 /** @param {"curl" | "fetch" | "python"} language  @param {Call} call */
@@ -15,12 +15,16 @@ function asFile({ fields }) {
   return (fields.batch_size ?? 1) === 1;
 }
 
+function hasFiles({ files }) {
+  return Object.keys(files).length > 0;
+}
+
 function curl(call) {
   const lines = [`curl -sS --fail-with-body ${shell(call.url)}`];
   if (call.needsKey) lines.push(`-H "Authorization: Bearer $SD_API_KEY"`);
   if (asFile(call)) lines.push("-H 'Accept: image/png'");
-  if (call.files.length) {
-    lines.push(...call.files.map((name) => `-F ${name}=@${name}.png`));
+  if (hasFiles(call)) {
+    lines.push(...Object.entries(call.files).map(([name, file]) => `-F ${curlFile(name, file)}`));
     lines.push(...Object.entries(call.fields).map(([name, value]) => `--form-string ${shell(`${name}=${value}`)}`));
   } else {
     lines.push("-H 'Content-Type: application/json'", `-d ${shell(JSON.stringify(call.fields))}`);
@@ -29,15 +33,21 @@ function curl(call) {
   return lines.join(" \\\n  ");
 }
 
+/** In a name without quotes curl takes , and ; for its own. */
+function curlFile(name, file) {
+  if (/^[\w.][\w.-]*$/.test(file)) return `${name}=@${file}`;
+  return shell(`${name}=@"${file.replace(/["\\]/g, "\\$&")}"`);
+}
+
 function javascript(call) {
   const headers = [];
   if (call.needsKey) headers.push('Authorization: "Bearer " + key');
   if (asFile(call)) headers.push('Accept: "image/png"');
-  if (!call.files.length) headers.push('"Content-Type": "application/json"');
-  const body = call.files.length ? "form" : `JSON.stringify(${indented(call.fields)})`;
+  if (!hasFiles(call)) headers.push('"Content-Type": "application/json"');
+  const body = hasFiles(call) ? "form" : `JSON.stringify(${indented(call.fields)})`;
   const request = [`  method: "POST",`, `  headers: { ${headers.join(", ")} },`, `  body: ${body},`];
   return [
-    ...(call.files.length ? formLines(call) : []),
+    ...(hasFiles(call) ? formLines(call) : []),
     `const answer = await fetch(${JSON.stringify(call.url)}, {`,
     ...request,
     "});",
@@ -49,7 +59,7 @@ function javascript(call) {
 function formLines({ fields, files }) {
   return [
     "const form = new FormData();",
-    ...files.map((name) => `form.append("${name}", ${name}File); // a File or a Blob`),
+    ...Object.keys(files).map((name) => `form.append("${name}", ${name}File); // a File or a Blob`),
     ...Object.entries(fields).map(([name, value]) => `form.append("${name}", ${JSON.stringify(value)});`),
     "",
   ];
@@ -59,15 +69,15 @@ function python(call) {
   const headers = [];
   if (call.needsKey) headers.push('"Authorization": f"Bearer {key}"');
   if (asFile(call)) headers.push('"Accept": "image/png"');
-  const files = call.files.map((name) => `"${name}": open("${name}.png", "rb")`).join(", ");
+  const opened = Object.entries(call.files).map(([name, file]) => `"${name}": open(${JSON.stringify(file)}, "rb")`);
   return [
     "import requests",
     "",
     "answer = requests.post(",
     `    ${JSON.stringify(call.url)},`,
     `    headers={${headers.join(", ")}},`,
-    call.files.length ? `    data=${indented(call.fields, "    ")},` : `    json=${indented(call.fields, "    ")},`,
-    ...(call.files.length ? [`    files={${files}},`] : []),
+    hasFiles(call) ? `    data=${indented(call.fields, "    ")},` : `    json=${indented(call.fields, "    ")},`,
+    ...(hasFiles(call) ? [`    files={${opened.join(", ")}},`] : []),
     "    timeout=430,  # waiting for a WebUI and painting, in seconds",
     ")",
     "answer.raise_for_status()",

@@ -13,6 +13,8 @@ _GENERATION_CODES = (
     *("malformed_request", "request_timeout", "cancelled", "payload_too_large", "unsupported_media_type"),
     *("validation_error", "model_not_found", "idempotency_mismatch", "caller_gone", "webui_error", "webui_timeout"),
     *("webui_unavailable", "gpu_unavailable", "queue_full", "queue_timeout", "draining", "gpu_out_of_memory"),
+    # Of a retry: the first attempt's picture has been removed, or cannot be read.
+    *("image_not_found", "storage_unavailable"),
 )
 _FILE_HEADERS = ("ETag", "Last-Modified", "Accept-Ranges", "Cache-Control")
 
@@ -155,7 +157,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             304: Answer(description="It is still the one that the caller has.", headers=_FILE_HEADERS),
         },
-        codes=("image_not_found", "range_not_satisfiable", "validation_error", "queue_full"),
+        codes=("image_not_found", "range_not_satisfiable", "validation_error", "queue_full", "storage_unavailable"),
         key="optional",
     ),
     Operation(
@@ -167,7 +169,7 @@ OPERATIONS: tuple[Operation, ...] = (
         description="Only where API keys are on; else it is always 403.",
         parameters=("ImageId",),
         answers={204: Answer(description="It is gone.")},
-        codes=("forbidden", "image_not_found"),
+        codes=("forbidden", "image_not_found", "storage_unavailable"),
     ),
     Operation(
         method="get",

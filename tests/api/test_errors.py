@@ -94,14 +94,19 @@ def test_an_exception_that_nobody_foresaw() -> None:
     assert "prompt" not in answer.text
 
 
-def test_a_storage_that_fails_is_ours(make_app: MakeApp, simulator: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_a_storage_that_fails(make_app: MakeApp, simulator: Simulator, tmp_path: Path, method: str) -> None:
     folder = tmp_path / "images"
     folder.write_text("a file where the folder should be")
-    client = make_app(simulator.url, IMAGE_DIR=str(folder)).test_client()
+    client = make_app(simulator.url, IMAGE_DIR=str(folder), API_KEYS="key").test_client()
 
-    told = problem_of(client.get(f"{PREFIX}/image/{UNKNOWN_ID}"))
-    assert (told["status"], told["code"], told["detail"]) == (500, "internal_error", "the image store failed")
-    assert told["retryable"]
+    answer = client.open(f"{PREFIX}/image/{UNKNOWN_ID}", method=method, headers={"X-API-Key": "key"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    if method != "HEAD":
+        told = problem_of(answer)
+        assert (told["code"], told["detail"]) == ("storage_unavailable", "the image store fails")
+        assert told["retryable"]
+        assert str(tmp_path) not in answer.text
 
 
 @pytest.mark.parametrize("module", [errors, webui_errors, problems, storage_errors])

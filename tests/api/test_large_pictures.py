@@ -93,6 +93,11 @@ def test_the_place_of_a_fault_is_that_in_the_body_that_was_sent() -> None:
     assert values_of(body.encode()).endswith(f"line 1 column {caught.value.colno}")
 
 
+def test_a_field_that_is_there_again_and_again_is_looked_at_twice() -> None:
+    assert take_out(f'{{"image":"","mask":"","image":"","mask":"{TEXT}"}}'.encode()) is None
+    assert take_out(f'{{"image":"","mask":"{TEXT}"}}'.encode()) is not None
+
+
 def test_no_text_is_made_of_a_picture() -> None:
     picture = bytes(3_000_000)
     body = b'{"image":"' + base64.b64encode(picture) + b'"}'

@@ -18,7 +18,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.running import DEADLINE_S, PREFIX
+from simulator import Simulator
+from tests.running import DEADLINE_S, PREFIX, Service, running_service
 
 #: Nothing of its own may go out: no updates, no first-run page, no sync.
 ARGUMENTS = [
@@ -62,6 +63,20 @@ def context(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
+
+
+@pytest.fixture(scope="session")
+def slow_simulator() -> Iterator[Simulator]:
+    """Six seconds for thirty steps: long enough to look at, and what is cancelled ends within one step."""
+    with Simulator(step_time=0.2) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def slow(slow_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("slow"), slow_simulator.url, workers=1) as service:
+        service.wait_until_answering()
+        yield service
 
 
 def watched(context: BrowserContext, complaints: list[str]) -> BrowserContext:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from simulator import Simulator
 from tests.running import Service
 
 
@@ -50,8 +54,8 @@ class Studio:
         expect(self.page.locator("#stage")).to_have_attribute("data-state", state)
         return self
 
-    def choose_picture(self, png: bytes) -> Studio:
-        self.page.set_input_files("#source-file", {"name": "photo.png", "mimeType": "image/png", "buffer": png})
+    def choose_picture(self, data: bytes, *, name: str = "photo.png", kind: str = "image/png") -> Studio:
+        self.page.set_input_files("#source-file", {"name": name, "mimeType": kind, "buffer": data})
         expect(self.page.locator("#easel")).to_be_visible()
         return self
 
@@ -69,10 +73,26 @@ class Studio:
         return self
 
     def mask(self) -> Image.Image:
-        """The file that would be sent, grey."""
+        """The file that Save gives, grey."""
+        return Image.open(io.BytesIO(self._saved("mask-save")[1])).convert("L")
+
+    def save(self, button: str, folder: Path) -> None:
+        """What a click on ``button`` (its id) lets the browser save, under the name that the browser gives it."""
+        name, data = self._saved(button)
+        (folder / name).write_bytes(data)
+
+    def _saved(self, button: str) -> tuple[str, bytes]:
         with self.page.expect_download() as saved:
-            self.page.click("#mask-save")
-        return Image.open(io.BytesIO(saved.value.path().read_bytes())).convert("L")
+            self.page.click(f"#{button}")
+        return saved.value.suggested_filename, saved.value.path().read_bytes()
+
+    def copied_code(self, language: str) -> str:
+        """``curl``, ``fetch`` or ``Python``; the browser must be allowed to read its clipboard."""
+        self.page.get_by_role("radio", name=language).check(force=True)
+        self.page.click("#code-copy")
+        expect(self.page.locator("#code-copy-text")).to_have_text("Copied")
+        code: str = self.page.evaluate("navigator.clipboard.readText()")
+        return code
 
     def result(self) -> Image.Image:
         """The picture that is shown, from the bytes behind it."""
@@ -97,6 +117,12 @@ class Studio:
 
 def studio_of(page: Page, service: Service) -> Studio:
     return Studio(page, service.root).open()
+
+
+def last_payload(simulator: Simulator) -> dict[str, Any]:
+    """What the WebUI was asked for last."""
+    payload: dict[str, Any] = json.loads(simulator.generations[-1].body)
+    return payload
 
 
 def grain(size: tuple[int, int]) -> bytes:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from simulator import Simulator
-from tests.browser.studio_page import Studio, photo, studio_of
-from tests.running import DEADLINE_S, Service
-
-
-def last_payload(simulator: Simulator) -> dict[str, Any]:
-    """What the WebUI was asked for last."""
-    payload: dict[str, Any] = json.loads(simulator.generations[-1].body)
-    return payload
+from tests.browser.studio_page import Studio, last_payload, studio_of
+from tests.running import Service
 
 
 @pytest.fixture
@@ -127,43 +115,6 @@ def test_a_download_is_the_png_itself(studio: Studio) -> None:
     with Image.open(saved.value.path()) as image:
         assert (image.format, image.size) == ("PNG", (64, 64))
         assert "parameters" in image.info, "the WebUI's text is in it"
-
-
-@pytest.mark.parametrize("language", ["curl", "fetch", "Python"])
-def test_the_copied_code_runs(
-    studio: Studio, context: BrowserContext, service_simulator: Simulator, tmp_path: Path, language: str
-) -> None:
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    studio.mode("Image to image").choose_picture(photo((64, 64))).prompt('it\'s a "hill" & $HOME `ls` é').set(steps=2)
-    studio.page.get_by_role("radio", name=language).check(force=True)
-    studio.page.click("#code-copy")
-    expect(studio.page.locator("#code-copy-text")).to_have_text("Copied")
-    code: str = studio.page.evaluate("navigator.clipboard.readText()")
-    (tmp_path / "image.png").write_bytes(photo((64, 64)))
-    run(language, code, tmp_path)
-    with Image.open(tmp_path / "result.png") as image:
-        assert image.size == (64, 64)
-    sent = last_payload(service_simulator)
-    assert (sent["prompt"], sent["steps"]) == ('it\'s a "hill" & $HOME `ls` é', 2)
-
-
-def run(language: str, code: str, folder: Path) -> None:
-    if language == "fetch":
-        code = f"""
-            const {{ readFileSync, writeFileSync }} = await import("node:fs");
-            const imageFile = new Blob([readFileSync("image.png")]);
-            {code}
-            writeFileSync("result.png", Buffer.from(await picture.arrayBuffer()));
-        """
-    programs = {
-        "curl": ["bash", "-ec"],
-        "fetch": ["node", "--input-type=module", "-e"],
-        "Python": [sys.executable, "-c"],
-    }
-    try:
-        subprocess.run([*programs[language], code], cwd=folder, check=True, timeout=DEADLINE_S, env=dict(os.environ))
-    except FileNotFoundError:
-        pytest.skip(f"needs {programs[language][0]}")
 
 
 def test_it_works_below_a_path_of_a_proxy(page: Page, service: Service) -> None:

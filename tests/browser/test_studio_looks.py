@@ -18,6 +18,15 @@ from tests.running import Service
 _FOLDER = os.environ.get("SCREENSHOTS")
 _IN_DOCS = {"studio-masked-1280-light", "studio-masked-360-dark", "studio-refused-1280-light"}
 
+#: Lines of text in each of the tabs.
+_LINES = """
+    Array.from(document.querySelectorAll(".modes span"), (tab) => {
+        const text = document.createRange();
+        text.selectNodeContents(tab);
+        return text.getClientRects().length;
+    })
+"""
+
 #: Chromium's measure of how much things jump; up to 0.1 counts as good.
 _SHIFTS = """
     window.shifts = [];
@@ -80,18 +89,36 @@ STATES = [empty, done, masked, refused, limited, down]
 @pytest.mark.parametrize("width", [360, 768, 1280])
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_readable_without_jumps(page: Page, service: Service, state: Callable[[Studio], None], width: int) -> None:
-    """Nothing jumps, nothing sticks out, and axe finds nothing (contrast by WCAG AA among it) in either theme."""
+    state(opened(page, service, width))
+    expect(page.locator("#generate")).to_be_enabled()
+    look_at(page, state.__name__, width)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_readable_while_it_paints(page: Page, slow: Service, width: int) -> None:
+    studio = opened(page, slow, width).prompt("a long one").set(steps=150, batch_size=2).generate()
+    expect(page.locator("#progress-text")).to_have_text(re.compile(r"Painting, \d+ %"))
+    look_at(page, "busy", width)
+    studio.wait_for("busy").page.click("#cancel")
+    studio.wait_for("failed")
+
+
+def opened(page: Page, service: Service, width: int) -> Studio:
     page.set_viewport_size({"width": width, "height": 800 if width < 600 else 900})
     page.add_init_script(_SHIFTS)
-    state(Studio(page, service.root).open())
-    expect(page.locator("#generate")).to_be_enabled()
+    return Studio(page, service.root).open()
+
+
+def look_at(page: Page, state: str, width: int) -> None:
+    """Nothing jumps, nothing sticks out, and axe finds nothing (contrast by WCAG AA among it) in either theme."""
     shifts = page.evaluate("window.shifts")
     assert sum(shift[0] for shift in shifts) < 0.02, shifts
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(_LINES) == [1, 1, 1]
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        photograph(page, f"studio-{state.__name__}-{width}-{theme}")
+        photograph(page, f"studio-{state}-{width}-{theme}")
         if width != 768:  # where the same parts stand in other places
             found = Axe().run(page)
             assert found.violations_count == 0, found.generate_report()

@@ -184,6 +184,20 @@ def test_a_large_photo_is_scaled_down_and_that_is_said(page: Page, service: Serv
     expect(page.locator("#source-note")).to_have_text("2048 × 1024 pixels, scaled down from 3000 × 1500 before sending")
 
 
+def test_the_mask_of_a_large_photo_is_saved_as_large_as_the_photo(page: Page, service: Service) -> None:
+    studio = studio_of(page, service).mode("Inpainting").choose_picture(photo((3000, 1500)))
+    expect(page.locator("#mask-size")).to_have_text(
+        "Save makes photo-mask.png: 3000 × 1500 pixels, as large as your file."
+    )
+    studio.drag([(0.2, 0.5), (0.4, 0.5)])
+    sent = studio.prompt("a hat").set(steps=1, width=128, height=64)
+    mask = sent.mask()
+    assert mask.size == (3000, 1500)
+    assert (mask.getpixel((900, 750)), mask.getpixel((2400, 750))) == (255, 0)
+    assert shares(mask)[1] < 3000 * 1500 * 0.002, "its edge is smoothed"
+    sent.generate().wait_for("done")
+
+
 def test_what_is_no_picture_is_refused_at_its_field(page: Page, service: Service) -> None:
     studio_of(page, service).mode("Image to image")
     page.set_input_files("#source-file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})

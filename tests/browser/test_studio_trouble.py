@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,6 @@ from simulator import Simulator
 from tests.browser.cable import Cable
 from tests.browser.studio_page import Studio, grain, photo, studio_of
 from tests.running import Service, free_port, running_service, wait_until
-
-
-@pytest.fixture(scope="module")
-def slow_simulator() -> Iterator[Simulator]:
-    """Six seconds for thirty steps: long enough to look at, and what is cancelled ends within one step."""
-    with Simulator(step_time=0.2) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def slow(slow_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("slow"), slow_simulator.url, workers=1) as service:
-        service.wait_until_answering()
-        yield service
 
 
 @pytest.fixture

@@ -23,11 +23,13 @@ AWAY_S = 15.0
 #: An answer in a row of so many good ones is no luck.
 GOOD = 12
 
-#: What callers may be told while an API goes: its jobs are lost, or end without anybody to tell.
+#: What callers may be told while an API goes: its jobs are lost, or end without anybody to tell. And once it is back,
+#: as long as it has not looked at its WebUIs again.
 _BY_AN_API = {
     "painted, not kept",
     "502 webui_error",
     "502 service_unavailable",
+    "503 webui_unavailable",
     "504 webui_timeout",
     "504 service_timeout",
 }
@@ -39,7 +41,7 @@ TOLD: dict[str, tuple[set[str], set[str]]] = {
     "one": (_BY_AN_API, {"502 service_unavailable", "504 service_timeout"}),
     "two": (_BY_AN_API, {"502 service_unavailable", "504 service_timeout"}),
     "redis": (set(), set()),
-    "store": ({"painted, not kept"}, {"500 internal_error"}),
+    "store": ({"painted, not kept"}, {"503 storage_unavailable"}),
     "webuis": ({"502 webui_error", "503 webui_unavailable", "503 queue_timeout", "504 webui_timeout"}, set()),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from observability.metrics import MODES, REDIS_USES, REMOVALS, Metrics
 from observability.states import ServiceState, StateCollector, WebUIFigures
 from tests.scraped import Scraped, needs_promtool, promtool_says, scraped
@@ -64,6 +66,13 @@ def test_the_state_of_the_moment() -> None:
     assert shown.value("sd_api_storage_up") == 0
     assert shown.value("sd_api_draining") == 1
     assert shown.total("sd_api_build_info", version="1.2") == 1
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=x", "text/plain;version=y;escaping=z", ";=,"])
+def test_who_asks_for_nonsense_gets_plain_text(accept: str) -> None:
+    text, media_type = Metrics().exposition(accept, StateCollector(lambda: STATE))
+    assert media_type.startswith("text/plain; version=0.0.4")
+    assert b"sd_api_queue_waiting" in text
 
 
 def test_openmetrics_for_who_asks_for_it() -> None:

@@ -150,6 +150,15 @@ def test_pictures_are_decoded_on_the_way() -> None:
     assert read_object([body]) == {"images": [PICTURE, PICTURE], "parameters": {}, "info": "{}"}
 
 
+@pytest.mark.parametrize("count", [64, 65, 1000])
+@pytest.mark.parametrize("text", [b"", TEXT])
+def test_more_pictures_than_anybody_asks_for_are_read_by_an_ordinary_reader(count: int, text: bytes) -> None:
+    body = b'{"images":[' + b",".join([b'"' + text + b'"'] * count) + b'],"info":""}'
+    assert outcome(body, [10, 500]) == read_whole(body)
+    kinds = {type(image) for image in read_object([body])["images"]}
+    assert kinds == ({bytes} if count <= 64 else {str})
+
+
 def test_base64_whose_last_bits_are_none_is_read_as_ever() -> None:
     assert read_object([b'{"images":["QR=="]}']) == {"images": [b"A"]}
     assert read_object([b'{"images":["QR==",5]}'])["images"][1] == 5

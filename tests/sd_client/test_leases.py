@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -215,3 +216,26 @@ def test_renewing_makes_a_holders_file_young(tmp_path: Path) -> None:
     mine.renew()
     assert path.stat().st_mtime > 0
     mine.close()
+
+
+def test_a_lock_file_that_is_removed_locks_one_at_a_time(tmp_path: Path) -> None:
+    """Whoever opened it before it was removed holds a lock that nobody else can meet."""
+    path, inside, most = tmp_path / "lock", [0], [0]
+
+    def lock_and_remove() -> None:
+        for _ in range(3000):
+            descriptor = try_lock(path)
+            if descriptor is None:
+                continue
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            inside[0] -= 1
+            path.unlink()
+            os.close(descriptor)
+
+    threads = [threading.Thread(target=lock_and_remove) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +97,47 @@ def test_a_tls_handshake_that_fails_is_a_connect_error(reply: bytes) -> None:
 
     with socket_server(handle) as server, pytest.raises(WebUIConnectError):
         Transport(server.url.replace("http://", "https://")).get("/", timeout_s=15)
+
+
+# --- Sent again and again -------------------------------------------------------------------------------------------
+
+
+class _Chunks:
+    """A body that is made while it is sent."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+
+    def __len__(self) -> int:
+        return sum(map(len, self._chunks))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+
+def test_no_request_takes_anything_from_the_one_before() -> None:
+    """Their addresses and headers are prepared once for each kind."""
+    path = "/sdapi/v1/txt2img"
+    with contextlib.closing(
+        WebServer({f"POST {path}": Answer(body=b"{}"), f"GET {path}": Answer(body=b"{}")})
+    ) as webui:
+        transport = Transport(webui.url.replace("://", "://user:secret@"))
+        for body in (b"{}", _Chunks(b"{", b'"a":1}'), b"", b'{"b": 22}', b"{}"):
+            transport.receive("POST", path, body, b"".join, timeout_s=15)
+        transport.get(path, timeout_s=15)
+        transport.post(path, b"[]", timeout_s=15)
+    sent = [(got.method, got.body, got.headers.get("Content-Length")) for got in webui.received]
+    assert sent == [
+        ("POST", b"{}", "2"),
+        ("POST", b'{"a":1}', "7"),
+        ("POST", b"", "0"),
+        ("POST", b'{"b": 22}', "9"),
+        ("POST", b"{}", "2"),
+        ("GET", b"", None),
+        ("POST", b"[]", "2"),
+    ]
+    assert ["Content-Type" in got.headers for got in webui.received] == [True] * 5 + [False, True]
+    assert {got.headers.get("Authorization") for got in webui.received} == {"Basic dXNlcjpzZWNyZXQ="}
 
 
 # --- Sent, and the answer was lost ----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -24,6 +26,26 @@ def test_size_and_format(form, width, height):
     image = Image.open(io.BytesIO(copy))
     image.load()
     assert (image.format, image.size) == (form.upper(), (width, height))
+
+
+def test_those_who_ask_for_one_copy_together_have_it_made_once():
+    read: list[int] = []
+    together = threading.Barrier(8)
+
+    def source() -> bytes:
+        read.append(1)
+        return png(1000, 1000)
+
+    copies, image_id = Copies(at_a_time=1), uuid4()
+
+    def ask(_: int) -> bytes:
+        together.wait(10)
+        return copies.get(image_id, source, form="webp", width=500)
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(ask, range(8)))
+    assert len(read) == 1
+    assert len(set(map(id, made))) == 1
 
 
 def test_a_copy_is_made_once():

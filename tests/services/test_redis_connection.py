@@ -30,6 +30,10 @@ from tests.running import RedisServer
             SentinelAddress(sentinels=(("a", 26379),), service="main", password="p@ss"),
         ),
         (
+            "redis+sentinel://:p[ss@a,b:1/main",
+            SentinelAddress(sentinels=(("a", 26379), ("b", 1)), service="main", password="p[ss"),
+        ),
+        (
             "redis+sentinel://me:secret@a/main?sentinel_password=o%26ther",
             SentinelAddress(
                 sentinels=(("a", 26379),),

@@ -171,6 +171,35 @@ def _leave(client: redis.Redis, name: str, kind: str) -> None:
         client.set(name, {"text": b"[", "binary": b"\xff\0"}.get(kind, json.dumps({"answer": 1})))
 
 
+def test_a_lock_that_another_program_wrote_over_lets_no_other_expire(make_host: MakeHost, client: redis.Redis) -> None:
+    one = make_host("one")
+    locks = [one.lock(f"key{number}") for number in range(8)]
+    for number in range(8):
+        client.delete(f"test:key{number}:lock")
+    client.rpush("test:key0:lock", "a")
+    for number in range(1, 8):
+        wait_until(lambda name=f"test:key{number}:lock": bool(client.exists(name)), "it is held again")
+    for lock in locks:
+        assert lock is not None
+        lock.release()
+
+
+def test_a_file_that_cannot_be_looked_at_ends_no_keeping(
+    make_host: MakeHost, tmp_path: Path, client: redis.Redis
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "loop.json").symlink_to("loop.json")
+    with pytest.raises(StorageUnavailableError):
+        list(FileLedger(tmp_path / "one").answered())
+    one = make_host("one")
+    lock = one.lock("key")
+    assert lock is not None
+    for _ in range(2):  # the second time after the file has been met
+        client.delete("test:key:lock")
+        wait_until(lambda: bool(client.exists("test:key:lock")), "it is held again")
+    lock.release()
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b'{"fingerprint": 1}', b"null"])
 def test_half_a_record_on_the_disk_is_none(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "key.json").write_bytes(raw)
