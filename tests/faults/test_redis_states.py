@@ -123,6 +123,7 @@ def test_redis_is_loading(service: Service, redis_server: RedisServer) -> None:
     assert statuses.keys() <= {200, 429}
     assert LIMIT <= statuses[200] <= WORKERS * LIMIT
     assert_nothing_is_lost(service, next(keys))
+    wait_until(lambda: told(service, "redis does not answer") == WORKERS, "both workers tell")
     assert _loading(client), "it takes minutes"
     client.close()
     redis_server.stop()

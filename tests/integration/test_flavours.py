@@ -16,7 +16,7 @@ from simulator import Simulator
 from simulator.flavours import NAMES
 from tests.api.answers import problem_of
 from tests.api.bad_inputs import VALID, text
-from tests.running import PREFIX, service_in_process
+from tests.running import PREFIX, service_in_process, wait_until
 from tests.services import picture_samples as samples
 
 
@@ -170,7 +170,7 @@ def test_a_batch(stage: Stage) -> None:
 
 
 def test_health_and_lists(stage: Stage) -> None:
-    assert stage.client.get(f"{PREFIX}/health").json["status"] == "healthy"
+    wait_until(lambda: stage.client.get(f"{PREFIX}/health").json["status"] == "healthy", "the WebUI was seen")
     models = stage.client.get(f"{PREFIX}/models").json
     assert models["default"] == "sd-v1-5"
     assert [model["id"] for model in models["models"] if model["default"]] == ["sd-v1-5"]
