@@ -24,6 +24,9 @@ from tools.children import Children
 #: litellm's proxy needs ten seconds of an idle machine.
 START_S = 120.0
 
+#: A worker may be ready before another: among so many good answers are some of each.
+IN_A_ROW = 24
+
 #: As many limits are looked at as by default, and none is ever reached.
 NO_LIMITS = {
     "RATE_LIMIT_GLOBAL": "100000/second;200000 per 2 second",
@@ -238,7 +241,9 @@ class Stage:
         return self._children.start(name, quiet, environ=own, log=self._folder / f"{name}.log", pass_fds=fds).pid
 
     def _wait(self, name: str, port: int, path: str, ready: Callable[[bytes], bool] = lambda answer: True) -> None:
-        self._children.wait_for(name, lambda: _answers(port, path, ready), timeout_s=START_S)
+        self._children.wait_for(
+            name, lambda: all(_answers(port, path, ready) for _ in range(IN_A_ROW)), timeout_s=START_S
+        )
 
 
 def _answers(port: int, path: str, ready: Callable[[bytes], bool]) -> bool:
