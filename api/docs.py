@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api import error_guide
 from api.openapi import Offer, describe
-from api.static_files import StaticFile
+from api.static_files import CONTENT_POLICY, StaticFile
 from api.transfers import Downloads
 
 _OWN = Path(__file__).resolve().parent / "pages"
@@ -33,19 +33,7 @@ _FILES = {
 }
 
 _HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            # Swagger UI's icons are data:, the pictures of its answers blob:.
-            "img-src 'self' data: blob:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    ),
+    "Content-Security-Policy": CONTENT_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 

@@ -19,6 +19,20 @@ CONTENT_TYPES = {
     ".svg": "image/svg+xml",
 }
 
+#: Scripts and styles come from files alone; pictures also from memory: Swagger UI's icons are data:, answers blob:.
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
 #: Names stay the same over versions: a browser may keep a file, and asks each time whether it is still that one.
 KEEP_AND_ASK = {"Cache-Control": "no-cache"}
 

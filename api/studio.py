@@ -8,26 +8,12 @@ from flask import Blueprint, Flask, Response
 from flask_limiter import Limiter
 from werkzeug.exceptions import NotFound
 
-from api.static_files import CONTENT_TYPES, StaticFile
+from api.static_files import CONTENT_POLICY, CONTENT_TYPES, StaticFile
 
 _PAGE = "index.html"
 
-#: Pictures are shown from memory (blob:) and from this service; styles and scripts come from files alone.
 _HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "img-src 'self' data: blob:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        )
-    ),
+    "Content-Security-Policy": f"{CONTENT_POLICY}; require-trusted-types-for 'script'; trusted-types 'none'",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
