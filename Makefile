@@ -17,7 +17,7 @@ UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
 PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
-TYPED := $(wildcard api services sd_client storage observability doctor simulator tools config.py stable_diffusion_api.py gunicorn.conf.py)
+TYPED := $(wildcard api services sd_client storage observability doctor simulator tools config.py config_types.py parts.py stable_diffusion_api.py gunicorn.conf.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check audit format lock clean
@@ -68,7 +68,7 @@ fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECO
 	@for target in pictures answers wire; do \
 	  $(PYTHON_OF_VENV) -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
-fuzz-api: install ## requests made from the API's description, right and wrong ones: EXAMPLES=100 random ones per operation
+fuzz-api: install ## requests made from the API's description, right and wrong ones, without and with API keys: EXAMPLES=100 random ones per operation
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON_OF_VENV) -m pytest -s tests/integration/test_schemathesis.py
 
 soak: install ## callers of every kind and random faults, with real processes: SECONDS=600 (Linux)

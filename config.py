@@ -1,23 +1,31 @@
 """Every setting of the service: read once from the environment, checked whole, then frozen.
 
 :class:`Config` is the one list of settings; ``docs/configuration.md`` is held against it by a test.
-Only ``stable_diffusion_api.py`` and ``gunicorn.conf.py`` read it: everything below them takes plain
-keyword arguments.
+Only ``stable_diffusion_api.py`` with ``parts.py``, ``gunicorn.conf.py`` and the doctor read it: everything
+below takes plain keyword arguments.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 import tempfile
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Literal
 
-import limits
-import redis
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from config_types import (
+    ImageDir,
+    LogLevel,
+    ModelAliases,
+    PublicUrl,
+    RateLimit,
+    RedisUrl,
+    StorageUrl,
+    WebUIUrls,
+    Words,
+)
 
 #: Per worker; see :attr:`Config.threads`.
 BODIES_AT_A_TIME = 64
@@ -37,136 +45,9 @@ KEEPALIVE_S = 75
 #: High, because Kubernetes adds variables such as SD_WEBUI_PORT for a service called sd-webui.
 _MISSPELLING = 0.9
 
-_SENTINELS = re.compile(
-    r"redis\+sentinel://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]+)/[^/?#]+(?:/[0-9]{1,5})?(?:\?sentinel_password=[^&#]+)?"
-)
-
 
 class ConfigError(ValueError):
     """The environment cannot be used as it is; the text lists every problem, a line each."""
-
-
-def _split(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not parts:
-        raise ValueError("is set, but names nothing")  # API_KEYS="," must not mean an open service
-    return parts
-
-
-def _parsed(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # checked only when it is read
-    except ValueError:
-        # The parser's own text quotes the URL, and what it takes for the port may be a piece of the password.
-        raise ValueError("is not a URL; in a user name or password / ? # [ ] @ : , must be percent-encoded") from None
-    return parts
-
-
-def _webui_url(url: str) -> str:
-    parts = _parsed(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be http://host:port or https://host:port, several separated by commas")
-    if parts.query or parts.fragment:
-        raise ValueError("must not have a query or a fragment")
-    if any(char.isspace() for char in url):
-        raise ValueError("must not have white space in it")
-    if "@" in parts.path or (parts.password is not None and not parts.username):
-        raise ValueError("must have its user name and password, percent-encoded, before the host")
-    return url.rstrip("/")
-
-
-def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
-    # With another password it is still the same one.
-    addresses = {url.partition("://")[2].rpartition("@")[2].lower() for url in urls}
-    if len(addresses) != len(urls):
-        raise ValueError("names the same WebUI twice")
-    return urls
-
-
-def _rate_limit(text: str) -> str:
-    try:
-        limits.parse_many(text)
-    except ValueError:
-        raise ValueError("must be limits such as 10/minute, several separated by ;") from None
-    return text
-
-
-def _redis_url(url: str) -> str:
-    scheme = url.partition("://")[0]
-    if scheme == "redis+sentinel":
-        return _sentinel_url(url)
-    if scheme == "redis+cluster":
-        raise ValueError(
-            "Redis Cluster is not supported: the queue is one key, which a cluster cannot share out; use Sentinel"
-        )
-    parts = _parsed(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must be redis://host:port/db, rediss://…, unix:///path or redis+sentinel://…")
-    if parts.scheme != "unix" and not re.fullmatch(r"(?:/[0-9]{0,5})?", parts.path):
-        raise ValueError("must have the number of its database after the host, or nothing")
-    try:
-        redis.ConnectionPool.from_url(url).make_connection()  # contacts nobody
-    except (TypeError, ValueError):
-        raise ValueError("has a parameter that is unknown, or has a wrong value") from None
-    return url
-
-
-def _sentinel_url(url: str) -> str:
-    found = _SENTINELS.fullmatch(url)
-    if found is None:
-        raise ValueError("must be redis+sentinel://host:port,host:port/service/db, the db optional")
-    for host in found["hosts"].split(","):
-        if not _parsed(f"redis://{host}").hostname:
-            raise ValueError("must name its Sentinels as host:port, separated by commas")
-    return url
-
-
-def _image_dir(path: str) -> str:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
-        raise ValueError("must be a path (./with:colon if it has one there); a bucket is named by STORAGE_URL")
-    return path
-
-
-def _storage_url(url: str) -> str:
-    parts = _parsed(url)
-    if "@" in url:
-        raise ValueError("must not have credentials: they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    if parts.scheme != "s3" or not parts.hostname:
-        raise ValueError("must be s3://bucket/prefix; a folder is named by IMAGE_DIR")
-    return url
-
-
-def _public_url(url: str) -> str:
-    parts = _parsed(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be an absolute http(s) URL without a query")
-    if "@" in parts.netloc:
-        raise ValueError("must not have a user name or password: every caller sees it")
-    return url.rstrip("/")
-
-
-def _aliases(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if any(not alias.strip() or not target.strip() for alias, _, target in pairs):
-        raise ValueError("must be alias=model, several separated by commas")
-    aliases = {alias.strip(): target.strip() for alias, _, target in pairs}
-    if len(aliases) != len(pairs):
-        raise ValueError("names the same alias twice")
-    return aliases
-
-
-def _upper(text: object) -> object:
-    return text.upper() if isinstance(text, str) else text
-
-
-Urls = Annotated[tuple[Annotated[str, AfterValidator(_webui_url)], ...], BeforeValidator(_split)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
-RateLimit = Annotated[str, AfterValidator(_rate_limit)]
 
 
 class Config(BaseModel):
@@ -175,10 +56,10 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # WebUIs
-    sd_webui_url: Annotated[Urls, AfterValidator(_distinct)] = Field(("http://localhost:7860",), repr=False)
+    sd_webui_url: WebUIUrls = Field(("http://localhost:7860",), repr=False)
     sd_webui_slots: int = Field(1, ge=1, le=8)
     sd_model: str = Field("sd-v1-5", min_length=1)
-    sd_model_aliases: Annotated[dict[str, str], BeforeValidator(_aliases)] = {}
+    sd_model_aliases: ModelAliases = {}
     sd_sampler: str | None = Field(None, min_length=1)
     sd_scheduler: str | None = Field(None, min_length=1)
     use_gpu: bool = True
@@ -195,7 +76,7 @@ class Config(BaseModel):
     # HTTP
     host: str = Field("0.0.0.0", min_length=1)  # noqa: S104 - a container listens to its network
     port: int = Field(5002, ge=1, le=65_535)
-    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    public_url: PublicUrl | None = None
     max_body_mb: float = Field(32.0, ge=0.1, le=1024)
     trusted_proxies: int = Field(0, ge=0, le=10)
     cors_origins: Words = ()
@@ -211,9 +92,9 @@ class Config(BaseModel):
     max_input_pixels: int = Field(50_000_000, ge=16 * 16, le=200_000_000)
 
     # Storage, limits, logs
-    image_dir: Annotated[str, AfterValidator(_image_dir)] = Field("./data/images", min_length=1)
+    image_dir: ImageDir = Field("./data/images", min_length=1)
     #: A bucket instead of ``image_dir``.
-    storage_url: Annotated[str, AfterValidator(_storage_url)] | None = None
+    storage_url: StorageUrl | None = None
     #: How nginx is told to send an image of ``image_dir`` by itself; None: the service sends it.
     sendfile_header: Literal["X-Accel-Redirect"] | None = None
     #: Images older than this are removed; None: never.
@@ -224,10 +105,10 @@ class Config(BaseModel):
     runtime_dir: str = Field(
         default_factory=lambda: os.path.join(tempfile.gettempdir(), f"stable-diffusion-api-{os.getuid()}")
     )
-    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(None, repr=False)
+    redis_url: RedisUrl | None = Field(None, repr=False)
     rate_limit_global: RateLimit = "50/minute;500/hour"
     rate_limit_generation: RateLimit = "10/minute"
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    log_level: LogLevel = "INFO"
     log_format: Literal["json", "text"] = "json"
 
     @property
@@ -258,6 +139,19 @@ class Config(BaseModel):
     @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_mb * 1024 * 1024)
+
+    @property
+    def image_place(self) -> str:
+        """The bucket or the folder."""
+        return self.storage_url or self.image_dir
+
+    @property
+    def image_ttl_s(self) -> float | None:
+        return None if self.image_ttl_hours is None else self.image_ttl_hours * 3600
+
+    @property
+    def image_max_bytes(self) -> float | None:
+        return None if self.image_max_gb is None else self.image_max_gb * 1e9
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:

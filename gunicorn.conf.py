@@ -1,6 +1,7 @@
 """gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
 
 import ctypes
+import mmap
 import os
 import resource
 import shutil
@@ -17,7 +18,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from config import KEEPALIVE_S, Config, ConfigError, check_folder
 from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
-from observability.metrics_folder import mark_dead, own_folder, reserve
+from observability.metrics_folder import count_death, mark_dead, merge_dead, own_folder, reserve
 from storage import S3Address, StorageConfigurationError
 
 try:
@@ -93,6 +94,11 @@ def on_starting(server: Any) -> None:
         server.log.warning("%s; %s", found.text, found.remedy)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Memory that the worker shares with the master, in which it says at its end that it was told to end."""
+    worker.told = mmap.mmap(-1, 1)
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """A worker for which there is no room serves all the same, and tells what it has counted itself."""
     try:
@@ -103,8 +109,15 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Called in the master."""
-    mark_dead(_metrics, worker.pid)
+    """Called in the master, for a worker of which nothing is left."""
+    try:
+        mark_dead(_metrics, worker.pid)
+        if not worker.told[0]:
+            count_death(_metrics)
+        merge_dead(_metrics, alive=server.WORKERS)
+    except OSError as error:
+        server.log.error("a worker's end cannot be noted in RUNTIME_DIR: %s", error.strerror)
+    worker.told.close()
 
 
 def on_exit(server: Any) -> None:
@@ -155,7 +168,11 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """The worker's background threads end before the interpreter does."""
+    """
+    Called in the worker, for whatever ends it but the kernel. Its background threads end before the interpreter does.
+    """
+    ending = sys.exception()
+    worker.told[0] = isinstance(ending, SystemExit) and ending.code == 0  # else it was stuck, or broke
     app = getattr(worker, "wsgi", None)
     close: Callable[[], None] | None = getattr(app, "extensions", {}).get("close")
     if close is not None:

@@ -1,4 +1,4 @@
-"""The service's table of contents: every part is made and joined here, and nowhere else.
+"""The service's table of contents: its HTTP edge and its routes, on the parts that ``parts.py`` makes.
 
 Started by gunicorn (``gunicorn -w 2 -b 0.0.0.0:5002 stable_diffusion_api:app``) or by
 ``python stable_diffusion_api.py``, which starts the same gunicorn. Importing this module builds nothing.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging.config
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,24 +27,14 @@ from api.openapi import Offer
 from api.schemas import Bounds
 from api.studio import StudioRoutes
 from api.transfers import Downloads, Uploads
-from config import BODIES_AT_A_TIME, DOWNLOADS_AT_A_TIME, WAITING_RETRIES, Config, ConfigError
+from config import BODIES_AT_A_TIME, DOWNLOADS_AT_A_TIME, Config, ConfigError
 from observability.logs import log_config
 from observability.metrics import Metrics
-from sd_client.pool import WebUIPool
-from services.catalog import Catalog
+from parts import Parts, make_parts
 from services.copies import Copies
-from services.failing_fast import FailingFastRedis
-from services.generation import GenerationService
-from services.health import HealthService, answers
-from services.housekeeping import Housekeeping, folder_name
-from services.idempotency import IdempotencyService
-from services.ledger import FileLedger
 from services.redis_connection import open_redis
-from services.requests import FileNotes, RequestService, shared_notes
-from services.shared_ledger import SharedLedger
 from services.state import service_state
-from services.watched_storage import WatchedStorage
-from storage import StorageConfigurationError, open_storage
+from storage import StorageConfigurationError
 
 VERSION = "0.1.0"
 PREFIX = "/api/v1/ai/generation"
@@ -63,6 +52,20 @@ def create_app(config: Config) -> Flask:
     logging.config.dictConfig(
         log_config(level=config.log_level, form=config.log_format, request_id=_current_request_id)
     )
+    metrics = Metrics(redis=config.redis_url is not None)
+    app = _flask(config)
+    limits = _add_edge(app, config, metrics)
+    parts = make_parts(config, version=VERSION, metrics=metrics)
+    _add_routes(app, config, parts, limits, metrics)
+    for part in parts.background:
+        part.start()
+    app.extensions["drain"] = parts.pool.drain
+    app.extensions["idle"] = parts.pool.is_idle
+    app.extensions["close"] = lambda: [part.close() for part in reversed(parts.background)]
+    return app
+
+
+def _flask(config: Config) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # What has // in it is nothing here, and no redirect to whatever host the caller named.
@@ -71,9 +74,13 @@ def create_app(config: Config) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=config.max_body_bytes, MAX_FORM_MEMORY_SIZE=config.max_body_bytes, MAX_FORM_PARTS=100
     )
-    metrics = Metrics(redis=config.redis_url is not None)
+    return app
+
+
+def _add_edge(app: Flask, config: Config, metrics: Metrics) -> rate_limit.RateLimits:
+    """What every request passes, in this order."""
     hooks.register(app, metrics)
-    errors.register(app)
+    errors.register(app, public_url=config.public_url)
     auth.identify(app, keys=config.api_keys)
     limits = rate_limit.create(
         app,
@@ -89,119 +96,47 @@ def create_app(config: Config) -> Flask:
     if config.trusted_proxies:
         hops = config.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    _add_routes(app, config, limits, metrics)
-    return app
+    return limits
 
 
-def _add_routes(app: Flask, config: Config, limits: rate_limit.RateLimits, metrics: Metrics) -> None:
-    runtime = Path(config.runtime_dir)
-    connection = open_redis(config.redis_url) if config.redis_url else None
-    # For what a request can go on without: the pool sees by itself when Redis is away.
-    spare = open_redis(config.redis_url, FailingFastRedis) if config.redis_url else None
-    if isinstance(spare, FailingFastRedis):
-        spare.on_error = metrics.redis_failed("records")
-    ttl_s = None if config.image_ttl_hours is None else config.image_ttl_hours * 3600
-    place = config.storage_url or config.image_dir
-    storage = WatchedStorage(open_storage(place), metrics)
-    # What a bucket cannot do is lock: its keys are kept on this host, and in Redis.
-    ledger = FileLedger(
-        runtime / f"idempotency-{folder_name(place)}" if config.storage_url else Path(place) / "idempotency"
-    )
-    host = f"{socket.gethostname()}-{folder_name(place)}"
-    shared_ledger = SharedLedger(spare, prefix="sd-api:idempotency", on_disk=ledger, host=host) if spare else None
-    pool = WebUIPool(
-        config.sd_webui_url,
-        slots=config.sd_webui_slots,
-        queue_limit=config.sd_queue_limit,
-        folder=runtime,
-        redis_client=connection,
-        on_redis_error=metrics.redis_failed("schedule"),
-        use_gpu=config.use_gpu,
-        cpu_fallback=config.cpu_fallback,
-        patience_s=config.sd_model_switch_patience,
-    )
-    catalog = Catalog(
-        pool.ready_view,
-        default_model=config.sd_model,
-        aliases=config.sd_model_aliases,
-        default_sampler=config.sd_sampler,
-        default_scheduler=config.sd_scheduler,
-    )
-    requests = RequestService(pool=pool, notes=shared_notes(FileNotes(runtime / "requests"), spare))
-    generation = GenerationService(
-        pool=pool,
-        catalog=catalog,
-        storage=storage,
-        requests=requests,
-        max_pixels=config.max_pixels,
-        queue_timeout_s=config.sd_queue_timeout,
-        timeout_s=config.sd_timeout,
-    )
-    idempotency = IdempotencyService(
-        ledger=shared_ledger or ledger,
-        storage=storage,
-        requests=requests,
-        longest_wait_s=config.sd_queue_timeout + config.sd_timeout,
-        most_waiting=WAITING_RETRIES,
-    )
-    health = HealthService(
-        pool=pool,
-        storage=storage,
-        ping_redis=(
-            None if connection is None else lambda: answers(connection, on_error=metrics.redis_failed("health"))
-        ),
-        queue_limit=config.sd_queue_limit,
-        version=VERSION,
-    )
-    housekeeping = Housekeeping(
-        storage=storage,
-        lock=runtime / f"housekeeping-{folder_name(place)}.lock",
-        ttl_s=ttl_s,
-        max_bytes=None if config.image_max_gb is None else config.image_max_gb * 1e9,
-        more=ledger.sweep,
-        metrics=metrics,
-    )
-    bounds = Bounds(
-        max_prompt_chars=config.max_prompt_chars,
-        max_steps=config.max_steps,
-        max_pixels=config.max_pixels,
-        max_batch_size=config.max_batch_size,
-        max_input_pixels=config.max_input_pixels,
-    )
+def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.RateLimits, metrics: Metrics) -> None:
+    bounds = _bounds(config)
+    downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
     GenerationRoutes(
-        service=generation,
-        idempotency=idempotency,
-        catalog=catalog,
+        service=parts.generation,
+        idempotency=parts.idempotency,
+        catalog=parts.catalog,
         limits=limits,
         uploads=Uploads(most=BODIES_AT_A_TIME, decodings=os.cpu_count() or 1),
         bounds=bounds,
         image_base_url=f"{config.public_url or ''}{PREFIX}/image",
         metrics=metrics,
     ).register(app, PREFIX)
-    downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
     ImageRoutes(
-        storage=storage,
+        storage=parts.storage,
         copies=Copies(),
-        ttl_s=ttl_s,
+        ttl_s=config.image_ttl_s,
         downloads=downloads,
         removed=metrics.images_removed.labels("request").inc,
         sendfile_header=config.sendfile_header,
     ).register(app, PREFIX)
-    ModelRoutes(catalog=catalog, bounds=bounds).register(app, PREFIX)
-    RequestRoutes(service=requests).register(app, PREFIX)
-    HealthRoutes(service=health).register(app, PREFIX, limits.limiter)
-    MetricsRoutes(metrics=metrics, look=lambda: service_state(health, pool)).register(app, limits.limiter)
+    ModelRoutes(catalog=parts.catalog, bounds=bounds).register(app, PREFIX)
+    RequestRoutes(service=parts.requests).register(app, PREFIX)
+    HealthRoutes(service=parts.health).register(app, PREFIX, limits.limiter)
+    MetricsRoutes(metrics=metrics, look=lambda: service_state(parts.health, parts.pool)).register(app, limits.limiter)
     if config.studio:
         StudioRoutes(folder=Path(__file__).resolve().parent / "web").register(app, limits.limiter)
     DocsRoutes(offer=_offer(config, bounds), downloads=downloads).register(app, limits.limiter)
-    background: list[WebUIPool | HealthService | Housekeeping | SharedLedger] = [pool, health, housekeeping]
-    if shared_ledger is not None:
-        background.append(shared_ledger)
-    for part in background:
-        part.start()
-    app.extensions["drain"] = pool.drain
-    app.extensions["idle"] = pool.is_idle
-    app.extensions["close"] = lambda: [part.close() for part in reversed(background)]
+
+
+def _bounds(config: Config) -> Bounds:
+    return Bounds(
+        max_prompt_chars=config.max_prompt_chars,
+        max_steps=config.max_steps,
+        max_pixels=config.max_pixels,
+        max_batch_size=config.max_batch_size,
+        max_input_pixels=config.max_input_pixels,
+    )
 
 
 def _offer(config: Config, bounds: Bounds) -> Offer:

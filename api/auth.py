@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Sequence
 
 from flask import Flask, g, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from api.errors import UnauthorizedError
 
@@ -33,12 +34,12 @@ def identify(app: Flask, *, keys: Sequence[str]) -> None:
     expected = [key.encode() for key in keys]
 
     def note_key() -> None:
-        # WSGI hands a header's bytes over as Latin-1: encoded so, they are again what was sent, a UTF-8 key included.
-        given = _given_key().encode("latin-1")
-        # Every key is compared, in constant time, so that the time tells nothing.
-        matches = [hmac.compare_digest(given, key) for key in expected]
-        if any(matches):
-            g.api_key = given.decode()
+        for given in _given_keys():
+            # Every key is compared, in constant time, so that the time tells nothing.
+            matches = [hmac.compare_digest(given, key) for key in expected]
+            if any(matches):
+                g.api_key = given.decode()
+                return
 
     app.before_request(note_key)
 
@@ -48,14 +49,17 @@ def require(app: Flask) -> None:
 
     def ask_for_key() -> None:
         is_open = request.endpoint in _OPEN and request.method in ("GET", "HEAD")
-        if "api_key" not in g and not is_open and request.method != "OPTIONS":
+        # A 405 follows, whoever asks: the methods of a path are in the description, which is open, and no key adds one.
+        is_never_taken = isinstance(request.routing_exception, MethodNotAllowed)
+        if "api_key" not in g and not is_open and not is_never_taken and request.method != "OPTIONS":
             raise UnauthorizedError
 
     app.before_request(ask_for_key)
 
 
-def _given_key() -> str:
-    if key := request.headers.get("X-API-Key"):
-        return key
+def _given_keys() -> tuple[bytes, ...]:
+    """One header with a valid key is enough: the other may be for a proxy in between."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    given = (request.headers.get("X-API-Key", ""), token.strip() if scheme.lower() == "bearer" else "")
+    # WSGI hands a header's bytes over as Latin-1: encoded so, they are again what was sent, a UTF-8 key included.
+    return tuple(key.encode("latin-1") for key in given if key)

@@ -38,7 +38,8 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "unauthorized": Advice(
         cause="This service asks for an API key, and the request has none or a wrong one. Without one this is the "
-        "answer for every path that is not open, whether or not there is anything.",
+        "answer for every path that is not open, whether or not there is anything; only a method that a path never "
+        "takes is `method_not_allowed` all the same.",
         remedy="Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that the operator gave you. A page "
         "needs the key as well, but for health, metrics, stored images, and the pages and description of the API.",
         retry=_NO,

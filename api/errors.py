@@ -185,8 +185,18 @@ def every_kind() -> tuple[Kind, ...]:
     return (*KINDS.values(), *HTTP_KINDS.values(), _INTERNAL)
 
 
-def register(app: Flask) -> None:
-    """Makes the application answer every exception from the table."""
+def errors_page(public_url: str | None) -> str:
+    """What each problem's ``type`` begins with. None: only the path is known, as with ``image_url``."""
+    return f"{public_url or ''}/docs/errors"
+
+
+def register(app: Flask, *, public_url: str | None = None) -> None:
+    """
+    Makes the application answer every exception from the table.
+
+    :param public_url: where callers find the service, a path prefix included; ``app.config["ERRORS_PAGE"]`` follows.
+    """
+    app.config["ERRORS_PAGE"] = errors_page(public_url)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _known_error)
 
@@ -194,7 +204,7 @@ def register(app: Flask) -> None:
 def problem(kind: Kind, *, detail: str | None = None, problems: Sequence[Problem] = ()) -> Response:
     """The answer for one failure, with the request's id."""
     body: dict[str, Any] = {
-        "type": f"/docs/errors#{kind.code}",
+        "type": f"{current_app.config['ERRORS_PAGE']}#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "code": kind.code,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from os import SEEK_END
 from typing import Any, BinaryIO, cast
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from api.transfers import Downloads, end_slow_reader
 from services.answers import png_size
 from services.copies import FORMATS, Copies, Format
 from services.problems import InvalidParamsError, Problem, nearest
-from storage.base import ImageStorage, OpenImage, image_path, parse_image_id
+from storage.base import ImageFacts, ImageStorage, OpenImage, image_path, parse_image_id
 from storage.errors import ImageNotFoundError as NotStoredError
 
 #: nginx' internal location whose root is ``IMAGE_DIR``, in ``deploy/nginx/nginx.conf``.
@@ -25,6 +26,8 @@ SENDFILE_PREFIX = "/_images/"
 
 _YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
+#: With these an answer may be 304.
+_CONDITIONS = ("If-None-Match", "If-Modified-Since")
 #: Enough of a PNG to read its size from.
 _HEAD_BYTES = 64
 
@@ -56,9 +59,12 @@ class ImageRoutes:
     def get_image(self, image_id: str) -> Response:
         """The PNG itself, or a smaller copy; ``HEAD``, ``If-None-Match`` and ``Range`` work."""
         _refuse_unknown_parameters()
+        found = _id_in(image_id)
         with ExitStack() as stack:
             stack.callback(self.downloads.begin())
-            found, image = self._open(image_id)
+            if self._may_need_no_picture() and (bodiless := self._bodiless(found)) is not None:
+                return bodiless
+            image = self._open(found)
             stack.callback(image.file.close)
             form, width = _copy_asked_for(image) if request.args else ("png", None)
             as_stored = (form, width) == ("png", None)
@@ -68,37 +74,51 @@ class ImageRoutes:
                 response = _elsewhere(found, self.sendfile_header)
             else:
                 response = _file(image, stack)
-        response.headers["Cache-Control"] = f"private, max-age={self._seconds_left(image)}, immutable"
-        return response
+        return self._kept_by_caller(response, image)
 
     def delete_image(self, image_id: str) -> tuple[str, int]:
         """Removes an image; only where API keys are on."""
         if "api_key" not in g:
             raise ForbiddenError("deleting needs an API key, and this service has none set up")
-        found = parse_image_id(image_id)
-        if found is None:
-            raise ImageNotFoundError
-        try:
-            self.storage.delete(found)
-        except NotStoredError as error:
-            raise ImageNotFoundError from error
+        with _absence_told():
+            self.storage.delete(_id_in(image_id))
         self.removed()
         return "", 204
 
-    def _open(self, image_id: str) -> tuple[UUID, OpenImage]:
-        found = parse_image_id(image_id)
-        if found is None:
-            raise ImageNotFoundError
-        try:
-            image = self.storage.open(found)
-        except NotStoredError as error:
-            raise ImageNotFoundError from error
-        if self._seconds_left(image) <= 0:
-            image.file.close()
-            raise ImageNotFoundError
-        return found, image
+    def _may_need_no_picture(self) -> bool:
+        if request.args or self.sendfile_header is not None:
+            return False
+        return request.method == "HEAD" or any(name in request.headers for name in _CONDITIONS)
 
-    def _seconds_left(self, image: OpenImage) -> int:
+    def _bodiless(self, image_id: UUID) -> Response | None:
+        """None where the picture has to be sent after all. From a bucket it would be fetched whole."""
+        with _absence_told():
+            facts = self.storage.look(image_id)
+        self._refuse_expired(facts)
+        response = _described(Response(mimetype="image/png"), facts)
+        if request.method != "HEAD" and response.status_code != 304:
+            return None
+        return self._kept_by_caller(response, facts)
+
+    def _open(self, image_id: UUID) -> OpenImage:
+        with _absence_told():
+            image = self.storage.open(image_id)
+        try:
+            self._refuse_expired(image)
+        except ImageNotFoundError:
+            image.file.close()
+            raise
+        return image
+
+    def _refuse_expired(self, image: ImageFacts) -> None:
+        if self._seconds_left(image) <= 0:
+            raise ImageNotFoundError
+
+    def _kept_by_caller(self, response: Response, image: ImageFacts) -> Response:
+        response.headers["Cache-Control"] = f"private, max-age={self._seconds_left(image)}, immutable"
+        return response
+
+    def _seconds_left(self, image: ImageFacts) -> int:
         return _YEAR_S if self.ttl_s is None else int(image.modified.timestamp() + self.ttl_s - time.time())
 
     def _copy(self, image_id: UUID, image: OpenImage, form: Format, width: int | None, begun: ExitStack) -> Response:
@@ -121,11 +141,16 @@ def _file(image: OpenImage, begun: ExitStack) -> Response:
     response = Response(
         wrap_file(request.environ, cast("BinaryIO", sent)), mimetype="image/png", direct_passthrough=True
     )
+    _described(response, image)
+    sent.at_end = begun.pop_all().close
+    return response
+
+
+def _described(response: Response, image: ImageFacts) -> Response:
     response.content_length = image.size_bytes
     response.set_etag(image.etag)
     response.last_modified = image.modified
     response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
-    sent.at_end = begun.pop_all().close
     return response
 
 
@@ -147,6 +172,21 @@ class _SentFile:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+def _id_in(path: str) -> UUID:
+    found = parse_image_id(path)
+    if found is None:
+        raise ImageNotFoundError
+    return found
+
+
+@contextmanager
+def _absence_told() -> Iterator[None]:
+    try:
+        yield
+    except NotStoredError as error:
+        raise ImageNotFoundError from error
 
 
 def _refuse_unknown_parameters() -> None:
@@ -182,5 +222,7 @@ def _copy_asked_for(image: OpenImage) -> tuple[Format, int | None]:
 
 def _width(image: OpenImage) -> int:
     width, _ = png_size(image.file.read(_HEAD_BYTES))
+    # By way of the end: a seek within what was read ahead leaves the descriptor, which gunicorn sends from, as it is.
+    image.file.seek(0, SEEK_END)
     image.file.seek(0)
     return width

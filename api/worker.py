@@ -128,13 +128,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         log.log(level, "not a request", extra=fields, exc_info=trace)
         with contextlib.suppress(OSError):
             client.settimeout(1.0)
-            client.sendall(_answer(status, reason, detail, request_id))
+            client.sendall(_answer(status, reason, detail, request_id, self.wsgi.config["ERRORS_PAGE"]))
 
 
-def _answer(status: int, reason: str, detail: str, request_id: str) -> bytes:
+def _answer(status: int, reason: str, detail: str, request_id: str, errors_page: str) -> bytes:
     code = "internal_error" if status == 500 else "malformed_request"
     body = {
-        "type": f"/docs/errors#{code}",
+        "type": f"{errors_page}#{code}",
         "title": reason,
         "status": status,
         "code": code,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from config import Config, ConfigError
@@ -46,10 +46,14 @@ def _of_nginx(files: Sequence[str], config: Config) -> list[Finding]:
     if not files:
         return []
     try:
-        text = "\n".join(sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8") for name in files)
+        directives = [one for name in files for one in _directives(name)]
     except (OSError, UnicodeDecodeError) as problem:
         return [error("nginx", f"its configuration cannot be read: {problem}", "nginx -T | python -m doctor --nginx -")]
-    return nginx.check(text, config, keepalive_s=timeouts.planned(config).keepalive_s)
+    return nginx.check(directives, config, keepalive_s=timeouts.planned(config).keepalive_s)
+
+
+def _directives(name: str) -> Iterable[nginx.Directive]:
+    return nginx.printed(sys.stdin.read()) if name == "-" else nginx.read(Path(name))
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -65,7 +69,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="look at nginx' configuration, too: its files, or - for `nginx -T` on standard input",
+        help="look at nginx' configuration, too: its first file, or - for `nginx -T` on standard input",
     )
     return parser.parse_args(arguments)
 

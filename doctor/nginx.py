@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from api.images import SENDFILE_PREFIX
 from config import Config
 from doctor.findings import Finding, error, ok, warning
 
 _PART = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|(?:\$\{\w+\}|[^\s{};"'#])+""")
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "": 1}
+_DAY_S = 86_400.0
+#: As in nginx' documentation: m are minutes, M months.
+_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY_S} | {
+    "w": 7 * _DAY_S,
+    "M": 30 * _DAY_S,
+    "y": 365 * _DAY_S,
+}
 _UNITS_MB = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "": 1 / 1024 / 1024}
+_TIME = re.compile(r"(\d+)(ms|[smhdwMy]?)\s*")
+_SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
 
 #: nginx' own, where nothing is said.
 _DEFAULT_READ_TIMEOUT = "60s"
 _DEFAULT_BODY_SIZE = "1m"
+_DEFAULT_UPSTREAM_KEEPALIVE = "60s"
+
+#: Written by ``nginx -T`` before each file; those that are included are all there.
+_PRINTED = "# configuration file "
+#: What nginx' packages bring along; nothing that is looked at here is in there.
+_OF_NGINX_ITSELF = re.compile(r"(?:.*/)?(?:mime\.types|\w+_params|modules-enabled/\*\.conf)")
+_LOCATION = re.compile(rf"location (?:\^~ )?{re.escape(SENDFILE_PREFIX)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +46,32 @@ class Directive:
     words: tuple[str, ...]
 
 
-def parse(text: str) -> Iterator[Directive]:
-    """Of a configuration, or of several after one another, as ``nginx -T`` prints them; a block counts as one, too."""
-    blocks: list[str] = []
+def read(path: Path, folder: Path | None = None, within: Sequence[str] = ()) -> Iterator[Directive]:
+    """
+    A file, with what it includes where it is included; an ``include`` is left where there is no such file.
+
+    :param folder: that of nginx' first file, in which all others are looked for.
+    :raises OSError: a file cannot be read.
+    :raises UnicodeDecodeError: a file is no text.
+    """
+    folder = folder or path.parent
+    for one in parse(path.read_text(encoding="utf-8"), within):
+        pattern = one.words[0] if one.name == "include" and one.words else ""
+        found = sorted(glob.glob(str(folder / pattern))) if pattern else []
+        if not found and not (pattern and glob.has_magic(pattern)):
+            yield one
+        for included in found:
+            yield from read(Path(included), folder, one.blocks)
+
+
+def printed(text: str) -> list[Directive]:
+    """By ``nginx -T``; an ``include`` is left in anything else."""
+    return [one for one in parse(text) if one.name != "include" or _PRINTED not in text]
+
+
+def parse(text: str, within: Sequence[str] = ()) -> Iterator[Directive]:
+    """A block counts as a directive, too."""
+    blocks = list(within)
     words: list[str] = []
     for part in _PART.findall(text):
         if part == "}":
@@ -45,35 +85,47 @@ def parse(text: str) -> Iterator[Directive]:
             words.append(part[1:-1] if part[0] in "\"'" else part)
 
 
-def check(text: str, config: Config, *, keepalive_s: float) -> list[Finding]:
+def check(directives: Sequence[Directive], config: Config, *, keepalive_s: float) -> list[Finding]:
     """
-    :param text: all of nginx' configuration.
+    :param directives: all of nginx' configuration.
     :param keepalive_s: after which the service ends an idle connection.
     """
-    directives = list(parse(text))
-    found = [
-        *_of_sizes(directives, config),
-        *_of_switches(directives),
-        *_of_addresses(directives, config),
-        *_of_connections(directives, keepalive_s),
-        *_of_images(directives, config),
-    ]
+    missing = _of_includes(directives)
+    found = [*missing, *_of_switches(directives), *_of_connections(directives, keepalive_s)]
+    if not missing:  # else what is not found may be there
+        found += [
+            *_of_read_timeout(directives, config),
+            *_of_body_size(directives, config),
+            *_of_addresses(directives, config),
+            *_of_images(directives, config),
+        ]
     return found or [ok("nginx", "its configuration fits the settings")]
 
 
-def _of_sizes(directives: Sequence[Directive], config: Config) -> list[Finding]:
-    found = []
-    longest_s = max(_seconds(word) for word in _values(directives, "proxy_read_timeout") or [_DEFAULT_READ_TIMEOUT])
-    if longest_s < config.longest_answer_s:
-        text = f"proxy_read_timeout is {longest_s:g} s, but a generation may take {config.longest_answer_s:g} s: a 504"
-        found.append(
-            error("nginx", text, f"proxy_read_timeout {config.longest_answer_s:g}s; in the generation routes' location")
-        )
-    largest_mb = max(_megabytes(word) for word in _values(directives, "client_max_body_size") or [_DEFAULT_BODY_SIZE])
-    if largest_mb < config.max_body_mb:
-        text = f"client_max_body_size is {largest_mb:g} MB, but MAX_BODY_MB is {config.max_body_mb:g}"
-        found.append(error("nginx", text, f"client_max_body_size {config.max_body_mb:g}m;"))
-    return found
+def _of_includes(directives: Sequence[Directive]) -> list[Finding]:
+    missing = [name for name in _values(directives, "include") if not _OF_NGINX_ITSELF.fullmatch(name)]
+    if not missing:
+        return []
+    text = f"it includes {', '.join(dict.fromkeys(missing))}, which is not here: what is said there is not known"
+    return [warning("nginx", text, "nginx -T | python -m doctor --nginx - on the machine where it runs")]
+
+
+def _of_read_timeout(directives: Sequence[Directive], config: Config) -> list[Finding]:
+    longest_s, unreadable = _largest(directives, "proxy_read_timeout", _seconds, _DEFAULT_READ_TIMEOUT)
+    if unreadable or longest_s >= config.longest_answer_s:
+        return unreadable
+    text = f"proxy_read_timeout is {longest_s:g} s, but a generation may take {config.longest_answer_s:g} s: a 504"
+    return [
+        error("nginx", text, f"proxy_read_timeout {config.longest_answer_s:g}s; in the generation routes' location")
+    ]
+
+
+def _of_body_size(directives: Sequence[Directive], config: Config) -> list[Finding]:
+    largest_mb, unreadable = _largest(directives, "client_max_body_size", _megabytes, _DEFAULT_BODY_SIZE)
+    if unreadable or largest_mb >= config.max_body_mb:
+        return unreadable
+    text = f"client_max_body_size is {largest_mb:g} MB, but MAX_BODY_MB is {config.max_body_mb:g}"
+    return [error("nginx", text, f"client_max_body_size {config.max_body_mb:g}m;")]
 
 
 def _of_switches(directives: Sequence[Directive]) -> list[Finding]:
@@ -106,9 +158,11 @@ def _of_addresses(directives: Sequence[Directive], config: Config) -> list[Findi
 
 def _of_connections(directives: Sequence[Directive], keepalive_s: float) -> list[Finding]:
     upstream = [one for one in directives if one.blocks and one.blocks[-1].startswith("upstream ")]
-    kept_s = max((_seconds(word) for word in _values(upstream, "keepalive_timeout")), default=60.0)
-    if not _values(upstream, "keepalive") or kept_s < keepalive_s:
+    if not _values(upstream, "keepalive"):
         return []
+    kept_s, unreadable = _largest(upstream, "keepalive_timeout", _seconds, _DEFAULT_UPSTREAM_KEEPALIVE)
+    if unreadable or kept_s < keepalive_s:
+        return unreadable
     text = (
         f"it keeps idle connections for {kept_s:g} s, the service ends them after {keepalive_s:g} s: a 502 now and then"
     )
@@ -119,7 +173,7 @@ def _of_images(directives: Sequence[Directive], config: Config) -> list[Finding]
     if config.sendfile_header is None:
         return []
     location = f"location {SENDFILE_PREFIX}"
-    inside = [one for one in directives if one.blocks and one.blocks[-1] == location]
+    inside = [one for one in directives if one.blocks and _LOCATION.fullmatch(one.blocks[-1])]
     if not any(one.name == "internal" for one in inside):
         text = f"SENDFILE_HEADER is set, but nginx has no internal {location}: every image is 404"
         return [error("nginx", text, "take the location over from deploy/nginx/nginx.conf")]
@@ -135,14 +189,29 @@ def _values(directives: Sequence[Directive], name: str) -> list[str]:
     return [word for one in directives if one.name == name for word in one.words]
 
 
-def _seconds(text: str) -> float:
-    """As nginx writes times: ``90``, ``1m30s``."""
-    return sum(float(number) * _UNITS_S[unit] for number, unit in re.findall(r"(\d+)(ms|[smhd]?)", text))
+def _largest(
+    directives: Sequence[Directive], name: str, measure: Callable[[str], float | None], default: str
+) -> tuple[float, list[Finding]]:
+    """And what is said of those that cannot be measured: a variable, a template's place, a unit that is none."""
+    measured = {word: measure(word) for word in _values(directives, name) or [default]}
+    unreadable = [word for word, value in measured.items() if value is None]
+    found = [
+        warning("nginx", f"{name} {word} cannot be read here", "write it as a number with its unit")
+        for word in unreadable
+    ]
+    return max((value for value in measured.values() if value is not None), default=0.0), found
 
 
-def _megabytes(text: str) -> float:
-    """As nginx writes sizes; 0 is no limit at all."""
-    found = re.fullmatch(r"(\d+)([kmg]?)", text.lower())
+def _seconds(text: str) -> float | None:
+    """As nginx writes times: ``90``, ``1m30s``, ``"1m 30s"``; None for what is no time."""
+    if not text or _TIME.sub("", text):
+        return None
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _TIME.findall(text))
+
+
+def _megabytes(text: str) -> float | None:
+    """As nginx writes sizes, 0 being no limit at all; None for what is no size."""
+    found = _SIZE.fullmatch(text)
     if found is None:
-        return 0.0
-    return float(found[1]) * _UNITS_MB[found[2]] or float("inf")
+        return None
+    return float(found[1]) * _UNITS_MB[found[2].lower()] or float("inf")

@@ -43,14 +43,17 @@ def _of_error(problem: redis.RedisError) -> Finding:
     if isinstance(problem, MasterNotFoundError):
         text = "no Sentinel knows where the master is"
         return error(
-            _SUBJECT, text, "look whether the Sentinels run, and at the service's name at the end of REDIS_URL"
+            _SUBJECT,
+            text,
+            "look whether the Sentinels run, at the service's name in REDIS_URL, and with TLS at certificates",
         )
     if isinstance(problem, redis.TimeoutError):
         return error(
             _SUBJECT, "it does not answer within a quarter of a second", "look whether it hangs, or is far away"
         )
     if isinstance(problem, redis.ConnectionError):
-        return error(_SUBJECT, "it cannot be reached", "look whether it runs, and at host and port in REDIS_URL")
+        remedy = "look whether it runs, at host and port in REDIS_URL, and with TLS at certificates"
+        return error(_SUBJECT, "it cannot be reached", remedy)
     return error(_SUBJECT, f"it answers with an error ({type(problem).__name__})", "look at its own log")
 
 

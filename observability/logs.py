@@ -59,8 +59,6 @@ def log_config(
         return True
 
     formatter = JsonFormatter if form == "json" else TextFormatter
-    # At DEBUG gunicorn writes down every request's path and query as they came.
-    gunicorn_level = "INFO" if level == "DEBUG" else level
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -75,13 +73,19 @@ def log_config(
             }
         },
         "root": {"level": level, "handlers": ["stdout"]},
-        "loggers": {
-            # Each request has its line from the service itself, with its id, route and sizes.
-            "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
-            "gunicorn.error": {"level": gunicorn_level, "handlers": ["stdout"], "propagate": False},
-            # urllib3 logs addresses of WebUIs at DEBUG; a password may be in them.
-            "urllib3": {"level": "WARNING"},
-            # Its warnings about an unreachable Redis come once for every request.
-            "flask-limiter": {"level": "ERROR"},
-        },
+        "loggers": _loggers(level),
+    }
+
+
+def _loggers(level: str) -> dict[str, Any]:
+    # At DEBUG gunicorn writes down every request's path and query as they came.
+    gunicorn_level = "INFO" if level == "DEBUG" else level
+    return {
+        # Each request has its line from the service itself, with its id, route and sizes.
+        "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+        "gunicorn.error": {"level": gunicorn_level, "handlers": ["stdout"], "propagate": False},
+        # urllib3 logs addresses of WebUIs at DEBUG; a password may be in them.
+        "urllib3": {"level": "WARNING"},
+        # Its warnings about an unreachable Redis come once for every request.
+        "flask-limiter": {"level": "ERROR"},
     }

@@ -16,8 +16,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Final
+
+from observability.counts_file import key_of, read_counts, write_counts
+
+#: What gunicorn's master counts: its name without ``_total``, and what it says of itself.
+DEATHS: Final = ("sd_api_worker_deaths", "Workers that died, with what they were doing.")
 
 _PREFIX = "metrics-"
 #: Each worker has one file of each kind, as prometheus_client calls them: what it counted, and what it is.
@@ -36,7 +43,7 @@ def own_folder(runtime: Path) -> Path:
     :param runtime: ``RUNTIME_DIR``.
     :raises OSError:
     """
-    with _alone(runtime):
+    with _locked_file(runtime / "metrics.lock", fcntl.LOCK_EX):
         for other in runtime.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):  # locked: its master lives
                 os.close(_locked(other))
@@ -65,8 +72,19 @@ def reserve(folder: Path, pid: int) -> None:
             raise
 
 
+def count_death(folder: Path) -> None:
+    """
+    Of a worker that was not told to end.
+
+    :raises OSError: there is no room; it is not counted.
+    """
+    path, key = folder / "counter_deaths.db", key_of(*DEATHS)
+    so_far = read_counts(path)[key] if path.exists() else 0.0
+    write_counts(path, {key: so_far + 1})
+
+
 def mark_dead(folder: Path, pid: int) -> None:
-    """A worker died: its counts stay, what it was does not (prometheus_client's ``mark_process_dead``)."""
+    """A worker ended: its counts stay, what it was does not (prometheus_client's ``mark_process_dead``)."""
     (folder / f"{_STATES}_{pid}.db").unlink(missing_ok=True)
     for kind in _COUNTS:
         path = folder / f"{kind}_{pid}.db"
@@ -75,11 +93,48 @@ def mark_dead(folder: Path, pid: int) -> None:
             file.truncate(int.from_bytes(file.read(4), sys.byteorder) or None)
 
 
+def merge_dead(folder: Path, alive: Container[int]) -> None:
+    """
+    What dead workers counted becomes one file. While somebody reads it is put off until the next worker ends.
+
+    :param alive: the pids of all others.
+    :raises OSError: there is no room; all stays as it is.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked_file(_readers_lock(folder), fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError:
+            return
+        for kind in _COUNTS:
+            merged = folder / f"{kind}_dead.db"
+            pids = [path.stem.removeprefix(f"{kind}_") for path in folder.glob(f"{kind}_*.db")]
+            dead = [folder / f"{kind}_{pid}.db" for pid in pids if pid.isdecimal() and int(pid) not in alive]
+            sums: dict[str, float] = defaultdict(float)
+            for path in (*dead, *([merged] if merged.exists() else [])):
+                for key, value in read_counts(path).items():
+                    sums[key] += value
+            write_counts(merged, sums)
+            for path in dead:
+                path.unlink()
+
+
 @contextlib.contextmanager
-def _alone(runtime: Path) -> Iterator[None]:
-    descriptor = os.open(runtime / "metrics.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def reading(folder: Path) -> Iterator[None]:
+    """Meanwhile no counts move from one file to another, where they would be missed or found twice."""
+    with _locked_file(_readers_lock(folder), fcntl.LOCK_SH):
+        yield
+
+
+def _readers_lock(folder: Path) -> Path:
+    return folder / "readers.lock"
+
+
+@contextlib.contextmanager
+def _locked_file(path: Path, operation: int) -> Iterator[None]:
+    """:param operation: as of :func:`fcntl.flock`."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, operation)
         yield
     finally:
         os.close(descriptor)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import redis
 
@@ -29,10 +30,28 @@ TICK_S = 0.25
 SETTLE_S = 1.0
 #: After a change to the file all processes of this host have.
 SETTLE_HERE_S = 0.5
+#: After the file was cleared away by hand, or in it what another release wrote, the same: rare enough to be patient.
+LOST_FILE_S = 2.0
 #: What other hosts were running when Redis was last seen is taken to run on for so long: most outages are shorter.
 OTHERS_S = 3.0
 
 Change = Callable[[Schedule], Schedule]
+
+
+@dataclass(kw_only=True)
+class _Wish:
+    """
+    A change that a thread waits for, and what became of it.
+
+    :param enters: the job that comes with it; :param leaves: the ticket of the one that goes.
+    """
+
+    change: Change
+    enters: Job | None = None
+    leaves: str | None = None
+    done: bool = False
+    after: Schedule = field(default_factory=Schedule)
+    error: BaseException | None = None
 
 
 class Board:
@@ -48,7 +67,9 @@ class Board:
         self._settled_at = 0.0
         self._own: dict[str, Job] = {}
         self._others: tuple[Job, ...] = ()
-        self._mutex = threading.RLock()
+        self._wishes: deque[_Wish] = deque()
+        self._writing = threading.Lock()
+        self._mutex = threading.Lock()
         if shared is not None:
             self.tick()
             self.update(lambda schedule: schedule)  # from now on it is known which schedule it is
@@ -64,8 +85,11 @@ class Board:
 
     def settled(self) -> bool:
         """Whether the schedule is known to be whole, so that places may be granted."""
-        lost_at = self._shared.lost_at if self._shared and self._up else -math.inf
-        return time.monotonic() >= max(self._settled_at, lost_at + SETTLE_S)
+        if self._shared and self._up:
+            known_at = self._shared.continuity.lost_at + SETTLE_S
+        else:
+            known_at = self._local.continuity.lost_at + LOST_FILE_S
+        return time.monotonic() >= max(self._settled_at, known_at)
 
     def has_jobs(self) -> bool:
         """Whether this process has jobs that wait or run."""
@@ -94,29 +118,15 @@ class Board:
 
     def update(self, change: Change) -> Schedule:
         """Applies ``change`` after setting right what the schedule says of this process' own jobs."""
-        with self._mutex:
-
-            def healed(schedule: Schedule) -> Schedule:
-                mine = {**self._own, **self._of_others()}
-                return change(put_back(disown(schedule, self.holder, mine.keys()), mine.values()))
-
-            after = self._update(healed)
-            found = {job.ticket: job for job in (*after.waiting, *after.running)}
-            self._own = {ticket: found.get(ticket, job) for ticket, job in self._own.items()}
-            return after
+        return self._fulfil(_Wish(change=change))
 
     def enter(self, job: Job, change: Change) -> Schedule:
         """The job waits; from now on it is put back wherever it is missing. ``change`` follows in the same step."""
-        with self._mutex:
-            after = self.update(lambda schedule: change(enter(schedule, job)))
-            self._own[job.ticket] = after.find(job.ticket) or job
-            return after
+        return self._fulfil(_Wish(change=lambda schedule: change(enter(schedule, job)), enters=job))
 
     def leave(self, ticket: str, change: Change) -> Schedule:
         """The job is gone: ``change`` takes it out."""
-        with self._mutex:
-            self._own.pop(ticket, None)
-            return self.update(change)
+        return self._fulfil(_Wish(change=change, leaves=ticket))
 
     def tick(self) -> None:
         """Renews this process' holder, and goes back to Redis when that is back. To be called every :data:`TICK_S`."""
@@ -136,6 +146,48 @@ class Board:
         if self._shared is not None:
             self._shared.close()
         self._local.close()
+
+    def _fulfil(self, wish: _Wish) -> Schedule:
+        """
+        Whoever comes to write carries out what all others wait for as well, in their order: when many jobs end or come
+        at once the schedule is read and written once for all of them.
+        """
+        self._wishes.append(wish)
+        with self._writing:
+            if not wish.done:
+                self._carry_out([self._wishes.popleft() for _ in range(len(self._wishes))])
+        if wish.error is not None:
+            raise wish.error
+        return wish.after
+
+    def _carry_out(self, wishes: Sequence[_Wish]) -> None:
+        try:
+            with self._mutex:
+                for wish in wishes:
+                    self._own.pop(wish.leaves or "", None)
+            after = self._update(partial(self._fulfilled, wishes=wishes))
+            found = {job.ticket: job for job in (*after.waiting, *after.running)}
+            with self._mutex:
+                entered = {wish.enters.ticket: wish.enters for wish in wishes if wish.enters and not wish.error}
+                self._own = {ticket: found.get(ticket, job) for ticket, job in {**self._own, **entered}.items()}
+        except BaseException as error:  # noqa: BLE001 - it is raised in every thread that waits
+            for wish in wishes:
+                wish.error = error
+        finally:
+            for wish in wishes:
+                wish.done = True
+
+    def _fulfilled(self, schedule: Schedule, wishes: Sequence[_Wish]) -> Schedule:
+        """The schedule set right, and after all wishes but those that cannot be fulfilled."""
+        mine = {**self._own, **self._of_others()}
+        schedule = put_back(disown(schedule, self.holder, mine.keys()), mine.values())
+        for wish in wishes:
+            wish.error = None  # it may be the second time: somebody else was faster
+            try:
+                wish.after = schedule = wish.change(schedule)
+            except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
+                wish.error = error
+        return schedule
 
     def _update(self, change: Change) -> Schedule:
         if self._shared and self._up:

@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sd_client.continuity import Continuity
 from sd_client.schedule import Schedule, forget
-from sd_client.schedule_json import ScheduleJson
-
-_PIECE_BYTES = 256 * 1024
+from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
+from sd_client.shared_file import SharedFile
 
 
 class SharedSchedule:
@@ -30,13 +30,12 @@ class SharedSchedule:
         (folder / "holders").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         # Strings and descriptors, not pathlib and file objects: those took half of each job's two changes.
-        self._file = os.fspath(folder / "schedule.json")
         self._lock = os.fspath(folder / "schedule.lock")
-        self._seen: tuple[tuple[int, int, int] | None, Schedule] = (None, Schedule())
+        self._file = SharedFile(os.fspath(folder / "schedule.json"))
         self._json = ScheduleJson()
         self._mutex = threading.Lock()
+        self.continuity = Continuity()
         self.holder = uuid.uuid4().hex
-        self._temporary = os.fspath(folder / f"schedule.{self.holder}.tmp")
         with _exclusive(self._lock):
             for holder in os.listdir(folder / "holders"):
                 self._lives(holder)  # clears away what killed workers left
@@ -45,16 +44,20 @@ class SharedSchedule:
     def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
         """Applies ``change`` to the schedule of this moment, alone among all threads and workers."""
         with self._mutex, _exclusive(self._lock):
-            before = self._load()
+            stored = self._load()
+            before = self.continuity.found(stored)
             after = change(forget(before, self._dead(before)))
-            if after != before:
-                self._write(after)
+            if after != stored:
+                self._file.write(self._json.dump(after))
+            self.continuity.left(after)
             return after
 
     def look(self) -> Schedule:
-        """The schedule as last written; costs one stat while it has not changed."""
-        with self._mutex:
-            return self._load() if self._version() != self._seen[0] else self._seen[1]
+        """
+        The schedule as last written; while that is the one that was seen last, a few bytes of it are read. Waits for
+        nobody who changes it.
+        """
+        return self._json.last(self._file.head(HEAD_BYTES)) or self._load()
 
     def renew(self) -> None:
         """
@@ -81,29 +84,10 @@ class SharedSchedule:
         os.close(self._alive)
 
     def _load(self) -> Schedule:
-        """
-        Always read anew: two writes in one tick of the file system's clock can leave the same version, the inode of
-        the one before last being free again. Whoever only looks may be late by one change, never whoever writes.
-        """
-        version = self._version()
         try:
-            schedule = self._json.load(_read(self._file))
+            return self._json.load(self._file.read())
         except FileNotFoundError:  # cleared away by hand
-            schedule = Schedule()
-        self._seen = (version, schedule)
-        return schedule
-
-    def _version(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._file)
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
-    def _write(self, schedule: Schedule) -> None:
-        _write(self._temporary, self._json.dump(schedule))
-        os.replace(self._temporary, self._file)  # readers see the old or the new one, whole
-        self._seen = (self._version(), schedule)
+            return Schedule()
 
     def _dead(self, schedule: Schedule) -> set[str]:
         holders = {job.holder for job in (*schedule.waiting, *schedule.running)} - {self.holder}
@@ -141,27 +125,6 @@ def _locked(path: Path) -> int:
     if lock is None:
         raise RuntimeError("a fresh holder's file is locked already")
     return lock
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        pieces = []
-        while piece := os.read(descriptor, _PIECE_BYTES):
-            pieces.append(piece)
-        return b"".join(pieces)
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -47,13 +47,19 @@ class Painting:
     Holds the job's lease until the WebUI has answered, whether or not anybody still waits for the picture.
 
     :param release: gives the lease back; called once.
-    :param alone: whether the WebUI has no other job: its interrupt hits whatever runs.
+    :param alone: whether the WebUI has no other job: its interrupt hits whatever runs. May raise OSError.
     """
 
     def __init__(
-        self, client: WebUIClient, *, release: Callable[[Ending], None], alone: Callable[[], bool] = lambda: True
+        self,
+        client: WebUIClient,
+        *,
+        release: Callable[[Ending], None],
+        alone: Callable[[], bool] = lambda: True,
+        interrupt_again_s: float = INTERRUPT_AGAIN_S,
     ) -> None:
         self._client = client
+        self._interrupt_again_s = interrupt_again_s
         self._alone = alone
         self._release = release
         self._over = threading.Event()
@@ -115,9 +121,17 @@ class Painting:
             with self._mutex:
                 if self._over.is_set():
                     return
-                if self._alone() and not self._interrupt():
+                if self._is_alone() and not self._interrupt():
                     return
-            self._over.wait(INTERRUPT_AGAIN_S)
+            self._over.wait(self._interrupt_again_s)
+
+    def _is_alone(self) -> bool:
+        """False as well where it cannot be told now: it is looked at again."""
+        try:
+            return self._alone()
+        except OSError as error:
+            log.warning("who else is on a WebUI cannot be looked at: %s", error.strerror)
+            return False
 
     def _interrupt(self) -> bool:
         """False where the server cannot."""

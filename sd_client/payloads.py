@@ -22,7 +22,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8\xff"
 
-
 #: A multiple of 3, so that the base64 of the pieces is that of the whole.
 _PIECE_BYTES = 3 * 64 * 1024
 

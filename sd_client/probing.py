@@ -64,7 +64,7 @@ class WebUIState:
 
 
 DEFAULT_PACE = Pace()
-_STATES = TypeAdapter(dict[str, WebUIState])
+_STATE = TypeAdapter(WebUIState)
 
 
 class Probing:
@@ -85,11 +85,12 @@ class Probing:
         self._clients = clients
         self._places = {webui: place for place, webui in enumerate(clients)}
         self._folder = folder
-        self._file = folder / "webuis.json"
         self._is_busy = is_busy
         self._pace = pace
         self._clock = clock
         self._states: dict[str, WebUIState] = {}
+        # What another process saw, as long as its file is the same: with many WebUIs, to read all would be much.
+        self._read: dict[str, tuple[tuple[int, int, int], WebUIState]] = {}
         self._failed: dict[str, float] = {}
         self._mutex = threading.Lock()
         self._stopped = threading.Event()
@@ -99,7 +100,8 @@ class Probing:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begins to look; returns at once."""
+        """Begins to look; returns at once. What another process saw is known from now on."""
+        self._refresh()
         self._spawn(self._run, "probing")
 
     def close(self) -> None:
@@ -151,16 +153,27 @@ class Probing:
             self._stopped.wait(self._pace.refresh_s)
 
     def _refresh(self) -> None:
-        try:
-            states = _STATES.validate_json(self._file.read_bytes())
-        except (OSError, ValidationError):
-            return
+        for webui in self._clients:
+            try:
+                self._read_one(webui)
+            except (OSError, ValidationError):
+                continue
         now = self._clock()
-        fresh = {w: s for w, s in states.items() if w in self._clients and 0 <= now - s.seen < self._pace.stale_s}
+        fresh = {w: state for w, (_, state) in self._read.items() if 0 <= now - state.seen < self._pace.stale_s}
         with self._mutex:
             self._states = fresh
         if len(fresh) == len(self._clients):
             self._looked.set()
+
+    def _read_one(self, webui: str) -> None:
+        path = self._file(webui)
+        found = os.stat(path)
+        version = found.st_ino, found.st_mtime_ns, found.st_size
+        if webui not in self._read or self._read[webui][0] != version:
+            self._read[webui] = version, _STATE.validate_json(path.read_bytes())
+
+    def _file(self, webui: str) -> Path:
+        return self._folder / f"{webui}.json"
 
     def _watch(self, webui: str) -> None:
         pace = self._pace
@@ -202,12 +215,12 @@ class Probing:
             return WebUIState(available=False, seen=begun, capabilities=known)
 
     def _publish(self, webui: str, state: WebUIState) -> None:
-        temporary = self._file.with_suffix(".tmp")
+        temporary = self._file(webui).with_suffix(".tmp")
         with self._mutex:
             self._states = {**self._states, webui: state}
             try:
-                temporary.write_bytes(_STATES.dump_json(self._states))
-                temporary.replace(self._file)
+                temporary.write_bytes(_STATE.dump_json(state))
+                temporary.replace(self._file(webui))
             except OSError as error:
                 # This process goes on with what it sees; to the others it grows stale.
                 log.error("what was seen cannot be written: %s", type(error).__name__)

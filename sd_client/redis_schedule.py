@@ -7,17 +7,15 @@ is an optimistic transaction (WATCH, MULTI, EXEC) around the same pure functions
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import redis
 from redis.client import Pipeline
 
+from sd_client.continuity import Continuity
 from sd_client.schedule import Schedule, forget
 from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
 
@@ -36,8 +34,6 @@ class RedisSchedule:
     :param name: of the pool; services of one name on one Redis share one schedule.
     :param holder: names this process, uniquely.
     :param on_error: called with every command that Redis did not answer.
-    :ivar lost_at: when the schedule was last seen to be another one than before (Redis was started anew, or
-        emptied), by ``time.monotonic``; known before a change is applied to it.
     :raises redis.RedisError: every method but ``close``, when Redis is away. After one error all fail at once, whoever
         calls, until :meth:`renew` succeeds: a hundred waiting threads must not wait for its timeout one by one.
     """
@@ -52,10 +48,9 @@ class RedisSchedule:
         self._mutex = threading.Lock()
         self._seen = (0.0, Schedule())
         self._ahead_s = 0.0
-        self._epoch = ""
         self._broken = False
         self._on_error = on_error
-        self.lost_at = -math.inf
+        self.continuity = Continuity()
         self.holder = holder
 
     def now(self) -> float:
@@ -120,9 +115,7 @@ class RedisSchedule:
     def _try_update(self, pipeline: Pipeline, change: Callable[[Schedule], Schedule]) -> Schedule:
         pipeline.watch(self._key)  # type: ignore[no-untyped-call]
         stored = self._stored(pipeline)
-        if self._epoch and stored.epoch != self._epoch:
-            self.lost_at = time.monotonic()
-        before = stored if stored.epoch else replace(stored, epoch=uuid.uuid4().hex)
+        before = self.continuity.found(stored)
         after = change(forget(before, self._dead(pipeline, before)))
         if after == stored:
             pipeline.unwatch()
@@ -130,7 +123,7 @@ class RedisSchedule:
             pipeline.multi()
             pipeline.set(self._key, self._json.dump(after), ex=_FORGOTTEN_S)
             pipeline.execute()
-        self._epoch = after.epoch
+        self.continuity.left(after)
         return after
 
     def _dead(self, pipeline: Pipeline, schedule: Schedule) -> set[str]:

@@ -64,7 +64,7 @@ class Schedule:
     :param loaded: the model that each WebUI ran last, by the WebUI's id.
     :param troubles: by WebUI.
     :param job_seconds: moving average of how long a job runs; None before the first has ended.
-    :param epoch: another one tells that what was known before was lost; "" where nothing is ever lost.
+    :param epoch: another one tells that what was known before was lost; "" before it is stored.
     """
 
     waiting: tuple[Job, ...] = ()
@@ -89,7 +89,8 @@ LONGEST_OUT_S = 60.0
 ANSWERED_ERRORS = 3
 #: And the longest that this can cost the others, whoever sends such jobs however often.
 LONGEST_OUT_AFTER_ANSWERS_S = 5.0
-
+#: What a job is taken to last before one has been measured.
+DEFAULT_JOB_S = 10.0
 #: Weight of the newest job in the average: about the last ten count.
 _NEWEST = 0.2
 
@@ -290,8 +291,8 @@ def _with_passed(schedule: Schedule, *, slots: int, now: float) -> Schedule:
     return replace(schedule, waiting=waiting)
 
 
-def seconds_until_free(schedule: Schedule, *, slots: int, webuis: int, default_job_s: float) -> float:
+def seconds_until_free(schedule: Schedule, *, slots: int, webuis: int) -> float:
     """How long a job that came now would wait, from measured job times and the queue."""
     places = max(1, slots * webuis)
     ahead = len(schedule.waiting) + len(schedule.running) - places + 1
-    return max(0, ahead) * (schedule.job_seconds or default_job_s) / places
+    return max(0, ahead) * (schedule.job_seconds or DEFAULT_JOB_S) / places

@@ -43,7 +43,7 @@ _WRITTEN = TypeAdapter(_Written)
 class ScheduleJson:
     """
     Remembers the last bytes and what they say: whoever changes a schedule again and again mostly reads what it wrote.
-    Not for several threads at once.
+    For any number of threads.
     """
 
     def __init__(self) -> None:
@@ -68,9 +68,11 @@ class ScheduleJson:
 
     def load(self, raw: bytes) -> Schedule:
         """An empty one where another release wrote it: the leases in it are lost, as after a reboot."""
-        if raw != self._last[0]:
-            self._last = raw, _parsed(raw)
-        return self._last[1]
+        last, schedule = self._last
+        if raw != last:
+            schedule = _parsed(raw)
+            self._last = raw, schedule
+        return schedule
 
     def last(self, head: bytes) -> Schedule | None:
         """The last one, where what begins with these :data:`HEAD_BYTES` is that; None where it must be read."""

@@ -6,10 +6,9 @@ from PIL import Image, ImageChops, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
 from services import exif
-from services.picture_files import PNG_SIGNATURE, PictureError, describe, png_chunks, read_file, sniff
+from services.picture_files import png_chunks, read_file
+from services.picture_formats import PNG_SIGNATURE, PictureError, describe, sniff
 from services.pictures import decode_upright, encode_png, flatten
-
-__all__ = ["AnswerError", "keep_unmasked", "png_size", "to_png"]
 
 _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _IHDR_END = len(PNG_SIGNATURE) + 25

@@ -7,8 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID, uuid4
 
 from sd_client.errors import InvalidAnswerError
@@ -16,8 +15,10 @@ from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
 from services.answers import keep_unmasked, png_size, to_png
 from services.catalog import Catalog, Choice, Wanted
+from services.image_record import Origin, image_record
 from services.masks import Mask, fit_mask
-from services.pictures import Picture, PictureError, ResizeMode, fit
+from services.picture_formats import PictureError
+from services.pictures import Picture, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
 from services.requests import RequestService
 from services.sizes import derive_size
@@ -198,11 +199,14 @@ class GenerationService:
                 call.course.failures.append(error)
                 raise
             begun = self._clock()
-            taken_s = begun - call.started
-            kept = tuple(
-                self._kept(image, _record(mode, choice, params, image, number, call.request_id, taken_s))
-                for number, image in enumerate(images)
+            origin = Origin(
+                mode=mode,
+                model=choice.model,
+                request_id=call.request_id,
+                taken_s=begun - call.started,
+                params=params,
             )
+            kept = tuple(self._kept(image, number, origin) for number, image in enumerate(images))
             call.course.store_s = self._clock() - begun
             image_ids += [str(image.image_id) for image in kept if image.stored]
         return Generation(
@@ -249,7 +253,8 @@ class GenerationService:
             stored=True,
         )
 
-    def _kept(self, image: GeneratedImage, record: dict[str, Any]) -> GeneratedImage:
+    def _kept(self, image: GeneratedImage, number: int, origin: Origin) -> GeneratedImage:
+        record = image_record(origin, image_id=image.image_id, seed=image.seed, number=number)
         try:
             self._storage.save(image.image_id, image.png, record)
         except StorageError as error:
@@ -272,47 +277,3 @@ def _inpainting(request: GenerationRequest, width: int, height: int) -> Inpainti
         padding=request.inpaint_padding,
         fill=request.inpaint_fill,
     )
-
-
-def _record(
-    mode: Mode,
-    choice: Choice,
-    params: GenerationParams,
-    image: GeneratedImage,
-    number: int,
-    request_id: str,
-    taken_s: float,
-) -> dict[str, Any]:
-    """What made the picture: enough to make it again."""
-    record: dict[str, Any] = {
-        "image_id": str(image.image_id),
-        "request_id": request_id,
-        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "processing_time_s": round(taken_s, 3),
-        "mode": mode,
-        "model": choice.model,
-        "checkpoint": params.checkpoint.title,
-        "checkpoint_hash": params.checkpoint.hash,
-        "prompt": params.prompt,
-        "negative_prompt": params.negative_prompt,
-        "steps": params.steps,
-        "cfg_scale": params.cfg_scale,
-        "sampler": params.sampler,
-        "scheduler": params.scheduler,
-        "width": image.width,
-        "height": image.height,
-        "seed": image.seed,
-        "batch_size": params.batch_size,
-        "batch_index": number,
-    }
-    if params.init_image is not None:
-        record["strength"] = params.strength
-    if params.inpainting is not None:
-        inpainting = params.inpainting
-        record |= {
-            "mask_blur": inpainting.mask_blur,
-            "inpaint_area": inpainting.area,
-            "inpaint_padding": inpainting.padding,
-            "inpaint_fill": inpainting.fill,
-        }
-    return record

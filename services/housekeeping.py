@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from uuid import UUID
 
 from observability.metrics import Metrics
 from sd_client.leases import try_lock
@@ -90,30 +92,42 @@ def folder_name(path: str) -> str:
 
 def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes: float | None, metrics: Metrics) -> int:
     """
-    Removes images that are too old, and then the oldest of what is too much. One that is being read is read to its end.
+    Removes images that are too old, and then the oldest of what is too much, which takes a second listing. One that is
+    being read is read to its end.
 
     :param now: seconds since 1970.
     :returns: how many.
     :raises StorageError:
     """
-    kept = sorted(storage.images(), key=lambda image: image.modified)
-    total = sum(image.size_bytes for image in kept)
-    removed = 0
-    for image in kept:
-        too_old = ttl_s is not None and now - image.modified > ttl_s
-        too_much = max_bytes is not None and total > max_bytes
-        if not too_old and not too_much:
-            break
-        total -= image.size_bytes
-        if _remove(storage, image):
-            metrics.images_removed.labels("age" if too_old else "size").inc()
-            removed += 1
+    removed, total = 0, 0
+    for image in storage.images():
+        if ttl_s is not None and now - image.modified > ttl_s:
+            removed += _remove(storage, image, metrics, "age")
+        else:
+            total += image.size_bytes
+    if max_bytes is not None and total > max_bytes:
+        for image in _oldest(storage.images(), enough_bytes=total - max_bytes):
+            removed += _remove(storage, image, metrics, "size")
     return removed
 
 
-def _remove(storage: ImageStorage, image: StoredImage) -> bool:
+def _oldest(images: Iterable[StoredImage], *, enough_bytes: float) -> list[StoredImage]:
+    """As few of the oldest as have so many bytes together. Of a listing of millions no more are held."""
+    held_bytes = 0
+    heap: list[tuple[float, UUID, StoredImage]] = []  # the newest of them first
+    for image in images:
+        heapq.heappush(heap, (-image.modified, image.image_id, image))
+        held_bytes += image.size_bytes
+        while held_bytes - heap[0][2].size_bytes >= enough_bytes:
+            held_bytes -= heapq.heappop(heap)[2].size_bytes
+    return [image for *_, image in heap]
+
+
+def _remove(storage: ImageStorage, image: StoredImage, metrics: Metrics, reason: str) -> int:
+    """How many: 1 or, where somebody else was faster, 0."""
     try:
         storage.delete(image.image_id)
     except ImageNotFoundError:
-        return False
-    return True
+        return 0
+    metrics.images_removed.labels(reason).inc()
+    return 1

@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
-from uuid import UUID
+from typing import cast
 
 from sd_client.errors import QueueFullError, QueueTimeoutError
 from services.generation import GeneratedImage, Generation
-from services.ledger import Ledger, Lock, Record
+from services.ledger import Answer, AnsweredImage, Ledger, Lock, Record
 from services.requests import RequestService
 from storage.base import ImageStorage
 from storage.errors import StorageUnavailableError
@@ -97,9 +96,7 @@ class IdempotencyService:
             yield Claim(replay=None)
             return
         if lock is None:
-            replay = self._replayed((record.answer if record else None) or {})
-            self._requests.note_done(request, [str(image.image_id) for image in replay.images])
-            yield Claim(replay=replay)
+            yield Claim(replay=self._replayed(cast("Record", record), request))
             return
         try:
             claim = Claim(replay=None)
@@ -156,24 +153,27 @@ class IdempotencyService:
             raise IdempotencyMismatchError
         return lock, record
 
-    def _replayed(self, answer: Mapping[str, Any]) -> Generation:
-        return Generation(
-            images=tuple(self._image(image) for image in answer["images"]),
-            model=answer["model"],
-            processing_time_s=answer["processing_time_s"],
-            request_id=answer["request_id"],
+    def _replayed(self, record: Record, request: str) -> Generation:
+        """The first attempt's result, which is now this request's as well."""
+        answer = cast("Answer", record.answer)  # without one there is a lock
+        replay = Generation(
+            images=tuple(self._image(image) for image in answer.images),
+            model=answer.model,
+            processing_time_s=answer.processing_time_s,
+            request_id=answer.request_id,
         )
+        self._requests.note_done(request, [str(image.image_id) for image in replay.images])
+        return replay
 
-    def _image(self, image: Mapping[str, Any]) -> GeneratedImage:
-        image_id = UUID(image["image_id"])
-        with self._storage.open(image_id).file as file:
+    def _image(self, image: AnsweredImage) -> GeneratedImage:
+        with self._storage.open(image.image_id).file as file:
             png = file.read()
         return GeneratedImage(
-            image_id=image_id,
+            image_id=image.image_id,
             png=png,
-            seed=image["seed"],
-            width=image["width"],
-            height=image["height"],
+            seed=image.seed,
+            width=image.width,
+            height=image.height,
             stored=True,
         )
 
@@ -182,16 +182,16 @@ def _answered(record: Record | None) -> bool:
     return record is not None and record.answer is not None
 
 
-def _answer(generation: Generation) -> dict[str, Any]:
-    return {
-        "images": [
-            {"image_id": str(image.image_id), "seed": image.seed, "width": image.width, "height": image.height}
+def _answer(generation: Generation) -> Answer:
+    return Answer(
+        images=tuple(
+            AnsweredImage(image_id=image.image_id, seed=image.seed, width=image.width, height=image.height)
             for image in generation.images
-        ],
-        "model": generation.model,
-        "processing_time_s": generation.processing_time_s,
-        "request_id": generation.request_id,
-    }
+        ),
+        model=generation.model,
+        processing_time_s=generation.processing_time_s,
+        request_id=generation.request_id,
+    )
 
 
 def fingerprint(mode: str, values: Mapping[str, object]) -> str:

@@ -5,19 +5,38 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Protocol
+from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sd_client.leases import try_lock
 from storage.errors import StorageUnavailableError
 
 #: How long an answer is kept.
 KEEP_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredImage:
+    image_id: UUID
+    seed: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is given again; the pictures themselves are in the storage."""
+
+    images: Annotated[tuple[AnsweredImage, ...], Field(min_length=1)]
+    model: str
+    processing_time_s: float
+    request_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +48,7 @@ class Record:
     """
 
     fingerprint: str
-    answer: Mapping[str, Any] | None = None
+    answer: Answer | None = None
     request: str = ""
 
 
@@ -81,10 +100,15 @@ class FileLedger:
             temporary.write_bytes(write_record(record))
             temporary.replace(self._folder / f"{key}.json")
 
-    def answered(self) -> Iterator[tuple[str, Record, int]]:
-        """Keys and records of all answers, and for how many seconds each will still be kept."""
+    def answered(self, keys: Collection[str] | None = None) -> Iterator[tuple[str, Record, int]]:
+        """
+        Keys and records of answers, and for how many seconds each will still be kept.
+
+        :param keys: of these, where there is an answer; None: of all.
+        """
         with _disk_errors_told():
-            paths = sorted(self._folder.glob("*.json"))
+            found = self._folder.glob("*.json") if keys is None else [self._folder / f"{key}.json" for key in keys]
+            paths = sorted(found)
         for path in paths:
             # What is not there has been swept meanwhile.
             with _disk_errors_told(), contextlib.suppress(FileNotFoundError):
@@ -105,7 +129,7 @@ class FileLedger:
 
 
 def read_record(raw: bytes) -> Record | None:
-    """None for what is no record: another program wrote it, or a power cut left half of it."""
+    """None for what is none: another program or version wrote it, or a power cut left half of it."""
     try:
         return _RECORD.validate_json(raw)
     except ValidationError:

@@ -5,10 +5,8 @@ from typing import Literal
 
 from PIL import Image, ImageOps
 
-from services.picture_files import PictureError, describe
+from services.picture_formats import PictureError, describe
 from services.pictures import ResizeMode, decode_upright, encode_png, flatten, read_picture, resample
-
-__all__ = ["Mask", "MaskMode", "fit_mask", "read_mask"]
 
 MaskMode = Literal["white", "black", "alpha"]
 

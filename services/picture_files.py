@@ -9,11 +9,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-PictureFormat = Literal["PNG", "JPEG", "WEBP", "BMP"]
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from services.picture_formats import PNG_SIGNATURE, PictureError, PictureFormat, broken, describe, sniff
 
 # Enough for 32 MB in pieces of 512 bytes; a file of millions of empty pieces would cost seconds of CPU.
 MAX_PIECES = 65_536
@@ -22,39 +20,6 @@ MAX_PIECES = 65_536
 MAX_JPEG_SCANS = 32
 # Pillow decodes run-length encoded BMP in Python, pixel by pixel.
 MAX_RLE_BMP = 4_000_000
-
-_OTHER_FORMATS = (
-    (re.compile(rb"GIF8[79]a"), "GIF"),
-    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
-    (re.compile(rb"....ftyp(hei[cfmsx]|hev[cx]|mif1|msf1)", re.DOTALL), "HEIC"),
-    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL"),
-    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
-    (re.compile(rb"\0\0[\x01\x02]\0"), "ICO"),
-    (re.compile(rb"8BPS"), "PSD"),
-    (re.compile(rb"%PDF-"), "PDF"),
-    (re.compile(rb"PK(\x03\x04|\x05\x06)"), "ZIP"),
-    (re.compile(rb"\x1f\x8b"), "gzip"),
-    (
-        re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL | re.IGNORECASE),
-        "SVG",
-    ),
-    (re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE), "HTML"),
-    (re.compile(rb"\s*[\[{]"), "JSON"),
-)
-
-
-class PictureError(ValueError):
-    """A picture that cannot be used. Sending the same picture again is pointless.
-
-    `message` says what is wrong and what is accepted; `received` describes what came ("GIF, 43 bytes"). Neither
-    ever holds a part of the picture.
-    """
-
-    def __init__(self, message: str, *, received: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.received = received
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,31 +54,6 @@ class _Segment(NamedTuple):
     marker: int
     start: int
     end: int  # of the header; the coded data of a scan follow it
-
-
-def sniff(data: bytes) -> PictureFormat | None:
-    """The format by the file's first bytes, None for one that is not accepted."""
-    if data.startswith(PNG_SIGNATURE):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith(b"BM"):
-        return "BMP"
-    return None
-
-
-def describe(data: bytes) -> str:
-    """What came, for a message: its kind and its length, none of its content."""
-    kind: str | None = sniff(data)
-    if kind is None:
-        kind = next((name for pattern, name in _OTHER_FORMATS if pattern.match(data[:1024])), "unknown format")
-    return f"{kind}, {len(data)} bytes"
-
-
-def broken(data: bytes, reason: str) -> PictureError:
-    return PictureError(f"cannot be decoded: {reason}", received=describe(data))
 
 
 def read_file(data: bytes) -> PictureFile:

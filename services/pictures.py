@@ -21,23 +21,9 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
 from services import exif
-from services.picture_files import PictureError, PictureFile, PictureFormat, broken, describe, read_file, sniff
+from services.picture_files import PictureFile, read_file
+from services.picture_formats import PictureError, PictureFormat, broken, describe
 from services.png_pixels import inflates
-
-__all__ = [
-    "Picture",
-    "PictureError",
-    "PictureFormat",
-    "ResizeMode",
-    "decode_base64",
-    "decode_upright",
-    "encode_png",
-    "fit",
-    "flatten",
-    "read_picture",
-    "resample",
-    "sniff",
-]
 
 ResizeMode = Literal["stretch", "crop", "fill"]
 

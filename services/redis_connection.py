@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 #: One that hangs may cost a request so much; redis-py's own retries would make that a minute.
 _TIMEOUT_S = 0.25
-_SENTINEL_SCHEME = "redis+sentinel://"
+_SENTINEL_SCHEME = re.compile(r"redis(s?)\+sentinel://")
 _SENTINEL_PORT = 26379
 
 
@@ -22,7 +25,8 @@ class SentinelAddress:
     """
     :param service: what the Sentinels call the group of servers.
     :param username: and ``password``: of the Redis servers.
-    :param sentinel_password: of the Sentinels, which often have none; see :func:`parse_sentinel_url`.
+    :param sentinel_username: and ``sentinel_password``: of the Sentinels, which often have none.
+    :param tls: ``ssl`` and redis-py's other options for it, for the Sentinels as well as the servers; empty: no TLS.
     """
 
     sentinels: tuple[tuple[str, int], ...]
@@ -30,20 +34,24 @@ class SentinelAddress:
     db: int = 0
     username: str | None = None
     password: str | None = None
+    sentinel_username: str | None = None
     sentinel_password: str | None = None
+    tls: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_sentinel_url(url: str) -> SentinelAddress:
     """
-    :param url: ``redis+sentinel://[[user]:password@]host[:port],…/service[/db][?sentinel_password=…]``, as the settings
-        have checked it.
+    :param url: ``redis+sentinel://[[user]:password@]host[:port],…/service[/db][?sentinel_password=…]``, or
+        ``rediss+sentinel://…`` with any ``ssl_`` parameter of ``rediss://``, as the settings have checked it.
     """
     # Not urlsplit(): several hosts are none to it, and newer Pythons refuse a name followed by an [IPv6 address].
-    place, _, query = url.removeprefix(_SENTINEL_SCHEME).partition("?")
+    scheme = _SENTINEL_SCHEME.match(url)
+    place, _, query = url[scheme.end() if scheme else 0 :].partition("?")
     netloc, _, path = place.partition("/")
     credentials, _, hosts = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     service, _, db = path.partition("/")
+    asked = dict(parse_qsl(query))
     locations = [urlsplit(f"//{host}") for host in hosts.split(",")]
     return SentinelAddress(
         sentinels=tuple((one.hostname or "", one.port or _SENTINEL_PORT) for one in locations),
@@ -51,8 +59,16 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
         db=int(db or 0),
         username=unquote(user) or None,
         password=unquote(password) or None,
-        sentinel_password=parse_qs(query).get("sentinel_password", [None])[0],
+        sentinel_username=asked.pop("sentinel_username", None),
+        sentinel_password=asked.pop("sentinel_password", None),
+        tls=_tls(asked) if scheme and scheme[1] else {},
     )
+
+
+def _tls(asked: Mapping[str, str]) -> dict[str, Any]:
+    """:param asked: ``ssl_`` parameters, which are read as in ``rediss://``."""
+    options = parse_url(f"rediss:///?{urlencode(asked)}")  # type: ignore[no-untyped-call]
+    return {"ssl": True, **{name: value for name, value in options.items() if name.startswith("ssl_")}}
 
 
 def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
@@ -66,14 +82,20 @@ def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
         "socket_connect_timeout": _TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    if not url.startswith(_SENTINEL_SCHEME):
+    if not _SENTINEL_SCHEME.match(url):
         return kind.from_url(url, **options)
     address = parse_sentinel_url(url)
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         address.sentinels,
         # Without its own options a Sentinel that is away would be asked eleven times.
-        sentinel_kwargs={**options, "password": address.sentinel_password},
+        sentinel_kwargs={
+            **options,
+            **address.tls,
+            "username": address.sentinel_username,
+            "password": address.sentinel_password,
+        },
         **options,
+        **address.tls,
         db=address.db,
         username=address.username,
         password=address.password,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 import redis
@@ -17,6 +18,8 @@ from storage.errors import StorageUnavailableError
 _LOCK_S = 15.0
 #: How often locks are renewed, and how soon what Redis lost is there again.
 TICK_S = 1.0
+#: Keys that are known by name while Redis is away: some 2 MB. They are all on the disk as well.
+MOST_UNSHARED = 10_000
 
 
 class SharedLedger:
@@ -25,14 +28,26 @@ class SharedLedger:
     it runs: what is missing there is put back every :data:`TICK_S`, locks as well as answers.
 
     :param host: names what shares ``on_disk``, uniquely.
+    :param most_unshared: beyond so many answers that Redis was not told, all that are on the disk are looked through.
     """
 
-    def __init__(self, client: redis.Redis, *, prefix: str, on_disk: FileLedger, host: str) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str,
+        on_disk: FileLedger,
+        host: str,
+        most_unshared: int = MOST_UNSHARED,
+    ) -> None:
         self._client = client
         self._prefix = prefix
         self._on_disk = on_disk
         self._mark = f"{prefix}:host:{host}"
-        self._unshared: set[str] = set()
+        self._most_unshared = most_unshared
+        # What Redis was not told; None: of too many to know them by name.
+        self._unshared: set[str] | None = set()
+        self._renewed = time.monotonic()
         self._held: set[_SharedLock] = set()
         self._mutex = threading.Lock()
         self._stopped = threading.Event()
@@ -98,9 +113,8 @@ class SharedLedger:
         except StorageUnavailableError:
             if not shared:
                 raise
-        if not shared:
-            with self._mutex:
-                self._unshared.add(key)
+        if not shared and record.answer is not None:
+            self._note_unshared({key})
 
     def _taken(self, shared: RedisLock) -> bool:
         if shared.acquire(blocking=False):
@@ -113,31 +127,43 @@ class SharedLedger:
         with self._mutex:
             self._held.discard(lock)
 
+    def _note_unshared(self, keys: set[str] | None) -> None:
+        with self._mutex:
+            if keys is None or self._unshared is None or len(self._unshared | keys) > self._most_unshared:
+                self._unshared = None
+            else:
+                self._unshared |= keys
+
     def _keep(self) -> None:
         while not self._stopped.wait(TICK_S):
-            with self._mutex:
-                held = tuple(self._held)
-            for lock in held:
-                # Each by itself: one whose key is of another type must not let the others expire.
-                with contextlib.suppress(redis.RedisError):
-                    lock.renew()
+            self._renew()
             with contextlib.suppress(redis.RedisError, StorageUnavailableError):  # health tells
                 self._put_back()
 
-    def _put_back(self) -> None:
-        """What Redis was not told while it was away; everything, where it has lost everything."""
-        if not self._client.exists(self._mark):
-            for key, record, left_s in self._on_disk.answered():
-                self._put(key, record, left_s)
-            self._client.set(self._mark, 1, ex=KEEP_S)
+    def _renew(self) -> None:
+        self._renewed = time.monotonic()
         with self._mutex:
-            unshared = tuple(self._unshared)
-        for key in unshared:
-            kept = self._on_disk.read(key)
-            if kept is not None and kept.answer is not None:
-                self._put(key, kept, KEEP_S)
-            with self._mutex:
-                self._unshared.discard(key)
+            held = tuple(self._held)
+        for lock in held:
+            # Each by itself: one whose key is of another type must not let the others expire.
+            with contextlib.suppress(redis.RedisError):
+                lock.renew()
+
+    def _put_back(self) -> None:
+        """What Redis was not told while it was away; everything, where that was too much or it has lost everything."""
+        lost = not self._client.exists(self._mark)
+        with self._mutex:
+            unshared, self._unshared = self._unshared, set()
+        try:
+            for key, record, left_s in self._on_disk.answered(None if lost else unshared):
+                self._put(key, record, left_s)
+                if time.monotonic() - self._renewed > TICK_S:
+                    self._renew()
+        except (redis.RedisError, StorageUnavailableError):
+            self._note_unshared(unshared)
+            raise
+        if lost:
+            self._client.set(self._mark, 1, ex=KEEP_S)
 
     def _put(self, key: str, record: Record, left_s: int) -> None:
         try:

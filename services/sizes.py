@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from services.picture_files import PictureError
+from services.picture_formats import PictureError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from observability.metrics import Metrics
-from storage.base import ImageStorage, OpenImage, StoredImage
+from storage.base import ImageFacts, ImageStorage, OpenImage, StoredImage
 from storage.errors import StorageUnavailableError
 
 
@@ -31,6 +31,10 @@ class WatchedStorage:
     def open(self, image_id: UUID) -> OpenImage:
         with self._watched("open"):
             return self._storage.open(image_id)
+
+    def look(self, image_id: UUID) -> ImageFacts:
+        with self._watched("look"):
+            return self._storage.look(image_id)
 
     def read_record(self, image_id: UUID) -> dict[str, object]:
         with self._watched("read_record"):

@@ -8,11 +8,10 @@ from PIL import Image
 
 from simulator import catalogue
 from simulator.application import Application, Route, empty_object, fixed_route, json_bytes, json_response
-from simulator.errors import CrashError, HTTPError, InvalidError
+from simulator.errors import HTTPError, InvalidError
 from simulator.fields import TRUE_WORDS, Field, PydanticV1, Reader
-from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS, check_checkpoints, job_of, source_of
+from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS, check_checkpoints, check_scripts, job_of, with_source
 from simulator.infotext import parse_infotext
-from simulator.jobs import Job
 from simulator.pictures import decode, encode, generation_text
 from simulator.samplers import SamplerTable, SplitSamplers
 from simulator.webui import Result, WebUI, model_not_found
@@ -67,8 +66,6 @@ class A1111(Application):
     def refuse(self, status: int, detail: str) -> Response:
         """See `Flavour.refuse`."""
         return json_response({"error": "HTTPException", "detail": detail, "body": "", "errors": ""}, status)
-
-    # Routes
 
     def routes(self) -> list[Route]:
         """See `Application.routes`."""
@@ -127,8 +124,6 @@ class A1111(Application):
             Route(method="HEAD", path="/", handler=self.page, protected=False, on_event_loop=True),
         ]
 
-    # Generation
-
     def txt2img(self, _request: Request, body: object) -> Response:
         """POST /sdapi/v1/txt2img."""
         fields = self.reader.read(self.txt2img_fields, body)
@@ -144,7 +139,7 @@ class A1111(Application):
 
     def generate(self, kind: str, fields: dict[str, Any], mask: Image.Image | None) -> Response:
         """Queue, run, paint, answer."""
-        self.check_scripts(fields, kind)
+        check_scripts(fields, kind)
         sampling = self.samplers.resolve(fields["sampler_name"] or fields["sampler_index"], fields.get("scheduler"))
         task = fields.get("force_task_id") or self._new_task(kind)
         self.webui.tasks.add(task)
@@ -153,18 +148,12 @@ class A1111(Application):
             check_checkpoints(fields, self.webui.checkpoints)
             if kind == "img2img":
                 # A bad init image has waited its whole turn, and its task is never tidied up.
-                job = self.with_source(job, fields, mask)
+                job = with_source(job, fields, mask)
             result = self.webui.run(job, task)
         images = self.webui.pictures(result) if fields["send_images"] else []
         if not fields.get("include_init_images", True):
             fields = {**fields, "init_images": None, "mask": None}
         return self.generated(images, fields, result)
-
-    def with_source(self, job: Job, fields: dict[str, Any], mask: Image.Image | None) -> Job:
-        """Add the pictures; two or more init images make a batch of their own number."""
-        source = source_of(fields, mask)
-        batch_size = len(source.pictures) if 1 < len(source.pictures) <= job.batch_size else job.batch_size
-        return replace(job, source=source, batch_size=batch_size)
 
     def generated(self, images: list[bytes], fields: dict[str, Any], result: Result) -> Response:
         """The answer; put together from bytes, because the pictures are megabytes."""
@@ -172,24 +161,6 @@ class A1111(Application):
         tail = b'],"parameters":' + json_bytes(fields) + b',"info":' + json_bytes(result.info.as_json()) + b"}"
         headers = (("content-type", "application/json"),)
         return Response(status=200, body=b'{"images":[' + quoted + tail, headers=headers)
-
-    def check_scripts(self, fields: dict[str, Any], kind: str) -> None:
-        """Scripts are known by name only; none of them can be run.
-
-        :raises HTTPError: unknown, or of the wrong kind.
-        """
-        known = {name.lower() for name in catalogue.SCRIPTS[kind]}
-        selectable = known - set(catalogue.ALWAYS_ON)
-        for name in map(str, fields["alwayson_scripts"]):
-            if name.lower() not in known:
-                raise HTTPError(422, f"Script '{name}' not found")
-            if name.lower() in selectable:
-                raise HTTPError(422, "Cannot have a selectable script in the always on scripts params")
-        name = fields["script_name"]
-        if name and name.lower() not in selectable:
-            raise HTTPError(422, f"Script '{name}' not found")
-        if name:
-            raise CrashError("TypeError", "Script.run() missing required positional arguments")
 
     def _new_task(self, kind: str) -> str:
         letters = "".join(self._random.choices(TASK_LETTERS, k=7))
@@ -199,8 +170,6 @@ class A1111(Application):
         """POST /sdapi/v1/png-info."""
         text = generation_text(decode(self.reader.read(IMAGE_FIELDS, body)["image"]))
         return json_response({"info": text, "items": {}, "parameters": parse_infotext(text)})
-
-    # Models and options
 
     def sd_models(self, _request: Request, _body: None) -> Response:
         """GET /sdapi/v1/sd-models."""
@@ -256,8 +225,6 @@ class A1111(Application):
     def memory(self, _request: Request, _body: None) -> Response:
         """GET /sdapi/v1/memory."""
         return json_response(catalogue.memory(self._device, running=self.webui.progress.running))
-
-    # Progress
 
     def progress(self, request: Request, _body: None) -> Response:
         """GET /sdapi/v1/progress: of whatever job runs."""

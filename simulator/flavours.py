@@ -1,6 +1,7 @@
 """Which servers can be played."""
 
 import random
+from functools import partial
 
 from simulator.a1111 import A1111, Setup
 from simulator.application import Flavour
@@ -36,24 +37,14 @@ def build(
             raise ValueError("sdcpp sends nothing but png")
         return SdCpp(model=models[0], step_s=step_s)
     config = {"samples_format": samples_format} if samples_format else {}
+    webui = partial(WebUI, models=models, step_s=step_s, load_s=load_s)
     match name:
         case "a1111":
-            return A1111(WebUI(models=models, step_s=step_s, load_s=load_s, config=config), setup, source)
+            return A1111(webui(config=config), setup, source)
         case "a1111-1.6":
-            webui = WebUI(models=models, step_s=step_s, load_s=load_s, config=config, version=None)
-            return OldA1111(webui, setup, source)
+            return OldA1111(webui(config=config, version=None), setup, source)
         case "forge":
-            webui = WebUI(
-                models=models,
-                step_s=step_s,
-                load_s=load_s,
-                config=config,
-                defaults=FORGE_OPTIONS,
-                version=FORGE_VERSION,
-            )
-            return Forge(webui, setup, source)
+            return Forge(webui(config=config, defaults=FORGE_OPTIONS, version=FORGE_VERSION), setup, source)
         case "sdnext":
-            config = {"samples_format": "jpg", **config}
-            webui = WebUI(models=models, step_s=step_s, load_s=load_s, config=config, version=None)
-            return SDNext(webui, setup, source)
+            return SDNext(webui(config={"samples_format": "jpg", **config}, version=None), setup, source)
     raise ValueError(f"unknown flavour {name!r}; known are {', '.join(NAMES)}")

@@ -3,13 +3,14 @@
 import hashlib
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
-from simulator.catalogue import LATENT_MODES, UPSCALERS
+from simulator.catalogue import ALWAYS_ON, LATENT_MODES, SCRIPTS, UPSCALERS
 from simulator.checkpoints import Checkpoints
-from simulator.errors import CrashError
+from simulator.errors import CrashError, HTTPError
 from simulator.fields import Field
 from simulator.inpainting import MaskSettings
 from simulator.jobs import Hires, Job, Source
@@ -171,6 +172,25 @@ def _hires_of(fields: dict[str, Any]) -> Hires:
     )
 
 
+def check_scripts(fields: dict[str, Any], kind: str) -> None:
+    """Scripts are known by name only; none of them can be run.
+
+    :raises HTTPError: unknown, or of the wrong kind.
+    """
+    known = {name.lower() for name in SCRIPTS[kind]}
+    selectable = known - set(ALWAYS_ON)
+    for name in map(str, fields["alwayson_scripts"]):
+        if name.lower() not in known:
+            raise HTTPError(422, f"Script '{name}' not found")
+        if name.lower() in selectable:
+            raise HTTPError(422, "Cannot have a selectable script in the always on scripts params")
+    name = fields["script_name"]
+    if name and name.lower() not in selectable:
+        raise HTTPError(422, f"Script '{name}' not found")
+    if name:
+        raise CrashError("TypeError", "Script.run() missing required positional arguments")
+
+
 def check_checkpoints(fields: dict[str, Any], checkpoints: Checkpoints) -> None:
     """Refiner and hires models are looked up by any part of their title.
 
@@ -182,7 +202,14 @@ def check_checkpoints(fields: dict[str, Any], checkpoints: Checkpoints) -> None:
             raise CrashError("Exception", f"Could not find checkpoint with name {name}")
 
 
-def source_of(fields: dict[str, Any], mask: Image.Image | None) -> Source:
+def with_source(job: Job, fields: dict[str, Any], mask: Image.Image | None) -> Job:
+    """Add the pictures; two or more init images make a batch of their own number."""
+    source = _source_of(fields, mask)
+    batch_size = len(source.pictures) if 1 < len(source.pictures) <= job.batch_size else job.batch_size
+    return replace(job, source=source, batch_size=batch_size)
+
+
+def _source_of(fields: dict[str, Any], mask: Image.Image | None) -> Source:
     """What img2img starts from.
 
     :raises SimulatedError: a picture that cannot be decoded.

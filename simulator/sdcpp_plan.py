@@ -184,14 +184,12 @@ def plan_of(body: dict[str, Any], *, with_pictures: bool) -> Plan:
     values = {**body, **_extra_args(prompt)}
     check_types(values)
     init = _first_picture(body.get("init_images")) if with_pictures else None
-    mask = _picture_or_none(body.get("mask")) if init else None
+    mask = _mask(body.get("mask"), inverted=bool(values.get("inpainting_mask_invert"))) if init else None
     own = init.size if init else (512, 512)
     width, height = int(values.get("width", own[0])), int(values.get("height", own[1]))
     if width <= 0 or height <= 0:
         raise bad("width and height must be positive")
     _check_rest(values)
-    if mask and values.get("inpainting_mask_invert"):
-        mask = mask.point([255 - value for value in range(256)])
     name, scheduler = values.get("sampler_name", ""), values.get("scheduler", "")
     digest = hashlib.sha256(repr((body.get("init_images"), body.get("mask"), bool(mask))).encode("utf-8", "replace"))
     return Plan(
@@ -261,6 +259,11 @@ def _first_picture(value: object) -> Image.Image | None:
 
 def _grey(picture: Image.Image) -> Image.Image:
     return flatten(picture).convert("L")
+
+
+def _mask(text: object, *, inverted: bool) -> Image.Image | None:
+    mask = _picture_or_none(text)
+    return mask.point([255 - value for value in range(256)]) if mask and inverted else mask
 
 
 def _picture_or_none(text: object, change: Callable[[Image.Image], Image.Image] = _grey) -> Image.Image | None:

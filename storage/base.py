@@ -14,17 +14,24 @@ _IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenImage:
-    """A stored image, open for reading. The caller closes ``file``.
+class ImageFacts:
+    """
+    What is known of a stored image without reading it.
 
-    ``file`` is a real file (it has a ``fileno()``) at position 0. ``etag`` is strong, without quotes, and
-    stays the same, for a stored image never changes. ``modified`` is when it was stored, in UTC.
+    ``etag`` is strong, without quotes, and stays the same, for a stored image never changes. ``modified`` is when it
+    was stored, in UTC.
     """
 
-    file: BinaryIO
     size_bytes: int
     etag: str
     modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenImage(ImageFacts):
+    """``file`` is a real one (it has a ``fileno()``), open for reading at position 0; the caller closes it."""
+
+    file: BinaryIO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,13 @@ class ImageStorage(Protocol):
 
     def open(self, image_id: UUID) -> OpenImage:
         """
+        :raises ImageNotFoundError:
+        :raises StorageUnavailableError:
+        """
+
+    def look(self, image_id: UUID) -> ImageFacts:
+        """What :meth:`open` tells, without fetching the image.
+
         :raises ImageNotFoundError:
         :raises StorageUnavailableError:
         """

@@ -12,7 +12,6 @@ steps, but not every filesystem (FUSE, exFAT, some network shares) has them.
 import errno
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,14 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 from uuid import UUID, uuid4
 
-from storage.base import OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
+from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
+from storage.files import children, closing, is_older, is_there, open_existing, open_new, remove_if_there
 
-# The owner writes, the group (a web server that delivers the files, a backup) reads. A stricter umask still holds.
-_FILE_MODE = 0o640
+# Who may what as in storage/files.py.
 _FOLDER_MODE = 0o750
 
 # A save takes well under a second. An hour is far beyond a suspended process or a clock that was just set.
@@ -97,7 +95,7 @@ class LocalStorage:
             self._on_step("folders_ready")
             record_file = _claim(image_id, paths)
             try:
-                with _closing(record_file):
+                with closing(record_file):
                     self._on_step("record_created")
                     self._write(record_file, record_json)
                 self._on_step("record_written")
@@ -109,7 +107,7 @@ class LocalStorage:
     def open(self, image_id: UUID) -> OpenImage:
         with _os_errors_told():
             try:
-                file = _open_existing(self._paths(image_id).image)
+                file = open_existing(self._paths(image_id).image)
             except FileNotFoundError as exc:
                 raise ImageNotFoundError(image_id) from exc
             status = os.fstat(file.fileno())
@@ -120,16 +118,21 @@ class LocalStorage:
             modified=datetime.fromtimestamp(status.st_mtime, UTC),
         )
 
+    def look(self, image_id: UUID) -> ImageFacts:
+        image = self.open(image_id)
+        image.file.close()
+        return ImageFacts(size_bytes=image.size_bytes, etag=image.etag, modified=image.modified)
+
     def read_record(self, image_id: UUID) -> dict[str, object]:
         paths = self._paths(image_id)
         with _os_errors_told():
-            if not _is_there(paths.image):
+            if not is_there(paths.image):
                 raise ImageNotFoundError(image_id)
             try:
-                with _open_existing(paths.record) as file:
+                with open_existing(paths.record) as file:
                     return decode_record(file.read())
             except FileNotFoundError as exc:
-                if _is_there(paths.image):
+                if is_there(paths.image):
                     raise StorageUnavailableError("damaged") from exc
                 # Deleted since the first look.
                 raise ImageNotFoundError(image_id) from exc
@@ -153,7 +156,7 @@ class LocalStorage:
             self._make_folder(self._incoming)
             probe = self._incoming / f"{uuid4()}.probe"
             try:
-                with _closing(_open_new(probe)) as file:
+                with closing(open_new(probe)) as file:
                     self._write(file, b"probe")
                 self._sync_folder(self._incoming)
             finally:
@@ -175,7 +178,7 @@ class LocalStorage:
         made_before = self._clock() - older_than_s
         with _os_errors_told():
             leftovers = chain(self._old_incoming(made_before), self._old_lone_records(made_before))
-            return sum(_remove_if_there(path) for path in leftovers)
+            return sum(remove_if_there(path) for path in leftovers)
 
     def _paths(self, image_id: UUID) -> _Paths:
         image = self._root / image_path(image_id)
@@ -186,7 +189,7 @@ class LocalStorage:
         )
 
     def _place_image(self, paths: _Paths, png: bytes) -> None:
-        with _closing(_open_new(paths.incoming)) as file:
+        with closing(open_new(paths.incoming)) as file:
             self._on_step("incoming_created")
             self._write(file, png)
         self._on_step("incoming_written")
@@ -226,18 +229,18 @@ class LocalStorage:
             os.close(folder)
 
     def _old_incoming(self, made_before: float) -> Iterator[Path]:
-        for path in _children(self._incoming):
-            if path.suffix in (".png", ".probe") and parse_image_id(path.stem) and _is_older(path, made_before):
+        for path in children(self._incoming):
+            if path.suffix in (".png", ".probe") and parse_image_id(path.stem) and is_older(path, made_before):
                 yield path
 
     def _old_lone_records(self, made_before: float) -> Iterator[Path]:
         for shard in self._all_shards():
-            paths = _children(shard)
+            paths = children(shard)
             images = {path.stem for path in paths if path.suffix == ".png"}
             for path in paths:
                 lone = path.suffix == ".json" and path.stem not in images and parse_image_id(path.stem)
                 # The second look is for an image that is younger than the listing.
-                if lone and _is_older(path, made_before) and not _is_there(path.with_suffix(".png")):
+                if lone and is_older(path, made_before) and not is_there(path.with_suffix(".png")):
                     yield path
 
     def _all_shards(self) -> Iterator[Path]:
@@ -254,56 +257,12 @@ def _os_errors_told() -> Iterator[None]:
 
 def _claim(image_id: UUID, paths: _Paths) -> int:
     # An image without record is none of ours (restored by hand, perhaps), and not ours to overwrite either.
-    if _is_there(paths.image):
+    if is_there(paths.image):
         raise ImageExistsError(image_id)
     try:
-        return _open_new(paths.record)
+        return open_new(paths.record)
     except FileExistsError as exc:
         raise ImageExistsError(image_id) from exc
-
-
-def _open_new(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
-
-
-@contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _open_existing(path: Path) -> BinaryIO:
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: SIM115
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise OSError(errno.EINVAL, "not a regular file")
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _is_older(path: Path, moment: float) -> bool:
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_mtime <= moment
-
-
-def _remove_if_there(path: Path) -> bool:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _remove_in_order(*paths: Path) -> None:
@@ -315,7 +274,7 @@ def _remove_in_order(*paths: Path) -> None:
 
 
 def _images_in(shard: Path) -> Iterator[StoredImage]:
-    for path in _children(shard):
+    for path in children(shard):
         image_id = parse_image_id(path.stem)
         if path.suffix != ".png" or image_id is None:
             continue
@@ -324,14 +283,7 @@ def _images_in(shard: Path) -> Iterator[StoredImage]:
             yield StoredImage(image_id=image_id, size_bytes=status.st_size, modified=status.st_mtime)
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return [folder / name for name in os.listdir(folder)]
-    except FileNotFoundError:
-        return []
-
-
 def _shards(folder: Path) -> Iterator[Path]:
-    for path in _children(folder):
+    for path in children(folder):
         if _SHARD.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             yield path

@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from storage.base import OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
+from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageNotFoundError, StorageConfigurationError, StorageUnavailableError
 from storage.s3_address import S3Address
 from storage.s3_errors import code_of, s3_errors_told
@@ -119,6 +119,12 @@ class S3Storage:
             file=file, size_bytes=answer.meta["size"], etag=str(image_id), modified=answer.meta["last_modified"]
         )
 
+    def look(self, image_id: UUID) -> ImageFacts:
+        with s3_errors_told(image_id):
+            # Not HEAD: its 404 has no body, and would not tell a missing image from a missing bucket.
+            meta = self._small.get(_keys(image_id).image, options={"range": (0, 1)}).meta
+        return ImageFacts(size_bytes=meta["size"], etag=str(image_id), modified=meta["last_modified"])
+
     def read_record(self, image_id: UUID) -> dict[str, object]:
         keys = _keys(image_id)
         with s3_errors_told(image_id):
@@ -186,7 +192,7 @@ class S3Storage:
                 yield key
 
     def _is_there(self, key: str) -> bool:
-        # Not HEAD: its 404 has no body, and would not tell a missing object from a missing bucket.
+        # Not HEAD, as in look().
         try:
             self._small.get_range(key, start=0, length=1)
         except FileNotFoundError as exc:

@@ -138,9 +138,20 @@ def started(command: list[str], folder: Path, listener: socket.socket | int, **s
             process.wait(DEADLINE_S)
 
 
+#: Bound, and never listening.
+_kept_ports: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """
+    A port on which nobody listens. As long as this process lives the system gives it to none that asks for any port,
+    but to whoever asks for it by its number with SO_REUSEADDR, as all servers do.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _kept_ports.append(kept)
+    return int(kept.getsockname()[1])
 
 
 class RedisServer:

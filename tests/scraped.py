@@ -37,7 +37,11 @@ class Scraped:
 
     def counts(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """What may never fall while the service runs."""
-        return {key: value for key, value in self.samples.items() if key[0].endswith(("_total", "_count", "_bucket"))}
+        return {
+            key: value
+            for key, value in self.samples.items()
+            if key[0].endswith(("_total", "_count", "_bucket", "_sum"))
+        }
 
 
 def scraped(text: str) -> Scraped:

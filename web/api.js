@@ -93,8 +93,11 @@ export class Api {
     return true;
   }
 
-  imageUrl(imageId) {
-    return `${BASE}image/${imageId}`;
+  /** A stored picture. @returns {Promise<Blob>} @throws {Problem} among others where it is stored no longer */
+  async image(imageId) {
+    const response = await reach(() => fetch(`${BASE}image/${imageId}`));
+    if (!response.ok) await accepted(response);
+    return reach(() => response.blob());
   }
 
   #request(id) {

@@ -15,9 +15,10 @@ import { snippet } from "./snippets.js";
 import { SourcePicture } from "./source.js";
 
 const SIMULATED = {
-  all: "Painted by a simulator, not by a model",
-  some: "Some pictures are a simulator’s, not a model’s",
+  all: "A simulator paints, no model",
+  some: "A simulator paints some of them",
 };
+const AWAY = { title: "The service cannot be reached", detail: "No answer came.", retryable: true };
 const BUSY = { phase: "sending", share: null, position: null, eta: null };
 
 const api = new Api();
@@ -29,10 +30,12 @@ const result = new Result();
 const history = new History();
 const health = new Health(api);
 const jobs = new Jobs(api, showProgress);
-const problems = new ProblemView(() => generate());
+const problems = new ProblemView();
 const keys = new KeyDialog(api, load);
 let needsKey = false;
 let loaded = false;
+/** Counts what the stage was asked to show: only what was asked last is shown. */
+let asked = 0;
 
 async function load() {
   const [options, models] = await Promise.all([api.options(), api.models()]);
@@ -61,6 +64,7 @@ async function generate() {
 
 /** From here to the answer or the problem. @param {() => Promise<object>} begin */
 async function follow(request, begin) {
+  asked += 1;
   form.clearErrors();
   problems.clear();
   by("generate").disabled = true;
@@ -90,13 +94,15 @@ async function show(request, answer) {
   await history.add(made);
 }
 
-function refuse(error) {
+/** @param {() => void} again  what "Try again" does */
+function refuse(error, again = generate) {
   result.failed();
+  if (error instanceof Unreachable) error = new Problem(AWAY);
   if (!(error instanceof Problem)) {
-    problems.show(new Problem({ title: "The page failed", detail: String(error.message) }), []);
+    problems.show(new Problem({ title: "The page failed", detail: String(error.message) }), [], again);
     throw error;
   }
-  problems.show(error, form.showErrors(error.errors));
+  problems.show(error, form.showErrors(error.errors), again);
   if (error.status === 401) {
     needsKey = true;
     keys.open();
@@ -139,19 +145,23 @@ function showMaskSize() {
 }
 
 /** A kept generation: its pictures come from the service again, where it still has them. */
-function openKept(entry) {
-  const images = entry.images.map((image) => ({
-    ...image,
-    url: image.blob ? URL.createObjectURL(image.blob) : api.imageUrl(image.imageId),
-  }));
+async function openKept(entry) {
+  const mine = ++asked;
+  const images = await Promise.all(entry.images.map(fetched)).catch((error) => error);
+  if (mine !== asked) return;
   problems.clear();
-  result.done({ ...entry, images, warnings: [], before: null });
+  if (images instanceof Error) refuse(images, () => openKept(entry));
+  else result.done({ ...entry, images, warnings: [], before: null });
   by("stage").scrollIntoView({ block: "nearest" });
 }
 
+async function fetched(image) {
+  const blob = image.blob ?? (await api.image(image.imageId));
+  return { ...image, blob, url: URL.createObjectURL(blob) };
+}
+
 async function paintOn({ image }) {
-  const blob = image.blob ?? (await (await fetch(image.url)).blob());
-  await source.use(new File([blob], `${image.imageId}.png`, { type: blob.type })); // as Download calls it
+  await source.use(new File([image.blob], `${image.imageId}.png`, { type: image.blob.type })); // as Download calls it
   if (form.mode === "txt2img") form.mode = "inpainting";
   by("easel").scrollIntoView({ block: "nearest" });
 }

@@ -2,41 +2,58 @@
 
 import { Problem } from "./api.js";
 
+/** Every code of docs/errors that a caller can get. One that a newer service may have keeps the service's title. */
 const TITLES = {
+  malformed_request: "The service could not read the request",
+  unauthorized: "The service asks for an API key",
+  forbidden: "This is not allowed here",
+  not_found: "There is nothing at this address",
+  image_not_found: "This picture is no longer stored",
+  request_not_found: "The service does not know this job",
+  method_not_allowed: "The service does not take this call",
+  request_timeout: "Sending took too long",
+  cancelled: "Cancelled",
+  payload_too_large: "The pictures are too large to send",
+  unsupported_media_type: "The service does not read this kind of request",
+  range_not_satisfiable: "The picture has no such part",
   validation_error: "Something in the form is not accepted",
   model_not_found: "This model is not here",
+  idempotency_mismatch: "The job was sent before with other settings",
   rate_limited: "Too many requests",
+  internal_error: "The service failed",
+  webui_error: "The WebUI failed",
   webui_unavailable: "No WebUI can be reached",
   gpu_unavailable: "No GPU can be reached",
   queue_full: "The queue is full",
   queue_timeout: "No WebUI became free in time",
+  storage_unavailable: "Stored pictures cannot be reached",
+  draining: "The service is shutting down",
   gpu_out_of_memory: "The GPU’s memory does not suffice",
   webui_timeout: "The picture took too long",
-  webui_error: "The WebUI failed",
-  draining: "The service is shutting down",
-  cancelled: "Cancelled",
+  service_unavailable: "The service cannot be reached",
+  service_timeout: "The service gave no answer in time",
 };
 
-const ICONS = { cancelled: "i-off", rate_limited: "i-clock", webui_unavailable: "i-off", gpu_unavailable: "i-off" };
+const AWAY = ["cancelled", "webui_unavailable", "gpu_unavailable", "storage_unavailable", "service_unavailable"];
+const LATE = ["rate_limited", "request_timeout", "queue_timeout", "webui_timeout", "service_timeout"];
+const ICONS = Object.fromEntries([...AWAY.map((code) => [code, "i-off"]), ...LATE.map((code) => [code, "i-clock"])]);
 
 /** Shows one failure; "Try again" waits for its Retry-After. */
 export class ProblemView {
   #place = document.getElementById("problem");
   #timer = null;
-  #retry;
-
-  /** @param {() => void} retry */
-  constructor(retry) {
-    this.#retry = retry;
-  }
 
   clear() {
     clearInterval(this.#timer);
     this.#place.replaceChildren();
   }
 
-  /** @param {Problem} problem  @param {{field: string, message: string}[]} elsewhere  those without a field here */
-  show(problem, elsewhere) {
+  /**
+   * @param {Problem} problem
+   * @param {{field: string, message: string}[]} elsewhere  those without a field here
+   * @param {() => void} retry  called by "Try again"
+   */
+  show(problem, elsewhere, retry) {
     this.clear();
     const title = TITLES[problem.code] ?? problem.title;
     const inFields = problem.errors.length > elsewhere.length;
@@ -46,7 +63,7 @@ export class ProblemView {
     if (inFields && elsewhere.length) parts.push(list(elsewhere));
     const again = text("button", "Try again");
     again.type = "button";
-    again.addEventListener("click", () => this.#retry());
+    again.addEventListener("click", retry);
     if (problem.retryAfter !== null) parts.push(this.#countdown(problem.retryAfter, again));
     if (problem.retryAfter !== null || problem.retryable || problem.code === "cancelled") parts.push(again);
     if (problem.requestId) parts.push(text("p", `Request ${problem.requestId}`, "id"));

@@ -142,7 +142,7 @@ def _operation(operation: Operation, offer: Offer, fields: dict[str, dict[str, A
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in (*operation.parameters, "RequestId")],
         "responses": {
             **{str(status): _answer(answer, common) for status, answer in operation.answers.items()},
-            **responses(_codes(operation, offer), headers=common),
+            **responses(_codes(operation, offer), headers=common, public_url=offer.public_url),
         },
     }
     if operation.body:

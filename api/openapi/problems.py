@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from api.error_guide import ADVICE
-from api.errors import Kind, every_kind
+from api.errors import Kind, errors_page, every_kind
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -53,15 +53,15 @@ def codes() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kind.code for kind in every_kind()))
 
 
-def responses(wanted: Iterable[str], *, headers: Sequence[str]) -> dict[str, Any]:
+def responses(wanted: Iterable[str], *, headers: Sequence[str], public_url: str | None) -> dict[str, Any]:
     """
     The responses that an operation with these codes may have, by status.
 
-    :param headers: of every answer of the operation.
+    :param headers: of every answer of the operation. :param public_url: that each example's ``type`` begins with.
     """
     kinds = sorted((_kind(code) for code in set(wanted)), key=lambda kind: (kind.status, kind.code))
     return {
-        str(status): _response(tuple(group), (*headers, *_HEADERS.get(status, ())))
+        str(status): _response(tuple(group), (*headers, *_HEADERS.get(status, ())), errors_page(public_url))
         for status, group in groupby(kinds, key=lambda kind: kind.status)
     }
 
@@ -70,7 +70,7 @@ def _kind(code: str) -> Kind:
     return next(kind for kind in every_kind() if kind.code == code)
 
 
-def _response(kinds: Sequence[Kind], headers: Sequence[str]) -> dict[str, Any]:
+def _response(kinds: Sequence[Kind], headers: Sequence[str], page: str) -> dict[str, Any]:
     described = "\n".join(f"- [`{kind.code}`](docs/errors#{kind.code}): {ADVICE[kind.code].cause}" for kind in kinds)
     schema = {
         "allOf": [
@@ -78,7 +78,7 @@ def _response(kinds: Sequence[Kind], headers: Sequence[str]) -> dict[str, Any]:
             {"properties": {"status": {"const": kinds[0].status}, "code": {"enum": [kind.code for kind in kinds]}}},
         ]
     }
-    examples = {kind.code: {"summary": kind.title, "value": _example(kind)} for kind in kinds}
+    examples = {kind.code: {"summary": kind.title, "value": _example(kind, page)} for kind in kinds}
     return {
         "description": described,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
@@ -86,9 +86,9 @@ def _response(kinds: Sequence[Kind], headers: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _example(kind: Kind) -> dict[str, Any]:
+def _example(kind: Kind, page: str) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "type": f"/docs/errors#{kind.code}",
+        "type": f"{page}#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "code": kind.code,

@@ -171,7 +171,11 @@ class ProblemAnswer:
     """A failure (RFC 9457)."""
 
     type: Annotated[
-        str, Field(json_schema_extra={"format": "uri-reference"}, description="Where the code is explained.")
+        str,
+        Field(
+            json_schema_extra={"format": "uri-reference"},
+            description="Where the code is explained. Absolute where `PUBLIC_URL` is set.",
+        ),
     ]
     title: str
     status: int

@@ -23,7 +23,8 @@ from pydantic_core import PydanticCustomError
 from api.schemas.bounds import Most, MostChars, bounds_of
 from services.generation import Mode
 from services.masks import Mask, read_mask
-from services.pictures import Picture, PictureError, decode_base64, read_picture
+from services.picture_formats import PictureError
+from services.pictures import Picture, decode_base64, read_picture
 
 LONE_SURROGATE: Final = "must be valid Unicode (it has a lone surrogate)"
 MOST_SHOWN_CHARS: Final = 100

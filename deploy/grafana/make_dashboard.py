@@ -127,14 +127,17 @@ ROWS: dict[str, list[Panel]] = {
             title="Jobs that failed, by outcome",
             queries={"{{outcome}}": rate("sd_api_jobs_total", "outcome", _FAILED)},
             unit="reqps",
-            width=12,
         ),
         Panel(
             title="WebUI calls that failed, by code",
             queries={"{{code}}": rate("sd_api_webui_failures_total", "code")},
             unit="reqps",
-            width=12,
             about="Those included that another WebUI made good.",
+        ),
+        Panel(
+            title="Workers that died",
+            queries={"{{instance}}": 'sum by (instance) (increase(sd_api_worker_deaths_total{job="$job"}[30m]))'},
+            about="Within half an hour; each took its running jobs along.",
         ),
     ],
     "Latency, and the GPU's share of it": [

@@ -33,7 +33,7 @@ def locked(make_app: MakeApp, simulator: Simulator) -> FlaskClient:
         ("DELETE", f"image/{UUID('0b9f1c1e-6a57-4d7e-9a53-0d2f8f6f4b11')}"),
         ("DELETE", "image/x"),
         ("GET", "nowhere"),
-        ("PUT", "txt2img"),
+        ("TRACE", "nowhere"),
     ],
 )
 @pytest.mark.parametrize(
@@ -48,6 +48,7 @@ def locked(make_app: MakeApp, simulator: Simulator) -> FlaskClient:
         {"Authorization": "Basic k1"},
         {"Authorization": "k1"},
         {"Cookie": "api_key=k1"},
+        {"X-API-Key": "k1 kéy2".encode().decode("latin-1"), "Authorization": "Bearer wrong"},
     ],
 )
 def test_without_a_valid_key(
@@ -62,12 +63,38 @@ def test_without_a_valid_key(
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", f"{PREFIX}/txt2img", {"POST", "OPTIONS"}),
+        ("GET", f"{PREFIX}/txt2img", {"POST", "OPTIONS"}),
+        ("TRACE", f"{PREFIX}/models", {"GET", "HEAD", "OPTIONS"}),
+        ("BREW", f"{PREFIX}/models", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", f"{PREFIX}/image/x", {"GET", "HEAD", "DELETE", "OPTIONS"}),
+        ("TRACE", f"{PREFIX}/health", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/docs", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_a_method_that_no_route_has_needs_no_key_to_be_told_so(
+    locked: FlaskClient, method: str, path: str, allowed: set[str]
+) -> None:
+    for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": "k1"}):
+        answer = locked.open(path, method=method, headers=headers)
+        told = problem_of(answer)
+        assert (told["status"], told["code"]) == (405, "method_not_allowed")
+        assert set(answer.headers["Allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"X-API-Key": "k1"},
         {"Authorization": "Bearer k1"},
         {"Authorization": "bearer   k1 "},
         {"X-API-Key": "kéy2".encode().decode("latin-1")},
+        {"X-API-Key": "of the gateway", "Authorization": "Bearer k1"},
+        {"X-API-Key": "k1", "Authorization": "Basic b2Y6cHJveHk="},
+        {"X-API-Key": "k1", "Authorization": "Bearer of the gateway"},
         {"Authorization": "Bearer " + "kéy2".encode().decode("latin-1")},
     ],
 )

@@ -94,6 +94,18 @@ def test_an_exception_that_nobody_foresaw() -> None:
     assert "prompt" not in answer.text
 
 
+@pytest.mark.parametrize("public", ["https://pictures.example", "https://pictures.example/base/"])
+def test_with_a_public_url_the_type_leads_to_the_page(make_app: MakeApp, simulator: Simulator, public: str) -> None:
+    client = make_app(simulator.url, PUBLIC_URL=public, API_KEYS="key").test_client()
+    page = f"{public.rstrip('/')}/docs/errors"
+    for path, code in [("/nowhere", "unauthorized"), ("/txt2img", "method_not_allowed")]:
+        told = client.get(f"{PREFIX}{path}").get_json()
+        assert (told["type"], told["code"]) == (f"{page}#{code}", code)
+    described = client.get("/openapi.json").get_json()["paths"][f"{PREFIX}/txt2img"]["post"]["responses"]["401"]
+    example = described["content"]["application/problem+json"]["examples"]["unauthorized"]["value"]
+    assert example["type"] == f"{page}#unauthorized"
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_a_storage_that_fails(make_app: MakeApp, simulator: Simulator, tmp_path: Path, method: str) -> None:
     folder = tmp_path / "images"

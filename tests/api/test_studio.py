@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from api.error_guide import entries
 from simulator import Simulator
 
 WEB = Path(__file__).resolve().parents[2] / "web"
@@ -58,6 +59,17 @@ def test_the_page_asks_for_nothing_that_is_not_there(client: FlaskClient) -> Non
         for module in re.findall(r'from "([^"]+)"', script.read_text()):
             assert module.removeprefix("./") in FILES, f"{script.name} imports {module}"
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script>", page), "the policy forbids what is inline"
+
+
+def test_the_page_has_words_for_every_error() -> None:
+    """In its own table, but for the one that nobody reads: the caller has hung up."""
+    script = (WEB / "problems.js").read_text()
+    tables = dict(re.findall(r"^const (TITLES|AWAY|LATE) = [{\[](.*?)[}\]];$", script, re.MULTILINE | re.DOTALL))
+    worded = re.findall(r'^  (\w+): "[^"]+",$', tables["TITLES"], re.MULTILINE)
+    assert sorted(worded) == sorted({entry.code for entry in entries()} - {"caller_gone"})
+    with_icons = re.findall(r'"(\w+)"', tables["AWAY"] + tables["LATE"])
+    assert with_icons
+    assert set(with_icons) <= set(worded)
 
 
 @pytest.mark.parametrize(

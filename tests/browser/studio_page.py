@@ -6,15 +6,18 @@ import base64
 import io
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from simulator import Simulator
 from tests.running import Service
+
+_GENERATION = re.compile(r"/generation/(txt2img|img2img|inpainting)$")
 
 
 class Studio:
@@ -49,8 +52,15 @@ class Studio:
         self.page.click("#generate")
         return self
 
+    def generate_again(self) -> Studio:
+        """To the end, from a state that the next picture also ends in: it is not taken for the next one's."""
+        with self.page.expect_response(_GENERATION):
+            self.generate()
+        expect(self.page.locator("#generate")).to_be_enabled()
+        return self
+
     def wait_for(self, state: str) -> Studio:
-        """``empty``, ``busy``, ``done`` or ``failed``."""
+        """``empty``, ``busy``, ``done`` or ``failed``. What was so before passes at once: see `generate_again`."""
         expect(self.page.locator("#stage")).to_have_attribute("data-state", state)
         return self
 
@@ -61,9 +71,7 @@ class Studio:
 
     def drag(self, points: Sequence[tuple[float, float]]) -> Studio:
         """Draws with the mouse; points as shares of the canvas."""
-        self.page.locator("#mask").scroll_into_view_if_needed()
-        box = self.page.locator("#mask").bounding_box()
-        assert box is not None
+        box = self.canvas()
         places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
         self.page.mouse.move(*places[0])
         self.page.mouse.down()
@@ -71,6 +79,15 @@ class Studio:
             self.page.mouse.move(*place, steps=4)
         self.page.mouse.up()
         return self
+
+    def canvas(self) -> FloatRect:
+        """Where the mask can be painted on, once it is there and in view."""
+        canvas = self.page.locator("#mask")
+        expect(canvas).to_be_visible()
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        return box
 
     def mask(self) -> Image.Image:
         """The file that Save gives, grey."""
@@ -109,10 +126,9 @@ class Studio:
         )
         return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
 
-    def fact(self, name: str) -> str:
+    def fact(self, name: str) -> Locator:
         """Of the line below the picture: Seed, Size, Model, Time."""
-        found = self.page.locator("#meta > div", has_text=name).locator("dd").text_content()
-        return found or ""
+        return self.page.locator("#meta > div", has_text=name).locator("dd")
 
 
 def studio_of(page: Page, service: Service) -> Studio:

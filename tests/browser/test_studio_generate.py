@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops
@@ -21,7 +22,8 @@ def studio(page: Page, service: Service) -> Studio:
 def test_a_prompt_becomes_a_picture(studio: Studio, service_simulator: Simulator) -> None:
     studio.prompt("a lighthouse at dusk").set(seed=7, steps=3, width=256, height=128).generate().wait_for("done")
     assert studio.result().size == (256, 128)
-    assert (studio.fact("Seed"), studio.fact("Size"), studio.fact("Model")) == ("7", "256 × 128", "sd-v1-5")
+    for name, told in [("Seed", "7"), ("Size", "256 × 128"), ("Model", "sd-v1-5")]:
+        expect(studio.fact(name)).to_have_text(told)
     sent = last_payload(service_simulator)
     assert (sent["prompt"], sent["steps"], sent["seed"]) == ("a lighthouse at dusk", 3, 7)
 
@@ -38,20 +40,23 @@ def test_what_was_not_touched_is_left_to_the_service(studio: Studio) -> None:
 def test_the_form_is_built_from_what_the_service_tells(studio: Studio, service: Service) -> None:
     options, models = service.get("/options").json(), service.get("/models").json()
     page = studio.page
-    assert page.locator("#sampler option").all_text_contents()[1:] == options["samplers"]
-    assert page.locator("#scheduler option").all_text_contents()[1:] == options["schedulers"]
-    assert set(page.locator("#model option").all_text_contents()[1:]) == {
-        model["id"] for model in models["models"] if not model["default"]
-    }
-    assert page.get_attribute("#steps", "max") == str(options["limits"]["steps"]["maximum"])
-    assert page.input_value("#steps") == "20"
+    others = [model["id"] for model in models["models"] if not model["default"]]
+    for field, first, choices in [
+        ("sampler", "The default", options["samplers"]),
+        ("scheduler", "The default", options["schedulers"]),
+        ("model", f"{models['default']} (default)", others),
+    ]:
+        expect(page.locator(f"#{field} option")).to_have_text([first, *choices])
+    steps = page.locator("#steps")
+    expect(steps).to_have_attribute("max", str(options["limits"]["steps"]["maximum"]))
+    expect(steps).to_have_value("20")
     studio.mode("Inpainting")
-    assert page.input_value("#steps") == "30"
-    assert page.input_value("#strength") == "0.9"
+    expect(steps).to_have_value("30")
+    expect(page.locator("#strength")).to_have_value("0.9")
 
 
 def test_it_says_that_a_simulator_paints(studio: Studio) -> None:
-    expect(studio.page.locator("#simulated")).to_have_text("Painted by a simulator, not by a model")
+    expect(studio.page.locator("#simulated")).to_have_text("A simulator paints, no model")
 
 
 def test_a_batch_shows_every_image_with_its_seed(studio: Studio) -> None:
@@ -60,17 +65,17 @@ def test_a_batch_shows_every_image_with_its_seed(studio: Studio) -> None:
     expect(buttons).to_have_count(3)
     first = studio.result()
     buttons.nth(2).click()
-    assert studio.fact("Seed") == "42"
+    expect(studio.fact("Seed")).to_have_text("42")
     assert ImageChops.difference(first, studio.result()).getbbox() is not None
 
 
 def test_a_seed_used_again_paints_the_same(studio: Studio) -> None:
     studio.prompt("a fox").set(width=64, height=64, steps=1).generate().wait_for("done")
-    seed, first = studio.fact("Seed"), studio.result()
+    seed, first = studio.fact("Seed").inner_text(), studio.result()
+    assert seed.isdecimal()
     studio.page.click("#use-seed")
-    assert studio.page.input_value("#seed") == seed
-    studio.generate().wait_for("busy")
-    studio.wait_for("done")
+    expect(studio.page.locator("#seed")).to_have_value(seed)
+    studio.generate_again().wait_for("done")
     assert ImageChops.difference(first, studio.result()).getbbox() is None
 
 
@@ -78,17 +83,18 @@ def test_image_to_image_from_the_last_picture(studio: Studio, service_simulator:
     studio.prompt("a hill").set(width=128, height=64, steps=1).generate().wait_for("done")
     first = studio.result()
     studio.page.click("#use-picture")
-    studio.mode("Image to image").prompt("a hill at night").set(strength=0.3).generate().wait_for("busy")
-    studio.wait_for("done")
+    expect(studio.page.locator("#easel")).to_be_visible()
+    studio.mode("Image to image").prompt("a hill at night").set(strength=0.3).generate_again().wait_for("done")
     assert studio.result().size == (128, 64)
     assert last_payload(service_simulator)["denoising_strength"] == 0.3
     studio.page.click("#compare-button")
     slider = studio.page.get_by_role("slider", name="Before and after")
     slider.focus()
     slider.press("Home")
-    assert studio.page.evaluate("document.getElementById('picture').style.getPropertyValue('--cut')") == "0%"
+    expect(studio.page.locator("#picture")).to_have_attribute("style", re.compile("--cut: *0%"))
     before = studio.page.locator("#picture .before")
-    assert before.evaluate("image => [image.naturalWidth, image.naturalHeight]") == list(first.size)
+    expect(before).to_have_js_property("naturalWidth", first.width)
+    expect(before).to_have_js_property("naturalHeight", first.height)
 
 
 def test_history_stays_over_a_reload_and_repeats(studio: Studio) -> None:
@@ -100,11 +106,33 @@ def test_history_stays_over_a_reload_and_repeats(studio: Studio) -> None:
     studio.wait_for("done")
     assert ImageChops.difference(painted, studio.result()).getbbox() is None
     studio.page.click("#use-settings")
-    values = [studio.page.input_value(f"#{name}") for name in ("prompt", "seed", "steps", "width", "height")]
-    assert values == ["a boat", "5", "2", "64", "128"]
+    for name, value in [("prompt", "a boat"), ("seed", "5"), ("steps", "2"), ("width", "64"), ("height", "128")]:
+        expect(studio.page.locator(f"#{name}")).to_have_value(value)
     studio.page.click("#history-clear")
     expect(studio.page.locator("#history li")).to_have_count(0)
     expect(studio.open().page.locator("#history-empty")).to_be_visible()
+
+
+def test_a_kept_picture_that_is_gone_is_told_as_such(studio: Studio, service: Service) -> None:
+    studio.prompt("a boat").set(width=64, height=64, steps=1).generate().wait_for("done")
+    expect(studio.page.locator("#history li")).to_have_count(1)
+    painted = studio.result()
+    (stored,) = [path for path in service.images.rglob("*.png") if same(path, painted)]
+    aside = stored.rename(stored.with_suffix(".aside"))
+    studio.open()
+    kept = studio.page.locator("#history button")
+    kept.click()
+    studio.wait_for("failed")
+    expect(studio.page.locator("#problem h3")).to_have_text("This picture is no longer stored")
+    aside.rename(stored)
+    kept.click()
+    studio.wait_for("done")
+    assert ImageChops.difference(painted, studio.result()).getbbox() is None
+
+
+def same(path: Path, picture: Image.Image) -> bool:
+    with Image.open(path) as image:
+        return image.size == picture.size and image.convert("RGB").tobytes() == picture.tobytes()
 
 
 def test_a_download_is_the_png_itself(studio: Studio) -> None:
@@ -129,12 +157,13 @@ def test_it_works_below_a_path_of_a_proxy(page: Page, service: Service) -> None:
 
 
 def test_the_theme_is_kept(studio: Studio) -> None:
-    colour = "getComputedStyle(document.body).backgroundColor"
-    light = studio.page.evaluate(colour)
+    body = studio.page.locator("body")
+    light = studio.page.evaluate("getComputedStyle(document.body).backgroundColor")
     button = studio.page.locator("#theme-button")
     button.click()
     button.click()
     expect(button).to_have_attribute("aria-label", "Theme: dark")
-    dark = studio.page.evaluate(colour)
-    assert dark != light
-    assert studio.open().page.evaluate(colour) == dark
+    expect(body).not_to_have_css("background-color", light)
+    studio.open()
+    expect(button).to_have_attribute("aria-label", "Theme: dark")
+    expect(body).not_to_have_css("background-color", light)

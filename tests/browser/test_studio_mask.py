@@ -111,9 +111,7 @@ def test_by_finger(browser: Browser, complaints: list[str], service: Service) ->
     phone = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = watched(phone, complaints).new_page()
     studio = studio_of(page, service).mode("Inpainting").choose_picture(photo((WIDTH, HEIGHT)))
-    page.locator("#mask").scroll_into_view_if_needed()
-    box = page.locator("#mask").bounding_box()
-    assert box is not None
+    box = studio.canvas()
     touches = page.context.new_cdp_session(page)
     middle = box["y"] + box["height"] / 2
     for kind, x in [("touchStart", 0.2), ("touchMove", 0.5), ("touchMove", 0.8)]:
@@ -128,9 +126,7 @@ def test_by_finger(browser: Browser, complaints: list[str], service: Service) ->
 
 def test_a_pen_paints_as_well(studio: Studio) -> None:
     pen = studio.page.context.new_cdp_session(studio.page)
-    studio.page.locator("#mask").scroll_into_view_if_needed()
-    box = studio.page.locator("#mask").bounding_box()
-    assert box is not None
+    box = studio.canvas()
     for kind, x in [("mousePressed", 0.3), ("mouseMoved", 0.6), ("mouseReleased", 0.6)]:
         at = {"x": box["x"] + x * box["width"], "y": box["y"] + box["height"] / 2}
         pen.send("Input.dispatchMouseEvent", {"type": kind, **at, "button": "left", "pointerType": "pen", "buttons": 1})
@@ -160,7 +156,7 @@ def test_a_picture_can_be_pasted_dropped_or_photographed(page: Page, service: Se
     page.click("#camera-shoot")
     expect(note).to_contain_text("pixels")
     expect(page.locator("#easel")).to_be_visible()
-    assert page.evaluate("document.getElementById('camera-video').srcObject") is None, "the camera is still on"
+    expect(page.locator("#camera-video")).to_have_js_property("srcObject", None)
 
 
 def give(page: Page, event: str, png: bytes) -> None:

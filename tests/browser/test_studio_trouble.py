@@ -25,12 +25,12 @@ def test_wrong_values_are_told_at_their_fields(page: Page, service: Service) -> 
     for field, told in [("steps", "Steps must be between 1 and 150."), ("prompt", "Prompt must not be blank.")]:
         expect(page.locator(f"#{field}-error")).to_have_text(told)
         expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")
-        assert f"{field}-error" in (page.get_attribute(f"#{field}", "aria-describedby") or "")
+        expect(page.locator(f"#{field}")).to_have_attribute("aria-describedby", re.compile(rf"\b{field}-error\b"))
     expect(page.locator("#width-error")).to_contain_text("Width must be a multiple of 8")
     expect(page.locator("#prompt")).to_be_focused()
     expect(page.locator("#height-error")).to_be_hidden()
     studio.prompt("a tree").set(steps=1, width=64, height=64).generate().wait_for("done")
-    assert page.locator("main .error:visible").count() == 0
+    expect(page.locator("main .error:visible")).to_have_count(0)
 
 
 def test_a_number_that_is_none_is_not_left_out_in_silence(page: Page, service: Service) -> None:
@@ -49,15 +49,16 @@ def test_an_empty_mask_and_a_missing_picture_are_told_where_they_belong(page: Pa
 
 
 def test_too_many_requests_count_down(page: Page, service_simulator: Simulator, tmp_path: Path) -> None:
-    limits = {"RATE_LIMIT_GENERATION": "1/4 second"}
+    limits = {"RATE_LIMIT_GENERATION": "1/6 second"}
     with running_service(tmp_path, service_simulator.url, workers=1, **limits) as service:
         service.wait_until_answering()
         studio = studio_of(page, service).prompt("a tree").set(width=64, height=64, steps=1)
         wait_until(lambda: refused(studio, service), "a generation is refused")
-        expect(page.locator("#problem h3")).to_have_text("Too many requests")
-        expect(page.get_by_role("timer")).to_have_text(re.compile(r"Again in [1234] s"))
         again = page.get_by_role("button", name="Try again")
+        # First what is so for some seconds only.
+        expect(page.get_by_role("timer")).to_have_text(re.compile(r"Again in [1-6] s"))
         expect(again).to_be_disabled()
+        expect(page.locator("#problem h3")).to_have_text("Too many requests")
         expect(page.get_by_role("timer")).to_have_text("You can try again now.")
         again.click()
         studio.wait_for("done")
@@ -65,7 +66,7 @@ def test_too_many_requests_count_down(page: Page, service_simulator: Simulator, 
 
 
 def refused(studio: Studio, service: Service) -> bool:
-    """Whether the page comes too soon after another call: on a busy machine four seconds may have gone by."""
+    """Whether the page comes too soon after another call: on a busy machine six seconds may have gone by."""
     service.post("/txt2img", {"prompt": "a tree", "width": 64, "height": 64, "steps": 1})
     with studio.page.expect_response("**/txt2img") as answer:
         studio.generate()
@@ -117,13 +118,12 @@ def test_a_reload_in_mid_job_finds_the_job_again(slow_studio: Studio, slow_simul
     slow_studio.set(steps=30, width=512, height=512).generate()
     expect(page.locator("#progress-text")).to_have_text(re.compile("Painting"))
     page.reload()
-    slow_studio.wait_for("busy")
-    assert page.input_value("#prompt") == "a long one"
-    expect(page.locator("#progress-text")).to_have_text(re.compile("Painting"))
+    expect(page.locator("#prompt")).to_have_value("a long one")
     slow_studio.wait_for("done")
     assert len(slow_simulator.generations) == 1, "it was painted twice"
     expect(page.locator("#history li")).to_have_count(1)
-    page.reload()
+    with page.expect_response("**/models"):
+        page.reload()
     slow_studio.wait_for("empty")
 
 
@@ -142,7 +142,7 @@ def test_a_job_found_after_a_reload_can_be_cancelled(slow_studio: Studio, slow_s
 def test_a_lost_connection_does_not_lose_the_picture(page: Page, slow: Service, slow_simulator: Simulator) -> None:
     slow_simulator.forget_requests()
     with Cable(slow.port) as cable:
-        studio = Studio(page, cable.root).open().prompt("a long one").set(steps=20).generate()
+        studio = Studio(page, cable.root).open().prompt("a long one").set(steps=40).generate()
         expect(page.locator("#progress-text")).to_have_text(re.compile("Painting"))
         cable.cut()
         expect(page.locator("#progress-text")).to_have_text("Connection lost; looking for the job")
@@ -156,7 +156,7 @@ def test_a_lost_connection_does_not_lose_the_picture(page: Page, slow: Service, 
 def test_a_slow_network_shows_how_much_is_sent_and_can_be_cancelled(
     page: Page, service: Service, service_simulator: Simulator
 ) -> None:
-    studio = studio_of(page, service).mode("Image to image").prompt("a tree").choose_picture(grain((256, 256)))
+    studio = studio_of(page, service).mode("Image to image").prompt("a tree").choose_picture(grain((320, 320)))
     throttle = page.context.new_cdp_session(page)
     throttle.send("Network.enable")
     slow = {"offline": False, "latency": 100, "downloadThroughput": -1, "uploadThroughput": 30_000}

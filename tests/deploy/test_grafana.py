@@ -183,8 +183,16 @@ def in_trouble(service: Service, webui: Simulator, redis_server: RedisServer, pr
     redis_server.start()
     wait_until(lambda: prometheus.query("sd_api_redis_up") == [1.0], "Redis is seen to be back")
     incoming = service.images / ".incoming"
-    shutil.rmtree(incoming)
-    incoming.write_text("no folder")
+
+    def is_no_folder() -> bool:
+        try:  # the workers put a probe there now and then, and make the folder for it
+            shutil.rmtree(incoming)
+            incoming.write_text("no folder")
+        except OSError:
+            return incoming.is_file()
+        return True
+
+    wait_until(is_no_folder, "there is no folder for what is to be stored")
     wait_until(lambda: prometheus.query("sd_api_storage_up") == [0.0], "the storage is seen to fail")
     assert service.post("/txt2img", BODY, headers=KEY).json()["image_url"] is None
     incoming.unlink()

@@ -10,13 +10,20 @@ import pytest
 
 from config import KEEPALIVE_S, Config
 from doctor import nginx
+from doctor.findings import Finding
 from doctor.timeouts import Server, contradictions, needed, per_process, planned
 from simulator import Simulator
 from tests.running import ROOT, Service, running_service
 
 DEFAULTS = Config.from_env({})
-NGINX = "\n".join(path.read_text() for path in sorted((ROOT / "deploy" / "nginx").glob("*.conf")))
+FOLDER = ROOT / "deploy" / "nginx"
+# As `nginx -T` prints it.
+NGINX = "\n".join(f"# configuration file {path}:\n{path.read_text()}" for path in sorted(FOLDER.glob("*.conf")))
 BEHIND_NGINX = Config.from_env({"TRUSTED_PROXIES": "1"})
+
+
+def checked(text: str, config: Config) -> list[Finding]:
+    return nginx.check(nginx.printed(text), config, keepalive_s=75)
 
 
 def test_the_defaults_do_not_contradict_each_other() -> None:
@@ -82,15 +89,10 @@ def test_it_is_told_at_the_start(simulator: Simulator, tmp_path: Path) -> None:
 def test_the_projects_own_nginx_fits_the_defaults() -> None:
     for given in ({}, {"SENDFILE_HEADER": "X-Accel-Redirect", "IMAGE_DIR": "/var/lib/stable-diffusion-api/images"}):
         config = Config.from_env({"TRUSTED_PROXIES": "1", **given})
-        (found,) = nginx.check(NGINX, config, keepalive_s=75)
+        (found,) = checked(NGINX, config)
         assert (found.level, found.text) == ("ok", "its configuration fits the settings")
     # The largest batch that the defaults allow, stored in a bucket.
-    assert (
-        nginx.check(NGINX, Config.from_env({"TRUSTED_PROXIES": "1", "STORAGE_URL": "s3://p-1"}), keepalive_s=75)[
-            0
-        ].level
-        == "ok"
-    )
+    assert checked(NGINX, Config.from_env({"TRUSTED_PROXIES": "1", "STORAGE_URL": "s3://p-1"}))[0].level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -105,26 +107,76 @@ def test_the_projects_own_nginx_fits_the_defaults() -> None:
         ("request_buffering on;", "request_buffering off;", "warning", "slow bodies"),
         ("proxy_set_header X-Forwarded-For", "proxy_set_header X-Other", "error", "pretend to be anybody"),
         ("keepalive_timeout 60s;      #", "keepalive_timeout 2m; #", "warning", "for 120 s"),
+        ("proxy_read_timeout 500s;", "proxy_read_timeout $long;", "warning", "proxy_read_timeout $long cannot be read"),
+        ("proxy_read_timeout 500s;", "proxy_read_timeout 500S;", "warning", "proxy_read_timeout 500S cannot be read"),
+        ("proxy_read_timeout 500s;", 'proxy_read_timeout "";', "warning", "cannot be read"),
+        ("client_max_body_size 32m;", "client_max_body_size ${SIZE}m;", "warning", "${SIZE}m cannot be read"),
+        ("client_max_body_size 32m;", "client_max_body_size 32MB;", "warning", "32MB cannot be read"),
+        ("keepalive_timeout 60s;      #", "keepalive_timeout $kept; #", "warning", "keepalive_timeout $kept cannot"),
     ],
 )
 def test_an_nginx_that_does_not_fit(there: str, here: str, level: str, told: str) -> None:
     assert there in NGINX
-    (found,) = nginx.check(NGINX.replace(there, here), BEHIND_NGINX, keepalive_s=75)
+    (found,) = checked(NGINX.replace(there, here), BEHIND_NGINX)
     assert (found.level, told in found.text) == (level, True)
     assert found.remedy
 
 
 @pytest.mark.parametrize(
-    "body", ["client_max_body_size 0;", "client_max_body_size 1g;", "client_max_body_size 33554432;"]
+    "body",
+    [
+        *("client_max_body_size 0;", "client_max_body_size 1g;", "client_max_body_size 33554432;"),
+        *("client_max_body_size 32768K;", 'client_max_body_size "32M";'),
+    ],
 )
 def test_sizes_as_nginx_writes_them(body: str) -> None:
     text = NGINX.replace("client_max_body_size 32m;", body)
-    assert nginx.check(text, BEHIND_NGINX, keepalive_s=75)[0].level == "ok"
+    assert checked(text, BEHIND_NGINX)[0].level == "ok"
+
+
+@pytest.mark.parametrize("time", ["500", "500000ms", "8m20s", '"8m 20s"', "'8m'", "1h", "1d", "1w", "1M", "1y"])
+def test_times_as_nginx_writes_them(time: str) -> None:
+    text = NGINX.replace("proxy_read_timeout 500s;", f"proxy_read_timeout {time};")
+    assert checked(text, BEHIND_NGINX)[0].level == "ok"
+
+
+def test_files_are_read_with_what_they_include() -> None:
+    # Both files are given to find what holds, and one of them is what the other includes.
+    for paths in ([FOLDER / "nginx.conf"], sorted(FOLDER.glob("*.conf"))):
+        read = [one for path in paths for one in nginx.read(path)]
+        assert not [one for one in read if one.name == "include"]
+        (found,) = nginx.check(read, BEHIND_NGINX, keepalive_s=75)
+        assert found.level == "ok"
+
+
+def test_an_include_stands_where_it_is_included(tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "nginx.conf").write_text("http { include sites/*.conf; include none/*.conf; include mime.types; }")
+    (tmp_path / "sites" / "one.conf").write_text("server { include of-one; }")
+    (tmp_path / "of-one").write_text(f"client_max_body_size 9m; include {tmp_path}/lost.conf;")
+    read = list(nginx.read(tmp_path / "nginx.conf"))
+    assert [(one.blocks, one.name) for one in read] == [
+        ((), "http"),
+        (("http",), "server"),
+        (("http", "server"), "client_max_body_size"),
+        (("http", "server"), "include"),
+        (("http",), "include"),
+    ]
+    told = [found.text for found in nginx.check(read, BEHIND_NGINX, keepalive_s=75)]
+    assert told == [f"it includes {tmp_path}/lost.conf, which is not here: what is said there is not known"]
+
+
+def test_what_a_printed_configuration_includes_is_in_it() -> None:
+    assert [
+        one.name for one in nginx.printed("# configuration file /a:\ninclude b;\n# configuration file /b:\nc;")
+    ] == ["c"]
+    assert [one.name for one in nginx.printed("include b;")] == ["include"]
 
 
 @pytest.mark.parametrize(
     ("changed", "level", "told"),
     [
+        ({"location /_images/": "location ^~ /_images/", "alias /var/lib": "alias /srv"}, "warning", "in /srv"),
         ({"internal;\n            alias": "alias"}, "error", "no internal location /_images/"),
         ({"location /_images/": "location /other/"}, "error", "no internal location /_images/"),
         ({"alias /var/lib/stable-diffusion-api/images/;": "alias /srv/;"}, "warning", "IMAGE_DIR is /var/lib"),
@@ -137,12 +189,12 @@ def test_an_nginx_that_cannot_send_images(changed: dict[str, str], level: str, t
     for there, here in changed.items():
         assert there in text
         text = text.replace(there, here)
-    (found,) = nginx.check(text, Config.from_env({"TRUSTED_PROXIES": "1", **images}), keepalive_s=75)
+    (found,) = checked(text, Config.from_env({"TRUSTED_PROXIES": "1", **images}))
     assert (found.level, told in found.text) == (level, True)
 
 
 def test_proxies_that_nobody_trusts() -> None:
-    (found,) = nginx.check(NGINX, DEFAULTS, keepalive_s=75)
+    (found,) = checked(NGINX, DEFAULTS)
     assert (found.level, "TRUSTED_PROXIES is 0" in found.text) == ("warning", True)
 
 

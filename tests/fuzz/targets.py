@@ -26,7 +26,8 @@ from sd_client.samplers import Spelling
 from sd_client.transport import Transport, status_error
 from services.answers import keep_unmasked, png_size, to_png
 from services.masks import fit_mask, read_mask
-from services.pictures import PictureError, decode_base64, fit, read_picture
+from services.picture_formats import PictureError
+from services.pictures import decode_base64, fit, read_picture
 from tests.sd_client.servers import read_request
 
 MAX_PIXELS = 250_000

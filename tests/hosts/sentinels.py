@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlencode
 
+import pytest
 import redis
 
+from tests.hosts.certificates import Certificates
 from tests.running import DEADLINE_S, free_port, redis_binary, wait_until
+
+needs_tls = pytest.mark.skipif(
+    not (shutil.which("redis-server") and shutil.which("openssl")),
+    reason="redis-server or openssl is not installed (apt-get install redis-server openssl)",
+)
 
 SERVICE = "pictures"
 
@@ -20,13 +29,16 @@ DOWN_AFTER_MS = 1000
 
 
 class _Process:
-    def __init__(self, folder: Path, lines: list[str], *words: str, password: str | None) -> None:
+    def __init__(
+        self, folder: Path, lines: list[str], *words: str, password: str | None, tls: Certificates | None
+    ) -> None:
         folder.mkdir()
         self.port = free_port()
         conf = folder / "redis.conf"
-        conf.write_text("\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
+        ports = [f"port {self.port}"] if tls is None else ["port 0", f"tls-port {self.port}", *_tls_lines(tls)]
+        conf.write_text("\n".join([*ports, "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
         self._command = [redis_binary(), str(conf), *words]
-        self._password = password
+        self._options: dict[str, Any] = {"password": password, **({"ssl": True, **_tls_options(tls)} if tls else {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -34,7 +46,7 @@ class _Process:
         wait_until(self._answers, "a Redis answers")
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, password=self._password, socket_timeout=5)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **self._options)
 
     def _answers(self) -> bool:
         with self.client() as client, contextlib.suppress(redis.RedisError):
@@ -56,8 +68,28 @@ class _Process:
             self._process = None
 
 
+def _tls_lines(tls: Certificates) -> list[str]:
+    return [
+        f"tls-cert-file {tls.certificate}",
+        f"tls-key-file {tls.key}",
+        f"tls-ca-cert-file {tls.authority}",
+        "tls-auth-clients yes",
+        "tls-replication yes",  # replicas speak to their master so, and Sentinels to both
+    ]
+
+
+def _tls_options(tls: Certificates) -> dict[str, str]:
+    """redis-py's, which are those of a URL as well."""
+    return {"ssl_ca_certs": str(tls.authority), "ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)}
+
+
 class WatchedRedis:
-    """The first of the servers is master at the beginning."""
+    """
+    The first of the servers is master at the beginning.
+
+    :param sentinel_user: for the service; to be used with one Sentinel, which asks no others.
+    :param tls: with it all speak nothing else, and want a certificate of everybody.
+    """
 
     def __init__(
         self,
@@ -67,7 +99,11 @@ class WatchedRedis:
         sentinels: int = 3,
         password: str | None = None,
         sentinel_password: str | None = None,
+        sentinel_user: str | None = None,
+        tls: Certificates | None = None,
     ) -> None:
+        self._tls = tls
+        self._sentinel_user = sentinel_user
         self._password = password
         self._sentinel_password = sentinel_password
         self.servers: list[_Process] = []
@@ -77,7 +113,7 @@ class WatchedRedis:
                 lines += [f'requirepass "{password}"', f'masterauth "{password}"']
             if self.servers:
                 lines.append(f"replicaof 127.0.0.1 {self.servers[0].port}")
-            self.servers.append(_Process(folder / f"redis{number}", lines, password=password))
+            self.servers.append(_Process(folder / f"redis{number}", lines, password=password, tls=tls))
         self.sentinels = [self._sentinel(folder / f"sentinel{number}", sentinels) for number in range(sentinels)]
 
     def _sentinel(self, folder: Path, count: int) -> _Process:
@@ -90,13 +126,24 @@ class WatchedRedis:
             lines.append(f'sentinel auth-pass {SERVICE} "{self._password}"')
         if self._sentinel_password:
             lines.append(f'requirepass "{self._sentinel_password}"')
-        return _Process(folder, lines, "--sentinel", password=self._sentinel_password)
+        if self._sentinel_user:
+            lines.append(f"user {self._sentinel_user} on >{self._sentinel_password}-of-user ~* &* +@all")
+        return _Process(folder, lines, "--sentinel", password=self._sentinel_password, tls=self._tls)
 
     def url(self, *, db: int = 0) -> str:
         user = f":{quote(self._password, safe='')}@" if self._password else ""
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
-        query = f"?sentinel_password={quote(self._sentinel_password, safe='')}" if self._sentinel_password else ""
-        return f"redis+sentinel://{user}{hosts}/{SERVICE}/{db}{query}"
+        scheme = "rediss" if self._tls else "redis"
+        asked = _tls_options(self._tls) if self._tls else {}
+        if self._sentinel_user:
+            asked |= {
+                "sentinel_username": self._sentinel_user,
+                "sentinel_password": f"{self._sentinel_password}-of-user",
+            }
+        elif self._sentinel_password:
+            asked |= {"sentinel_password": self._sentinel_password}
+        query = f"?{urlencode(asked)}" if asked else ""
+        return f"{scheme}+sentinel://{user}{hosts}/{SERVICE}/{db}{query}"
 
     def master(self) -> int:
         """The port of the server that the first Sentinel holds for the master."""

@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from simulator import Simulator
-from tests.hosts.sentinels import WatchedRedis
+from tests.hosts.certificates import make_certificates
+from tests.hosts.sentinels import WatchedRedis, needs_tls
 from tests.pool.callers import health, paint, wait_for_no_lease, wait_for_webuis
 from tests.pool.webuis import STEP_TIME, assert_no_job_twice, urls
 from tests.running import DEADLINE_S, Service, running_service, wait_until
@@ -25,8 +26,14 @@ _addresses = (f"192.0.2.{number}" for number in itertools.count(1))
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Iterator[WatchedRedis]:
-    with WatchedRedis(tmp_path) as running:
+def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WatchedRedis]:
+    """With TLS and passwords for ``indirect`` "tls"."""
+    if getattr(request, "param", None) == "tls":
+        certificates = make_certificates(tmp_path / "certificates")
+        running = WatchedRedis(tmp_path, password="p@ss", sentinel_password="other", tls=certificates)
+    else:
+        running = WatchedRedis(tmp_path)
+    with running:
         yield running
 
 
@@ -100,6 +107,7 @@ def everything_is_shared(hosts: list[Service], master: Callable[[], redis.Redis]
     wait_until(lambda: all(health(host)["redis"] == "up" for host in hosts for _ in range(4)), "health sees Redis")
 
 
+@pytest.mark.parametrize("watched", ["plain", pytest.param("tls", marks=needs_tls)], indirect=True)
 def test_the_master_dies(watched: WatchedRedis, hosts: list[Service], webuis: list[Simulator]) -> None:
     dead, promoted = watched.servers
     everything_is_shared(hosts, dead.client)

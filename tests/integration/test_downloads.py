@@ -54,6 +54,16 @@ def test_more_than_there_are_places(
             assert answer.status_code == status, answer.text
 
 
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=100-"}, {"If-Range": "x"}])
+def test_the_image_under_its_own_format_is_whole(
+    one_worker: Service, image_id: str, headers: Mapping[str, str]
+) -> None:
+    """Its size is read from the file first, which is then sent from where it stands."""
+    whole, asked = (one_worker.get(f"/image/{image_id}{query}", headers=dict(headers)) for query in ("", "?format=png"))
+    assert (asked.status_code, asked.content) == (whole.status_code, whole.content)
+    assert len(asked.content) == int(asked.headers["Content-Length"])
+
+
 def test_callers_that_hang_up_meanwhile(one_worker: Service, image_id: str) -> None:
     request = f"GET {PREFIX}/image/{image_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     for _ in range(DOWNLOADS_AT_A_TIME + 1):

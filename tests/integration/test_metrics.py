@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from observability.counts_file import read_counts
 from simulator import Simulator
 from tests.running import DEADLINE_S, PREFIX, ROOT, Service, running_service, started, wait_until
 from tests.scraped import Scraped, needs_promtool, promtool_says, scraped
@@ -84,6 +85,70 @@ def test_two_workers_count_together_and_outlive_each_other(fresh: Service) -> No
     assert models_counted(fresh) == 50
     # One series for each, not one for each process that ever was.
     assert "pid=" not in scrape(fresh).text
+    (folder,) = (fresh.folder / "run").glob("metrics-*")
+    wait_until(lambda: len(list(folder.glob("histogram_*.db"))) == 3, "two live, and one file has all of the dead")
+
+
+def deaths(service: Service) -> float | None:
+    return scrape(service).value("sd_api_worker_deaths_total")
+
+
+def test_workers_that_die_are_counted_and_those_that_are_told_to_end_are_not(fresh: Service) -> None:
+    (folder,) = (fresh.folder / "run").glob("metrics-*")
+
+    def end_one(number: signal.Signals) -> None:
+        before = workers(fresh)
+        os.kill(min(before), number)
+        wait_until(lambda: len(workers(fresh) - before) == 1 and len(workers(fresh)) == 2, "a new worker")
+        # It counts: so it has come so far that it hears signals.
+        (new,) = workers(fresh) - before
+        its_counts = folder / f"counter_{new}.db"
+        wait_until(lambda: its_counts.exists() and bool(read_counts(its_counts)), "it has started")
+
+    assert deaths(fresh) == 0
+    died = 0
+    for number, dies in (
+        (signal.SIGTERM, False),
+        (signal.SIGKILL, True),  # as the kernel does where memory is short
+        (signal.SIGQUIT, False),
+        (signal.SIGSEGV, True),
+        (signal.SIGABRT, True),  # as gunicorn does to one that hangs
+    ):
+        end_one(number)
+        died += dies
+        wait_until(lambda now=died: deaths(fresh) == now, f"{number.name}: {died} deaths")  # type: ignore[misc]
+    before = workers(fresh)
+    fresh.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(workers(fresh)) == 2 and not workers(fresh) & before, "new workers")
+    fresh.wait_until_answering()
+    assert deaths(fresh) == died
+
+
+def test_workers_that_are_replaced_after_so_many_requests_did_not_die(simulator: Simulator, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-w",
+            "1",
+            "-b",
+            f"fd://{listener.fileno()}",
+            "--max-requests",
+            "5",
+        ]
+        command += ["-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
+        with started(command, tmp_path, listener, SD_WEBUI_URL=simulator.url) as service:
+            service.wait_until_answering()
+            (first,) = workers(service)
+
+            def is_replaced() -> bool:
+                service.get("/models")
+                return not workers(service) <= {first}
+
+            wait_until(is_replaced, "a new worker")
+            service.wait_until_answering()
+            assert deaths(service) == 0
 
 
 @needs_promtool

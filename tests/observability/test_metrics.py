@@ -38,8 +38,21 @@ def test_each_instance_counts_for_itself() -> None:
     assert (told(first).value("sd_api_images_stored_total"), told(second).value("sd_api_images_stored_total")) == (3, 0)
 
 
+def test_sums_of_seconds_are_the_same_in_any_order() -> None:
+    seconds = [0.1, 0.2, 0.3, 1e-7, 12345.678]
+    assert sum(seconds) != sum(reversed(seconds))
+    sums = []
+    for order in (seconds, list(reversed(seconds))):
+        metrics = Metrics()
+        for one in order:
+            metrics.queue_wait.labels("txt2img").observe(one)
+        sums.append(told(metrics).value("sd_api_queue_wait_seconds_sum", mode="txt2img"))
+    assert sums[0] == sums[1] == pytest.approx(sum(seconds), abs=5e-6)
+
+
 def test_series_begin_at_zero() -> None:
     shown = told(Metrics(redis=True))
+    assert shown.value("sd_api_worker_deaths_total") == 0
     assert [shown.value("sd_api_jobs_total", mode=mode, outcome="done") for mode in MODES] == [0, 0, 0]
     assert [shown.value("sd_api_images_removed_total", reason=reason) for reason in REMOVALS] == [0, 0, 0]
     assert [shown.value("sd_api_redis_errors_total", use=use) for use in REDIS_USES] == [0, 0, 0, 0]

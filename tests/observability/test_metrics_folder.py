@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from observability.metrics_folder import mark_dead, reserve
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from observability.metrics_folder import count_death, mark_dead, merge_dead, reading, reserve
 from tests.running import DEADLINE_S, ROOT
+from tests.scraped import Scraped, scraped
 
 
 @contextmanager
@@ -86,3 +95,100 @@ def test_a_dead_worker_keeps_its_counts_only(tmp_path: Path) -> None:
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"counter_7.db", "histogram_7.db", "counter_8.db", "histogram_8.db", "gauge_livemax_8.db"}
     assert (tmp_path / "counter_7.db").stat().st_size == 100
+
+
+# --- Many deaths ----------------------------------------------------------------------------------------------------
+
+REQUESTS = mmap_key("requests", "requests_total", ["route"], ["/x"], "Requests.")
+BUCKETS = {
+    bound: mmap_key("took_seconds", "took_seconds_bucket", ["le"], [bound], "Time.") for bound in ("0.5", "1.0", "+Inf")
+}
+SUM = mmap_key("took_seconds", "took_seconds_sum", [], [], "Time.")
+
+
+def work(folder: Path, pid: int, seconds: list[float]) -> None:
+    """A worker counts as prometheus_client does."""
+    reserve(folder, pid)
+    with closing(MmapedDict(str(folder / f"counter_{pid}.db"))) as counter:
+        counter.write_value(REQUESTS, float(len(seconds)), 0.0)
+    with closing(MmapedDict(str(folder / f"histogram_{pid}.db"))) as histogram:
+        before = 0.0
+        for bound, key in BUCKETS.items():
+            histogram.write_value(key, float(sum(before < one <= float(bound) for one in seconds)), 0.0)
+            before = float(bound)
+        histogram.write_value(SUM, math.fsum(seconds), 0.0)
+
+
+def scrape(folder: Path) -> Scraped:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))
+    with reading(folder):
+        return scraped(generate_latest(registry).decode())
+
+
+def test_many_deaths_leave_one_file_of_each_kind_and_every_count(tmp_path: Path) -> None:
+    steps = random.Random(7)
+    seconds: list[float] = []
+    for pid in range(100, 160):
+        mine = [steps.randrange(2**21) / 2**20 for _ in range(10)]  # as they are observed: see observability.metrics
+        seconds += mine
+        work(tmp_path, pid, mine)
+        before = scrape(tmp_path)
+        mark_dead(tmp_path, pid)
+        merge_dead(tmp_path, alive=())
+        assert scrape(tmp_path).samples == before.samples, "to the last bit"
+    assert {path.name for path in tmp_path.glob("*.db")} == {"counter_dead.db", "histogram_dead.db"}
+    shown = scrape(tmp_path)
+    assert shown.value("requests_total", route="/x") == shown.value("took_seconds_count") == 600
+    assert shown.value("took_seconds_bucket", le="1.0") == sum(one <= 1 for one in seconds)
+    assert shown.value("took_seconds_sum") == math.fsum(seconds)
+
+
+def test_whoever_lives_keeps_its_files(tmp_path: Path) -> None:
+    for pid in (7, 8, 9):
+        work(tmp_path, pid, [0.25])
+    mark_dead(tmp_path, 8)
+    merge_dead(tmp_path, alive={7, 9})
+    assert {path.name for path in tmp_path.glob("counter_*.db")} == {
+        "counter_7.db",
+        "counter_9.db",
+        "counter_dead.db",
+    }
+    assert scrape(tmp_path).value("requests_total", route="/x") == 3
+
+
+def test_nobody_who_reads_finds_a_count_twice_or_not_at_all(tmp_path: Path) -> None:
+    work(tmp_path, 1, [0.25])
+    found: list[float | None] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            found.append(scrape(tmp_path).value("requests_total", route="/x"))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for pid in range(2, 80):
+        work(tmp_path, pid, [])
+        merge_dead(tmp_path, alive=())
+    done.set()
+    reader.join(DEADLINE_S)
+    assert set(found) == {1.0}
+
+
+def test_what_is_put_off_while_somebody_reads_is_made_up_for(tmp_path: Path) -> None:
+    work(tmp_path, 7, [0.25])
+    with reading(tmp_path):
+        merge_dead(tmp_path, alive=())
+        assert (tmp_path / "counter_7.db").exists()
+    work(tmp_path, 8, [0.25])
+    merge_dead(tmp_path, alive=())
+    assert [path.name for path in tmp_path.glob("counter_*.db")] == ["counter_dead.db"]
+    assert scrape(tmp_path).value("requests_total", route="/x") == 2
+
+
+def test_deaths_are_counted_beside_the_workers(tmp_path: Path) -> None:
+    for died in range(1, 4):
+        count_death(tmp_path)
+        assert scrape(tmp_path).value("sd_api_worker_deaths_total") == died
+        merge_dead(tmp_path, alive=())

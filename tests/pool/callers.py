@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 import requests
 
+from sd_client.redis_schedule import HOLDER_S
 from tests.pool.webuis import STEPS_PER_S
 from tests.running import DEADLINE_S, Service
 
@@ -95,6 +97,25 @@ def wait_for_webuis(service: Service, available: int) -> None:
         return all(health(service)["webuis"]["available"] == available for _ in range(4))
 
     when(seen, f"{available} WebUIs are available")
+
+
+def wait_for_redis(services: Sequence[Service], state: str) -> None:
+    """Until all workers see Redis so: several answers in a row, whichever gives them."""
+
+    def seen() -> bool:
+        return all(health(service)["redis"] == state for service in services for _ in range(4))
+
+    when(seen, f"Redis is {state}")
+
+
+def wait_for_holders(client: redis.Redis, processes: int) -> None:
+    """Until so many processes queue in Redis: each has renewed its key within the last second."""
+
+    def renewed() -> int:
+        left_ms = [client.pttl(key) for key in client.keys("sd-api:pool:holder:*")]
+        return sum(one > (HOLDER_S - 1) * 1000 for one in left_ms)
+
+    when(lambda: renewed() == processes, f"{processes} processes queue in Redis")
 
 
 def wait_for_queue(service: Service, waiting: int) -> None:

@@ -10,6 +10,8 @@ import pytest
 import redis
 import requests
 
+from sd_client.schedule_json import ScheduleJson
+from sd_client.shared_file import SharedFile
 from simulator import Simulator
 from tests.pool.callers import Callers, health, statuses, wait_for_queue, when
 from tests.pool.conftest import MakeWebUIs, StartService
@@ -44,8 +46,9 @@ def shut_down(callers: Callers, service: Service, webui: Simulator) -> None:
 
 def test_shutting_down(callers: Callers, webui: Simulator, start_service: StartService, tmp_path: Path) -> None:
     shut_down(callers, start_service([webui], workers=2), webui)
-    left = json.loads((tmp_path / "host" / "schedule.json").read_text())
-    assert (left["waiting"], left["running"]) == ([], [])
+    left = ScheduleJson().load(SharedFile(str(tmp_path / "host" / "schedule.json")).read())
+    assert (left.waiting, left.running) == ((), ())
+    assert left.epoch  # it is one
     assert list((tmp_path / "host" / "holders").iterdir()) == []
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
+import redis
+
 from simulator import Simulator
-from tests.pool.callers import callers, health, statuses, wait_for_no_lease, wait_for_webuis, when
+from tests.pool.callers import (
+    callers,
+    health,
+    statuses,
+    wait_for_holders,
+    wait_for_no_lease,
+    wait_for_redis,
+    wait_for_webuis,
+    when,
+)
 from tests.pool.webuis import STEP_TIME, all_jobs, assert_never_crowded, assert_no_job_twice, urls
 from tests.running import RedisServer, running_service
 
@@ -30,12 +40,13 @@ def test_redis_is_away_for_long(redis_server: RedisServer, tmp_path: Path) -> No
             redis_server.stop()
             jobs += [load.paint(first, seconds=0.2)]
             assert statuses(job.result() for job in jobs) == {"200": 13}
-            when(lambda: health(first)["redis"] == "down", "health tells")
+            wait_for_redis([first], "down")
             assert health(first)["status"] == "degraded"
 
             redis_server.start()
-            when(lambda: all(health(host)["redis"] == "up" for host in hosts * 3), "Redis is seen again")
-            time.sleep(4)  # health sees Redis before the queue has moved back to it and settled
+            wait_for_redis(hosts, "up")
+            with redis.Redis.from_url(redis_server.url) as client:
+                wait_for_holders(client, 2 * len(hosts))
             assert_no_job_twice(webuis)
             for webui in webuis:
                 webui.forget_requests()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import pytest
 import redis
 
 from sd_client import schedule
-from sd_client.board import Board
+from sd_client.board import Board, Change
 from sd_client.leases import SharedSchedule
 from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Job
-from tests.running import RedisServer, wait_until
+from tests.running import DEADLINE_S, RedisServer, wait_until
 
 
 def job(ticket: str, holder: str, *, webui: str | None = None) -> Job:
@@ -92,6 +93,74 @@ def test_a_redis_that_forgot_everything_is_told_again(hosts: tuple[Host, Host], 
     one.board.update(lambda state: state)
     other.board.tick()
     assert other.take("second") is None
+
+
+class CountedSchedule(SharedSchedule):
+    updates = 0
+
+    def update(self, change: Change) -> schedule.Schedule:
+        self.updates += 1
+        return super().update(change)
+
+
+def test_those_who_wait_are_served_together_and_each_hears_of_its_own_failure(tmp_path: Path) -> None:
+    local = CountedSchedule(tmp_path)
+    board = Board(local, None)
+    about_to_enter = threading.Barrier(21)
+
+    def until_all_come(state: schedule.Schedule) -> schedule.Schedule:
+        about_to_enter.wait(DEADLINE_S)
+        return state
+
+    def refuse(state: schedule.Schedule) -> schedule.Schedule:
+        raise LookupError("full")
+
+    def enter(number: int) -> None:
+        about_to_enter.wait(DEADLINE_S)
+        board.enter(job(f"job{number}", board.holder), refuse if number % 10 == 3 else grant)
+
+    with ThreadPoolExecutor(21) as threads:
+        first = threads.submit(board.update, until_all_come)
+        others = [threads.submit(enter, number) for number in range(20)]
+        assert first.result(DEADLINE_S) == schedule.Schedule(epoch=board.look().epoch)
+        failed = [number for number, other in enumerate(others) if other.exception(DEADLINE_S)]
+    assert failed == [3, 13]
+    assert local.updates < 15
+    found = board.look()
+    assert {one.ticket for one in (*found.waiting, *found.running)} == {f"job{n}" for n in range(20) if n not in failed}
+    assert len(found.running) == 1
+    board.close()
+
+
+def test_where_it_cannot_be_written_everybody_hears_of_it(tmp_path: Path) -> None:
+    board = Board(SharedSchedule(tmp_path), None)
+    board.update(lambda state: state)
+    (tmp_path / "schedule.json.new").mkdir()
+    for ticket in ("one", "two"):
+        with pytest.raises(IsADirectoryError):
+            board.enter(job(ticket, board.holder), grant)
+    assert not board.has_jobs()
+    (tmp_path / "schedule.json.new").rmdir()
+    assert board.enter(job("three", board.holder), grant).running[0].ticket == "three"
+    board.close()
+
+
+def test_after_the_file_was_cleared_away_nobody_grants_before_all_have_put_their_jobs_back(tmp_path: Path) -> None:
+    one, other, third = (Board(SharedSchedule(tmp_path), None) for _ in range(3))
+    one.enter(job("first", one.holder), grant)
+    other.enter(job("second", other.holder), grant)
+    third.update(lambda state: state)
+    (tmp_path / "schedule.json").unlink()
+    # Each finds it out by itself, whoever makes the file anew.
+    for board in (other, third):
+        assert board.settled()
+        board.update(lambda state: state)
+        assert not board.settled()
+    assert [waiting.ticket for waiting in third.look().waiting] == ["second"]
+    assert [running.ticket for running in one.update(grant).running] == ["first"]
+    wait_until(third.settled, "all have put their jobs back")
+    for board in (one, other, third):
+        board.close()
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])

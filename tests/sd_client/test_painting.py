@@ -77,6 +77,24 @@ def test_the_lease_is_not_given_back_under_an_interrupt(painting_server: Paintin
     assert events == ["interrupt answered", "lease given back"]
 
 
+def test_who_cannot_look_whether_the_job_is_alone_looks_again(painting_server: PaintingServer) -> None:
+    looks = iter([OSError(5, "Input/output error"), False])
+
+    def alone() -> bool:
+        look = next(looks, True)
+        if isinstance(look, OSError):
+            raise look
+        return look
+
+    painting_server.gate.clear()
+    painting = Painting(WebUIClient(painting_server.url), release=lambda _: None, alone=alone, interrupt_again_s=0.01)
+    start(painting)
+    wait_for(lambda: painting_server.running == 1, "the job")
+    painting.abandon()
+    painting.result.result(20)
+    assert painting_server.interrupts == 1
+
+
 def test_a_webui_that_cannot_interrupt_is_asked_once(painting_server: PaintingServer) -> None:
     painting_server.routes["POST /sdapi/v1/interrupt"] = Answer(status=404)
     painting_server.gate.clear()

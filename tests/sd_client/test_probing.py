@@ -254,6 +254,15 @@ def test_of_two_on_one_folder_one_looks(web_server: WebServer, tmp_path: Path) -
         assert available(other)
 
 
+def test_whoever_begins_beside_another_knows_at_once(web_server: WebServer, tmp_path: Path) -> None:
+    """A worker that takes another's place is healthy from its first answer on."""
+    with probing_of(web_server.url, tmp_path) as first:
+        assert first.wait_for_first_look(20)
+        with probing_of(web_server.url, tmp_path, pace=Pace(refresh_s=60)) as second:
+            assert second.states()["webui"].available
+            assert second.wait_for_first_look(0)
+
+
 def test_a_prober_that_ends_is_followed_by_another(web_server: WebServer, tmp_path: Path) -> None:
     with probing_of(web_server.url, tmp_path) as follower_to_be:
         assert follower_to_be.wait_for_first_look(20)
@@ -280,25 +289,23 @@ def test_a_prober_that_is_killed_is_followed_by_another(
         wait_for(lambda: not available(follower), "what the new prober sees")
 
 
-def states_file(folder: Path, *, seen: float) -> None:
-    states = {
-        "webui": {"available": True, "seen": seen, "full_look": seen, "capabilities": {"checkpoints": []}},
-        "another": {"available": True, "seen": seen},
-    }
-    (folder / "webuis.json").write_text(json.dumps(states))
+def state_file(folder: Path, *, seen: float) -> None:
+    state = {"available": True, "seen": seen, "full_look": seen, "capabilities": {"checkpoints": []}}
+    for webui in ("webui", "another"):
+        (folder / f"{webui}.json").write_text(json.dumps(state))
 
 
 @pytest.mark.parametrize("age_s", [31.0, 100_000.0, -5.0])
 def test_what_an_earlier_run_saw_is_not_believed(tmp_path: Path, age_s: float) -> None:
     """Also not what was seen "later" than now: it is of another boot."""
-    states_file(tmp_path, seen=time.monotonic() - age_s)
+    state_file(tmp_path, seen=time.monotonic() - age_s)
     with probing_of(f"http://127.0.0.1:{closed_port()}", tmp_path) as probing:
         assert probing.wait_for_first_look(20)
         assert probing.states()["webui"].capabilities is None
 
 
 def test_what_was_seen_just_before_a_restart_is_used(web_server: WebServer, tmp_path: Path) -> None:
-    states_file(tmp_path, seen=time.monotonic())
+    state_file(tmp_path, seen=time.monotonic())
     gate = threading.Event()
     web_server.routes[MODELS] = held(gate)
     with probing_of(web_server.url, tmp_path) as probing:
@@ -308,7 +315,7 @@ def test_what_was_seen_just_before_a_restart_is_used(web_server: WebServer, tmp_
         gate.set()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"webui": 5}', b'{"webui": {"available": true}}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"5", b'{"available": true}'])
 def test_a_broken_file_is_written_anew(web_server: WebServer, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "webuis.json").write_bytes(content)
     with probing_of(web_server.url, tmp_path) as probing, probing_of(web_server.url, tmp_path) as other:
@@ -318,7 +325,7 @@ def test_a_broken_file_is_written_anew(web_server: WebServer, tmp_path: Path, co
 
 
 def test_a_file_that_cannot_be_written_does_not_stop_the_looks(web_server: WebServer, tmp_path: Path) -> None:
-    (tmp_path / "webuis.tmp").mkdir()  # in the way of the file that is written first
+    (tmp_path / "webui.tmp").mkdir()  # in the way of the file that is written first
     with probing_of(web_server.url, tmp_path) as probing:
         assert probing.wait_for_first_look(20)
         assert available(probing)

@@ -285,4 +285,4 @@ def test_seconds_until_free(jobs: int, webuis: int, slots: int, seconds: float) 
     schedule = grant(
         entered(*(waiting(str(number), webuis=("a",)) for number in range(jobs))), slots=slots, patience_s=0, now=0
     )
-    assert seconds_until_free(schedule, slots=slots, webuis=webuis, default_job_s=10.0) == seconds
+    assert seconds_until_free(schedule, slots=slots, webuis=webuis) == seconds

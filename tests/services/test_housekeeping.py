@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,6 +15,7 @@ from observability.metrics import Metrics
 from sd_client.leases import try_lock
 from services.housekeeping import Housekeeping, expire
 from storage import ImageNotFoundError, LocalStorage
+from storage.base import StoredImage
 from tests.running import wait_until
 from tests.scraped import scraped
 
@@ -61,6 +64,36 @@ def test_nothing_goes_without_a_reason(tmp_path):
     images = {stored(tmp_path, age_s=age) for age in (400, 300)}
     assert expire(LocalStorage(tmp_path), now=time.time(), ttl_s=3600, max_bytes=2000, metrics=Metrics()) == 0
     assert kept(tmp_path) == images
+
+
+class Listing:
+    """A storage of so many images that nobody wants to have them all in hand: what :func:`expire` needs of it."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.deleted: list[int] = []
+
+    def images(self) -> Iterator[StoredImage]:
+        for number in range(self._count):
+            modified = number * 7919 % self._count  # each a second old, in no order
+            if modified not in self.deleted:
+                yield StoredImage(image_id=UUID(int=number), size_bytes=1000, modified=float(modified))
+
+    def delete(self, image_id: UUID) -> None:
+        self.deleted.append(image_id.int * 7919 % self._count)
+
+
+@pytest.mark.parametrize(("ttl_s", "max_bytes"), [(20_000 - 100, None), (None, 19_900_000), (20_000 - 40, 19_900_000)])
+def test_a_long_listing_is_not_held(ttl_s, max_bytes):
+    storage, metrics = Listing(20_000), Metrics()
+    tracemalloc.start()
+    try:
+        assert expire(storage, now=20_000.0 - 0.5, ttl_s=ttl_s, max_bytes=max_bytes, metrics=metrics) == 100
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sorted(storage.deleted) == list(range(100)), "the oldest of all"
+    assert most_bytes < 200_000, "a hundred of them; all are several megabytes"
 
 
 def test_an_image_that_is_read_is_read_to_its_end(tmp_path):

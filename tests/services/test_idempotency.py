@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -209,6 +210,23 @@ def test_a_killed_process_leaves_no_key_locked(tmp_path):
     lock = FileLedger(tmp_path).lock("key")
     assert lock is not None
     lock.release()
+
+
+@pytest.mark.parametrize("answer", [{}, {"images": []}, [], "done"])
+def test_a_record_that_says_nothing_is_none(request, ledger, make_service, tmp_path, answer):
+    """Another program's, or damaged."""
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
+        claim.keep(generation(tmp_path))
+    for path in (tmp_path / "ledger").glob("*.json"):
+        path.write_text(json.dumps({"fingerprint": "print", "answer": answer}))
+    if isinstance(ledger, SharedLedger):
+        with redis.Redis.from_url(request.getfixturevalue("redis_server").url) as client:
+            client.set("test:key", json.dumps({"fingerprint": "print", "answer": answer}))
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
+        assert claim.replay is None
+        claim.keep(generation(tmp_path))
+    with make_service().claim("key", "print", request="mine", check=nothing) as claim:
+        assert claim.replay is not None
 
 
 def test_what_is_older_than_a_day_is_swept(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from services.masks import Mask, MaskMode, fit_mask, read_mask
-from services.pictures import PictureError, fit, read_picture
+from services.picture_formats import PictureError
+from services.pictures import fit, read_picture
 from tests.services import picture_samples as samples
 
 BOX = (16, 8, 32, 24)

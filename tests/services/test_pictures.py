@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from services.pictures import Picture, PictureError, ResizeMode, fit, read_picture, sniff
+from services.picture_formats import PictureError, sniff
+from services.pictures import Picture, ResizeMode, fit, read_picture
 from tests.services import picture_samples as samples
 
 MAX_PIXELS = 50_000_000

@@ -5,7 +5,8 @@ import textwrap
 
 import pytest
 
-from services.pictures import PictureError, decode_base64
+from services.picture_formats import PictureError
+from services.pictures import decode_base64
 from tests.services import picture_samples as samples
 
 PNG = samples.encode(samples.noise())

@@ -4,7 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.masks import fit_mask, read_mask
-from services.pictures import Picture, PictureError, fit, read_picture
+from services.picture_formats import PictureError
+from services.pictures import Picture, fit, read_picture
 from tests.services import picture_samples as samples
 
 SEEDS = [make() for make in samples.WHOLE.values()] + [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.pictures import PictureError
+from services.picture_formats import PictureError
 from services.sizes import derive_size
 
 MAX_PIXELS = 1536 * 1536

@@ -10,7 +10,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from services.picture_files import PictureError, read_file
+from services.picture_files import read_file
+from services.picture_formats import PictureError
 from services.pictures import decode_upright, read_picture
 from services.png_pixels import inflates
 from tests.services import picture_samples as samples

@@ -13,7 +13,8 @@ import redis
 
 from services.failing_fast import FailingFastRedis
 from services.redis_connection import SentinelAddress, open_redis, parse_sentinel_url
-from tests.hosts.sentinels import WatchedRedis
+from tests.hosts.certificates import make_certificates
+from tests.hosts.sentinels import WatchedRedis, needs_tls
 from tests.running import RedisServer
 
 
@@ -43,6 +44,16 @@ from tests.running import RedisServer
                 sentinel_password="o&ther",
             ),
         ),
+        ("rediss+sentinel://a/main", SentinelAddress(sentinels=(("a", 26379),), service="main", tls={"ssl": True})),
+        (
+            "rediss+sentinel://a/main?ssl_ca_certs=/c%26a.pem&sentinel_username=watcher&ssl_check_hostname=no",
+            SentinelAddress(
+                sentinels=(("a", 26379),),
+                service="main",
+                sentinel_username="watcher",
+                tls={"ssl": True, "ssl_ca_certs": "/c&a.pem", "ssl_check_hostname": False},
+            ),
+        ),
     ],
 )
 def test_addresses(url: str, address: SentinelAddress) -> None:
@@ -54,7 +65,15 @@ def test_one_server(redis_server: RedisServer) -> None:
         assert client.set("key", 1)
 
 
-@pytest.mark.parametrize("passwords", [{}, {"password": "p@ss"}, {"password": "p@ss", "sentinel_password": "other"}])
+@pytest.mark.parametrize(
+    "passwords",
+    [
+        {},
+        {"password": "p@ss"},
+        {"password": "p@ss", "sentinel_password": "other"},
+        {"password": "p@ss", "sentinel_password": "other", "sentinel_user": "watcher"},
+    ],
+)
 @pytest.mark.parametrize("kind", [redis.Redis, FailingFastRedis])
 def test_the_master_that_a_sentinel_names(tmp_path: Path, passwords: dict[str, str], kind: type[redis.Redis]) -> None:
     with (
@@ -65,6 +84,23 @@ def test_the_master_that_a_sentinel_names(tmp_path: Path, passwords: dict[str, s
         assert client.set("key", 1)
         assert client.client_info()["db"] == 2
         assert client.lock("lock", timeout=5).acquire(blocking=False)
+
+
+@needs_tls
+@pytest.mark.parametrize("kind", [redis.Redis, FailingFastRedis])
+def test_tls_to_the_sentinel_and_to_the_master(tmp_path: Path, kind: type[redis.Redis]) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    with WatchedRedis(tmp_path, servers=1, sentinels=1, password="p@ss", tls=certificates) as watched:
+        with open_redis(watched.url(db=2), kind) as client:
+            assert client.set("key", 1)
+            assert client.client_info()["db"] == 2
+        for url in (
+            watched.url().replace("rediss+", "redis+").partition("?")[0],
+            watched.url().partition("?")[0],  # an authority that this machine does not know
+            watched.url().replace("127.0.0.1", "localhost"),  # a name that is not in the certificate
+        ):
+            with open_redis(url, kind) as client, pytest.raises(redis.ConnectionError):
+                client.get("key")
 
 
 @contextmanager

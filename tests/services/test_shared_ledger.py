@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import redis
 
-from services.ledger import FileLedger, Record
+from services.failing_fast import FailingFastRedis
+from services.ledger import Answer, AnsweredImage, FileLedger, Record, read_record, write_record
 from services.redis_connection import open_redis
 from services.shared_ledger import SharedLedger
 from storage import StorageUnavailableError
 from tests.running import RedisServer, wait_until
 
-ANSWER = {"images": [], "model": "m", "processing_time_s": 1.0, "request_id": "first"}
+ANSWER = Answer(
+    images=(AnsweredImage(image_id=UUID(int=7), seed=1, width=8, height=8),),
+    model="m",
+    processing_time_s=1.0,
+    request_id="first",
+)
 DONE = Record(fingerprint="print", answer=ANSWER, request="mine")
 
 MakeHost = Callable[[str], SharedLedger]
@@ -26,18 +34,19 @@ MakeHost = Callable[[str], SharedLedger]
 
 @pytest.fixture
 def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    made = open_redis(redis_server.url)
-    yield made
-    made.close()
+    """The test's own, more patient than the service's."""
+    with redis.Redis.from_url(redis_server.url) as made:
+        yield made
 
 
 @pytest.fixture
-def make_host(client: redis.Redis, tmp_path: Path) -> Iterator[MakeHost]:
+def make_host(redis_server: RedisServer, tmp_path: Path) -> Iterator[MakeHost]:
     """The ledger of a host with a disk of its own, kept by its thread."""
     with ExitStack() as stack:
+        connection = stack.enter_context(open_redis(redis_server.url))
 
         def make(name: str) -> SharedLedger:
-            made = SharedLedger(client, prefix="test", on_disk=FileLedger(tmp_path / name), host=name)
+            made = SharedLedger(connection, prefix="test", on_disk=FileLedger(tmp_path / name), host=name)
             made.start()
             stack.callback(made.close)
             return made
@@ -107,6 +116,45 @@ def test_what_was_answered_while_redis_was_away(make_host: MakeHost, redis_serve
     lock.release()
 
 
+class WatchedLedger(FileLedger):
+    """One that notes of which keys the answers are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked: list[Collection[str] | None] = []
+
+    def answered(self, keys: Collection[str] | None = None) -> Iterator[tuple[str, Record, int]]:
+        self.asked.append(keys)
+        return super().answered(keys)
+
+
+@pytest.mark.parametrize("most", [5, 4])
+def test_however_many_are_answered_while_redis_is_away_none_is_forgotten(
+    client: redis.Redis, tmp_path: Path, redis_server: RedisServer, most: int
+) -> None:
+    """As many as are known by name are looked for; where there are more, all that are on the disk."""
+    on_disk, keys = WatchedLedger(tmp_path), {f"key{number}" for number in range(5)}
+    on_disk.write("old", DONE)
+    with open_redis(redis_server.url, FailingFastRedis) as connection:
+        one = SharedLedger(connection, prefix="test", on_disk=on_disk, host="one", most_unshared=most)
+        one.start()
+        wait_until(lambda: bool(client.exists("test:host:one")), "what is there is known to be there")
+        redis_server.freeze()
+        on_disk.asked.clear()
+        for key in keys:
+            # An attempt that began, and has not ended, is none that another host could give again.
+            one.write(f"begun-{key}", Record(fingerprint="print"))
+            one.write(key, DONE)
+        redis_server.thaw()
+        wait_until(lambda: client.exists(*(f"test:{key}" for key in keys)) == 5, "all are there")
+        wait_until(lambda: on_disk.asked[-1:] == [set()], "and nothing is left to be done")
+        one.close()
+    known = keys if most >= len(keys) else None
+    asked = [one for one in on_disk.asked if one != set()]
+    assert asked == [known] * len(asked), "more than once only where Redis was slow to come back"
+    assert asked
+
+
 def _busy(ledger: SharedLedger, key: str) -> bool:
     lock = ledger.lock(key)
     if lock is not None:
@@ -129,7 +177,7 @@ def test_a_host_that_comes_to_an_empty_redis_brings_its_answers(
 def test_an_answer_in_redis_is_not_written_over_by_an_older_one(
     make_host: MakeHost, tmp_path: Path, client: redis.Redis
 ) -> None:
-    newer = Record(fingerprint="print", answer={**ANSWER, "request_id": "second"})
+    newer = Record(fingerprint="print", answer=replace(ANSWER, request_id="second"))
     make_host("two").write("key", newer)
     FileLedger(tmp_path / "one").write("key", DONE)
     make_host("one")
@@ -200,12 +248,31 @@ def test_a_file_that_cannot_be_looked_at_ends_no_keeping(
     lock.release()
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b'{"fingerprint": 1}', b"null"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"{", b"\xff", b'{"fingerprint": 1}', b"null"),
+        b'{"fingerprint": "print", "answer": {}}',
+        write_record(replace(DONE, answer=replace(ANSWER, images=()))),
+        write_record(DONE).replace(b'"seed":1,', b""),
+        write_record(DONE).replace(b"00000000-", b"no-uuid-"),
+    ],
+)
 def test_half_a_record_on_the_disk_is_none(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "key.json").write_bytes(raw)
     ledger = FileLedger(tmp_path)
     assert ledger.read("key") is None
     assert list(ledger.answered()) == []
+
+
+def test_a_record_as_it_is_kept() -> None:
+    """Beside it there may be what a newer version keeps as well."""
+    kept = (
+        b'{"fingerprint":"print","answer":{"images":[{"image_id":"00000000-0000-0000-0000-000000000007","seed":1,'
+        b'"width":8,"height":8}],"model":"m","processing_time_s":1.0,"request_id":"first"},"request":"mine"}'
+    )
+    assert write_record(DONE) == kept
+    assert read_record(kept.replace(b'"seed"', b'"new":2,"seed"')) == DONE
 
 
 def test_what_is_too_old_is_not_brought_back(tmp_path: Path) -> None:

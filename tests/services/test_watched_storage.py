@@ -27,6 +27,7 @@ def test_it_does_as_the_storage_does(tmp_path: Path) -> None:
     storage.save(image_id, PNG, {"prompt": "a"})
     with storage.open(image_id).file as file:
         assert file.read() == PNG
+    assert storage.look(image_id).size_bytes == len(PNG)
     assert storage.read_record(image_id) == {"prompt": "a"}
     assert [image.image_id for image in storage.images()] == [image_id]
     assert storage.sweep() == 0
@@ -46,6 +47,7 @@ def test_it_does_as_the_storage_does(tmp_path: Path) -> None:
 DEEDS: dict[str, Callable[[WatchedStorage, UUID], object]] = {
     "save": lambda storage, image_id: storage.save(image_id, PNG, {}),
     "open": lambda storage, image_id: storage.open(image_id),
+    "look": lambda storage, image_id: storage.look(image_id),
     "read_record": lambda storage, image_id: storage.read_record(image_id),
     "delete": lambda storage, image_id: storage.delete(image_id),
     "images": lambda storage, image_id: list(storage.images()),

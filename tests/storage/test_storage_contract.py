@@ -30,6 +30,19 @@ def test_what_was_saved_is_what_is_opened(storage: ImageStorage) -> None:
     assert storage.read_record(image_id) == RECORD
 
 
+def test_a_look_tells_what_opening_tells(storage: ImageStorage) -> None:
+    image_id = uuid4()
+    with pytest.raises(ImageNotFoundError):
+        storage.look(image_id)
+    storage.save(image_id, PNG, RECORD)
+    facts, image = storage.look(image_id), storage.open(image_id)
+    image.file.close()
+    assert (facts.size_bytes, facts.etag, facts.modified) == (image.size_bytes, image.etag, image.modified)
+    storage.delete(image_id)
+    with pytest.raises(ImageNotFoundError):
+        storage.look(image_id)
+
+
 def test_etag_is_stable_and_distinct(storage: ImageStorage) -> None:
     ids = [uuid4(), uuid4()]
     for image_id in ids:

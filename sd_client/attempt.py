@@ -1,0 +1,85 @@
+"""A job on the WebUI that it was granted, while its caller waits beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as NotYet
+
+from sd_client import schedule
+from sd_client.board import Board
+from sd_client.errors import JobCancelledError, WebUIError, WebUITimeoutError
+from sd_client.models import Capabilities, PaintedImage
+from sd_client.orders import CHECK_S, Order
+from sd_client.painting import Painting
+
+
+class Attempt:
+    """
+    The call itself runs in a thread of its own, which holds the lease until the WebUI's answer has come: the caller's
+    thread can leave before that, at its deadline or because nobody waits for the picture any more.
+
+    :param ticket: of the job in the schedule.
+    :param crowded: its WebUI may have other jobs at the same time.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        painting: Painting,
+        *,
+        board: Board,
+        ticket: str,
+        crowded: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._order = order
+        self._painting = painting
+        self._board = board
+        self._ticket = ticket
+        self._crowded = crowded
+        self._clock = clock
+
+    def run(self, capabilities: Capabilities) -> tuple[PaintedImage, ...]:
+        """:raises WebUIError: how it failed is in the order's course as well."""
+        order, course = self._order, self._order.course
+        begun = self._clock()
+        deadline = min(begun + order.run_s, order.ends)
+        self._painting.start(
+            order.params, capabilities, task_id=order.task_id, timeout_s=deadline - begun + order.run_s
+        )
+        try:
+            return self._watch(deadline)
+        except BaseException as error:
+            if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError):
+                course.failures.append(error)
+            self._abandon()
+            raise
+        finally:
+            asked_s = self._clock() - begun if self._painting.asked_s is None else self._painting.asked_s
+            course.webui_s = (course.webui_s or 0.0) + asked_s
+
+    def _watch(self, deadline: float) -> tuple[PaintedImage, ...]:
+        result = self._painting.result
+        while True:
+            try:
+                return result.result(timeout=max(0.0, min(CHECK_S, deadline - self._clock())))
+            except NotYet:
+                if result.done():
+                    continue
+                if self._clock() >= deadline:
+                    raise WebUITimeoutError("the job ran longer than allowed") from None
+                self._raise_if_cancelled()
+                self._order.check()
+
+    def _raise_if_cancelled(self) -> None:
+        job = self._board.look().find(self._ticket)
+        if job is not None and job.cancelled:
+            raise JobCancelledError("the caller cancelled the job")
+
+    def _abandon(self) -> None:
+        try:
+            if self._crowded and not self._painting.result.done():
+                # Its WebUI gets no other job until it has ended; those that it has end before the interrupt.
+                self._board.update(lambda state: schedule.cancel(state, self._ticket))
+        finally:
+            self._painting.abandon()

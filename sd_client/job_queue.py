@@ -1,0 +1,230 @@
+"""The jobs of this process in the schedule: how they enter it, wait for their turn, and leave it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sd_client import schedule
+from sd_client.board import TICK_S, Board
+from sd_client.candidates import GpuPolicy, candidates
+from sd_client.client import loaded_model
+from sd_client.errors import DrainingError, JobCancelledError, QueueFullError, QueueTimeoutError, WebUIError
+from sd_client.models import GenerationParams
+from sd_client.orders import CHECK_S, Order
+from sd_client.painting import Ending
+from sd_client.probing import Probing
+from sd_client.schedule import Job, Schedule
+from sd_client.turns import Turns
+
+log = logging.getLogger(__name__)
+
+#: A generation that comes before the first look waits for it this long.
+FIRST_LOOK_S = 4.0
+#: How often the dead are forgotten, and waiting jobs see which WebUIs came and went.
+KEEP_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """
+    A job's place on a WebUI, its own until it leaves.
+
+    :param switches: the WebUI had another model.
+    """
+
+    ticket: str
+    webui: str
+    switches: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """``tried``: the WebUIs that could not be reached with the job."""
+
+    params: GenerationParams
+    tried: frozenset[str]
+
+
+class JobQueue:
+    """
+    :param webuis: how many there are.
+    :param limit: jobs that may wait, over all processes that share the schedule.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        probing: Probing,
+        *,
+        policy: GpuPolicy,
+        webuis: int,
+        slots: int,
+        limit: int,
+        patience_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._board = board
+        self._probing = probing
+        self._policy = policy
+        self._webuis = webuis
+        self._slots = slots
+        self._limit = limit
+        self._patience_s = patience_s
+        self._clock = clock
+        self._turns = Turns(board)
+        self._waiting: dict[str, _Waiting] = {}
+        self._draining = threading.Event()
+        self._stopped = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="pool", daemon=True)
+
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
+    def start(self) -> None:
+        """To be called in the process that serves, after any fork."""
+        self._keeper.start()
+        self._turns.start()
+
+    def drain(self) -> None:
+        """Refuses jobs that come and drops those that wait. May be called by a signal's handler."""
+        self._draining.set()
+
+    def close(self) -> None:
+        self._stopped.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        self._turns.close()
+
+    def acquire(self, order: Order, tried: frozenset[str]) -> Lease:
+        """
+        A place on a WebUI, as soon as it is the job's turn.
+
+        :param tried: WebUIs that could not be reached with it.
+        :raises PoolError: nobody could do it, too many wait already, or it had no turn in time.
+        """
+        job = self._enter(order, tried)
+        begun = self._clock()
+        self._waiting[job.ticket] = _Waiting(params=order.params, tried=tried)
+        try:
+            with self._turns.expected(job.ticket) as turn:
+                return self._wait(job, order, turn)
+        except BaseException:
+            self.leave(job.ticket)
+            raise
+        finally:
+            del self._waiting[job.ticket]
+            order.course.queue_s = (order.course.queue_s or 0.0) + self._clock() - begun
+
+    def leave(self, ticket: str) -> None:
+        """The job is gone, and tells nothing about a WebUI."""
+        self._board.leave(ticket, lambda state: self._grant(schedule.leave(state, ticket)))
+
+    def release(self, lease: Lease, ending: Ending) -> None:
+        """The WebUI answered, or will not: its place is free, and how it did decides what it gets next."""
+
+        def change(state: Schedule) -> Schedule:
+            state = schedule.leave(state, lease.ticket, ran_s=ending.ran_s)
+            if ending.ran_s is not None:
+                state = schedule.succeeded(state, lease.webui)
+            elif ending.webui_to_blame is not None:
+                now = self._board.now()
+                state = schedule.failed(state, lease.webui, now=now, answered=ending.webui_to_blame == "answered")
+            return self._grant(state)
+
+        self._board.leave(lease.ticket, change)
+
+    def _enter(self, order: Order, tried: frozenset[str]) -> Job:
+        self._refuse_while_draining()
+        self._probing.wait_for_first_look(FIRST_LOOK_S)
+        states = self._probing.states()
+        webuis = candidates(order.params, states, tried, self._policy)
+        loaded = {w: loaded_model(s.capabilities) or "" for w, s in states.items() if s.capabilities}
+        job = Job(
+            ticket=uuid.uuid4().hex,
+            holder=self._board.holder,
+            webuis=webuis,
+            model=order.params.checkpoint.model_name,
+            since=order.since,
+            request=order.request,
+        )
+
+        def change(entered: Schedule) -> Schedule:
+            after = self._grant(replace(entered, loaded={**loaded, **entered.loaded}))
+            if job in after.waiting and len(after.waiting) > self._limit:
+                others = schedule.leave(after, job.ticket)
+                raise QueueFullError(
+                    f"{len(others.waiting)} jobs wait already", retry_after_s=self._retry_after(others, len(webuis))
+                )
+            return after
+
+        seen = self._board.look()
+        if len(seen.waiting) >= self._limit:
+            change(schedule.enter(seen, job))  # most are refused here, and wait for nobody who changes the schedule
+        self._board.enter(job, change)
+        return job
+
+    def _wait(self, job: Job, order: Order, turn: threading.Event) -> Lease:
+        next_check = self._clock() + CHECK_S
+        while True:
+            turn.clear()
+            found = self._board.find(job.ticket)
+            if found is not None and found.cancelled:
+                raise JobCancelledError("the caller cancelled the job")
+            if found is not None and found.webui is not None:
+                return Lease(ticket=job.ticket, webui=found.webui, switches=found.switches)
+            self._refuse_while_draining()
+            now = self._clock()
+            if now >= order.wait_until:
+                retry_after_s = self._retry_after(self._board.look(), self._webuis)
+                raise QueueTimeoutError("no WebUI became free in time", retry_after_s=retry_after_s)
+            if now >= next_check:
+                order.check()
+                next_check = now + CHECK_S
+            self._turns.look_out()
+            turn.wait(max(0.0, min(next_check, order.wait_until) - now))
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise DrainingError("the service is shutting down", retry_after_s=5)
+
+    def _grant(self, state: Schedule) -> Schedule:
+        if not self._board.settled():
+            return state
+        return schedule.grant(state, slots=self._slots, patience_s=self._patience_s, now=self._board.now())
+
+    def _retry_after(self, state: Schedule, webuis: int) -> int:
+        return max(1, round(schedule.seconds_until_free(state, slots=self._slots, webuis=webuis)))
+
+    def _keep(self) -> None:
+        """
+        This process' holder lives; twice a second the dead are forgotten, and waiting jobs see who came and went. More
+        often while it is not known whether the schedule is whole: nobody is granted anything then.
+        """
+        next_look = 0.0
+        while not self._stopped.wait(TICK_S):
+            self._board.tick()
+            if self._clock() < next_look:
+                continue
+            next_look = self._clock() + (KEEP_S if self._board.settled() else 0.0)
+            try:
+                state = self._board.look()
+                # A schedule without the jobs that this process has was lost: they are put back.
+                if state.waiting or state.running or self._board.has_jobs():
+                    self._board.update(self._kept)
+            except OSError as error:
+                log.error("the schedule cannot be kept: %s", type(error).__name__)
+
+    def _kept(self, state: Schedule) -> Schedule:
+        states = self._probing.states()
+        webuis: dict[str, tuple[str, ...]] = {}
+        for ticket, waiting in list(self._waiting.items()):
+            try:
+                webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy)
+            except WebUIError:
+                webuis[ticket] = ()  # it waits for one to come back
+        return self._grant(schedule.retarget(state, webuis))

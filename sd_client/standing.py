@@ -1,0 +1,55 @@
+"""Where a request's job is, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sd_client.schedule import Job, Schedule, seconds_until_free
+
+#: Before that a WebUI may still be loading a model: what it tells says nothing about the rest.
+TELLING_FRACTION = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """
+    :param waiting_behind: how many are before it; None once it runs.
+    :param progress: 0 … 1; None where the WebUI does not tell.
+    :param eta_s: until its picture is there, from measured times; None before any job has ended.
+    """
+
+    waiting_behind: int | None
+    progress: float | None
+    eta_s: float | None
+
+
+def standing_of(
+    request: str, state: Schedule, *, slots: int, now: float, progress: Callable[[Job], float | None]
+) -> Standing | None:
+    """
+    None where the request has no job that waits or runs.
+
+    :param now: by the schedule's clock.
+    :param progress: how far a running job is, 0 … 1; None where that cannot be told.
+    """
+    for place, job in enumerate(state.waiting):
+        if job.request == request:
+            return _waiting(state, place, slots)
+    running = next((job for job in state.running if job.request == request), None)
+    return None if running is None else _running(state, max(0.0, now - running.since), progress(running))
+
+
+def _waiting(state: Schedule, place: int, slots: int) -> Standing:
+    before = replace(state, waiting=state.waiting[:place])
+    wait_s = seconds_until_free(before, slots=slots, webuis=len(state.waiting[place].webuis))
+    eta_s = None if state.job_seconds is None else wait_s + state.job_seconds
+    return Standing(waiting_behind=place, progress=0.0, eta_s=eta_s)
+
+
+def _running(state: Schedule, elapsed_s: float, fraction: float | None) -> Standing:
+    if fraction is not None and fraction > TELLING_FRACTION:
+        eta_s: float | None = elapsed_s * (1 - fraction) / fraction
+    else:
+        eta_s = None if state.job_seconds is None else max(0.0, state.job_seconds - elapsed_s)
+    return Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)

@@ -1,0 +1,69 @@
+"""Single files and folders: opening, looking and removing, where others may do the same at the same moment."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+# The owner writes, the group (a web server that delivers the files, a backup) reads. A stricter umask still holds.
+_FILE_MODE = 0o640
+
+
+def open_new(path: Path) -> int:
+    """A descriptor for writing. :raises FileExistsError: the name is taken, by a link too."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+
+
+@contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_existing(path: Path) -> BinaryIO:
+    """:raises OSError: also where it is a link, a device or a pipe, which could block."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "not a regular file")
+
+
+def is_there(path: Path) -> bool:
+    """A link counts by itself, wherever it points."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_older(path: Path, moment: float) -> bool:
+    """Whether it is a file last changed at the moment (seconds since 1970) or before; False where it is gone."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_mtime <= moment
+
+
+def remove_if_there(path: Path) -> bool:
+    """Whether it was there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def children(folder: Path) -> list[Path]:
+    """No paths where the folder is gone."""
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except FileNotFoundError:
+        return []

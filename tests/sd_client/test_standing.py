@@ -1,0 +1,75 @@
+"""Where a request's job is, from the schedule alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from sd_client.schedule import Job, Schedule
+from sd_client.standing import Standing, standing_of
+
+
+def job(request: str, *, since: float = 0.0, webui: str | None = None) -> Job:
+    return Job(
+        ticket=f"t-{request}", holder="h", model="m", since=since, webui=webui, request=request, webuis=("a", "b")
+    )
+
+
+RUNNING = Schedule(running=(job("r", since=100.0, webui="a"),), job_seconds=20.0)
+
+
+def standing(request: str, state: Schedule, *, fraction: float | None = None) -> Standing | None:
+    return standing_of(request, state, slots=1, now=104.0, progress=lambda job: fraction)
+
+
+def test_an_unknown_request_has_none() -> None:
+    assert standing("x", RUNNING) is None
+
+
+@pytest.mark.parametrize(
+    ("request_id", "behind", "eta_s"), [("one", 0, 10.0 + 20.0), ("two", 1, 20.0 + 20.0), ("three", 2, 30.0 + 20.0)]
+)
+def test_a_waiting_job_has_those_before_it_and_the_running_ones(request_id: str, behind: int, eta_s: float) -> None:
+    """Two WebUIs, both busy: one place is free every ten seconds."""
+    waiting = tuple(job(name) for name in ("one", "two", "three"))
+    running = (job("r", webui="a"), job("s", webui="b"))
+    state = Schedule(waiting=waiting, running=running, job_seconds=20.0)
+    assert standing(request_id, state) == Standing(waiting_behind=behind, progress=0.0, eta_s=eta_s)
+
+
+def test_before_any_job_has_ended_nothing_is_estimated() -> None:
+    state = Schedule(waiting=(job("one"),), running=(job("r", since=100.0, webui="a"),))
+    assert standing("one", state) == Standing(waiting_behind=0, progress=0.0, eta_s=None)
+    assert standing("r", state) == Standing(waiting_behind=None, progress=None, eta_s=None)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "eta_s"),
+    [(None, 16.0), (0.0, 16.0), (0.1, 16.0), (0.25, 12.0), (1.0, 0.0)],
+)
+def test_a_running_job_is_estimated_by_its_progress_once_that_tells_something(
+    fraction: float | None, eta_s: float
+) -> None:
+    assert standing("r", RUNNING, fraction=fraction) == Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)
+
+
+def test_one_that_runs_longer_than_most_is_due() -> None:
+    late = Schedule(running=(job("r", since=0.0, webui="a"),), job_seconds=20.0)
+    assert standing("r", late) == Standing(waiting_behind=None, progress=None, eta_s=0.0)
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
+    early = Schedule(running=(job("r", since=200.0, webui="a"),), job_seconds=20.0)
+    assert standing("r", early, fraction=0.5) == Standing(waiting_behind=None, progress=0.5, eta_s=0.0)
+
+
+def test_progress_is_asked_for_where_a_job_runs_only() -> None:
+    asked: list[Job] = []
+
+    def progress(running: Job) -> float | None:
+        asked.append(running)
+        return None
+
+    state = Schedule(waiting=(job("w"),), running=(job("r", webui="a"),))
+    for request in ("w", "x", "r"):
+        standing_of(request, state, slots=1, now=0.0, progress=progress)
+    assert [running.request for running in asked] == ["r"]
