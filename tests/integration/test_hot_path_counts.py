@@ -171,7 +171,7 @@ def traced(service: Service, report: Path) -> Iterator[list[str]]:
     master = service.process.pid
     (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
     calls = "fsync,fdatasync,mkdir,mkdirat,clone,clone3,sendto,sendmsg,write,recvfrom,recvmsg,execve"
-    command = ["strace", "-f", "-q", "-s", "0", "-e", f"trace={calls}", "-o", str(report), "-p", worker]
+    command = ["strace", "-f", "-q", "-y", "-s", "0", "-e", f"trace={calls}", "-o", str(report), "-p", worker]
     lines: list[str] = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         wait_until(lambda: strace.poll() is not None or is_traced(int(worker)), "strace is attached")
@@ -208,6 +208,8 @@ def calls(one_worker: Service, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_what_is_flushed_to_the_disk(calls: tuple[list[str], list[int], list[int]]) -> None:
     """Record, image, and their folder before and after the image has its name; and the parent of each new folder."""
     lines, _, _ = calls
+    # Every five seconds it is tried whether the disk takes images.
+    lines = [line for line in lines if not re.search(r"\.probe>|/\.incoming>", line)]
     folders = len(successes(lines, "mkdir", "mkdirat"))
     assert len(successes(lines, "fsync", "fdatasync")) == 4 * REQUESTS + folders
 
@@ -257,11 +259,15 @@ def test_a_waiting_job_holds_its_picture_once(png: bytes, tmp_path: Path) -> Non
             held.append(callers.enter_context(socket.create_connection(address, timeout=DEADLINE_S)))
             held[-1].sendall(request)
         wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == len(held) - 1, "all wait")
-        # Beside the pictures: what the first request imports, and 30 threads.
-        wait_until(
-            lambda: resident_bytes(service) - begun < 1.3 * len(held) * len(png) + 15e6,
-            "what the bodies needed has been given back",
-        )
+        # Beside the pictures: what the first request imports, 30 threads, and what is left between the pictures, the more
+        # of them were decoded at the same time.
+
+        def is_given_back() -> bool:
+            more = resident_bytes(service) - begun
+            print(f"{more / 1e6:.1f} MB more than before for {len(held)} x {len(png) / 1e6:.1f} MB")
+            return more < 1.55 * len(held) * len(png) + 15e6
+
+        wait_until(is_given_back, "what the bodies needed has been given back")
 
 
 # --- Round trips to Redis -------------------------------------------------------------------------------------------
