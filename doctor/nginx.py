@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -46,22 +47,25 @@ class Directive:
     words: tuple[str, ...]
 
 
-def read(path: Path, folder: Path | None = None, within: Sequence[str] = ()) -> Iterator[Directive]:
+def read(path: Path, includers: Sequence[Path] = (), within: Sequence[str] = ()) -> Iterator[Directive]:
     """
     A file, with what it includes where it is included; an ``include`` is left where there is no such file.
 
-    :param folder: that of nginx' first file, in which all others are looked for.
-    :raises OSError: a file cannot be read.
+    :param includers: the files that include it, nginx' first one first, in whose folder all others are looked for.
+    :raises OSError: a file cannot be read, or includes itself.
     :raises UnicodeDecodeError: a file is no text.
     """
-    folder = folder or path.parent
+    if path in includers:
+        raise OSError(errno.ELOOP, "it includes itself", str(path))
+    includers = (*includers, path)
+    folder = includers[0].parent
     for one in parse(path.read_text(encoding="utf-8"), within):
         pattern = one.words[0] if one.name == "include" and one.words else ""
         found = sorted(glob.glob(str(folder / pattern))) if pattern else []
         if not found and not (pattern and glob.has_magic(pattern)):
             yield one
         for included in found:
-            yield from read(Path(included), folder, one.blocks)
+            yield from read(Path(included), includers, one.blocks)
 
 
 def printed(text: str) -> list[Directive]:

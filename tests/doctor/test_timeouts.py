@@ -83,7 +83,7 @@ def test_it_is_told_at_the_start(simulator: Simulator, tmp_path: Path) -> None:
     assert "a worker has 8 threads" in told
     assert "each of 2 workers counts for itself" in told
     assert "worker class" not in told
-    assert "502" not in told
+    assert "a 502 now and then" not in told
 
 
 def test_the_projects_own_nginx_fits_the_defaults() -> None:
@@ -164,6 +164,13 @@ def test_an_include_stands_where_it_is_included(tmp_path: Path) -> None:
     ]
     told = [found.text for found in nginx.check(read, BEHIND_NGINX, keepalive_s=75)]
     assert told == [f"it includes {tmp_path}/lost.conf, which is not here: what is said there is not known"]
+
+
+def test_a_file_that_includes_itself_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "nginx.conf").write_text("http { include sites; }")
+    (tmp_path / "sites").write_text("include nginx.conf;")
+    with pytest.raises(OSError, match="includes itself"):
+        list(nginx.read(tmp_path / "nginx.conf"))
 
 
 def test_what_a_printed_configuration_includes_is_in_it() -> None:

@@ -259,8 +259,8 @@ def test_a_waiting_job_holds_its_picture_once(png: bytes, tmp_path: Path) -> Non
             held.append(callers.enter_context(socket.create_connection(address, timeout=DEADLINE_S)))
             held[-1].sendall(request)
         wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == len(held) - 1, "all wait")
-        # Beside the pictures: what the first request imports, 30 threads, and what is left between the pictures, the more
-        # of them were decoded at the same time.
+        # Beside the pictures: what the first request imports, 30 threads, and what is left between the pictures, which
+        # grows with the number that was decoded at the same time.
 
         def is_given_back() -> bool:
             more = resident_bytes(service) - begun
