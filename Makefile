@@ -19,6 +19,9 @@ UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
 TYPED := $(wildcard api services sd_client storage observability doctor simulator tools config.py config_types.py parts.py stable_diffusion_api.py gunicorn.conf.py)
 
+# Most tests wait for something; neighbours in a file share a service. Recursive, for .venv is made first.
+BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check audit format lock clean
 
@@ -38,7 +41,7 @@ run: install ## start simulator, Redis and service on PORT (5002); a real WebUI:
 
 test: install ## run all tests but those of test-deploy, test-faults, test-hosts, test-scale and test-webui
 	@$(PACKAGES)
-	$(PYTHON_OF_VENV) -m pytest -n auto --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
+	$(PYTHON_OF_VENV) -m pytest $(BESIDE) --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
 
 # Each column of the matrix is one service, and stays in one process.
 test-faults: install ## every way a WebUI can fail x route x worker x Redis, and each state of Redis (minutes)

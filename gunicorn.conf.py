@@ -125,14 +125,14 @@ def on_exit(server: Any) -> None:
 
 
 #: How often a worker gives back what it does not use.
-_TRIM_S = 5.0
+_TRIM_S = 1.0
 
 
 def _give_memory_back() -> None:
     """
     Between what is still in use, glibc keeps what pictures leave free: after a burst several times what an idle worker
-    has. To give it back at once (``MALLOC_MMAP_THRESHOLD_``) costs a third more CPU for each picture; now and then, it
-    costs nothing.
+    has. To give it back at once (``MALLOC_MMAP_THRESHOLD_``) costs a third more CPU for each picture; once a second, a
+    twentieth of a millisecond.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     while trim is not None:  # other C libraries have none

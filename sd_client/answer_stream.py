@@ -121,12 +121,20 @@ class _Base64:
             return True
         if self._padded:  # the end of the text was before
             return False
+        padded = quads[-1] == ord("=")
         try:
+            if padded and not _is_canonical(bytes(quads[-4:])):
+                return False
             self._decoded.write(pybase64.b64decode(quads, validate=True))
         except ValueError:
             return False
-        self._padded = quads[-1] == ord("=")
+        self._padded = padded
         return True
+
+
+def _is_canonical(quad: bytes) -> bool:
+    """Whether it is what its bytes are encoded as: the bits that padding leaves over may be anything else."""
+    return pybase64.b64encode(pybase64.b64decode(quad, validate=True)) == quad
 
 
 def _until_quote(picture: _Base64, text: bytes, left: Iterator[bytes]) -> bytes:

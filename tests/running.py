@@ -138,10 +138,6 @@ def started(command: list[str], folder: Path, listener: socket.socket | int, **s
             process.wait(DEADLINE_S)
 
 
-#: Bound, and never listening.
-_kept_ports: list[socket.socket] = []
-
-
 def free_port() -> int:
     """
     A port on which nobody listens. As long as this process lives the system gives it to none that asks for any port,
@@ -150,8 +146,9 @@ def free_port() -> int:
     kept = socket.socket()
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     kept.bind(("127.0.0.1", 0))
-    _kept_ports.append(kept)
-    return int(kept.getsockname()[1])
+    port = int(kept.getsockname()[1])
+    kept.detach()  # bound, and never listening, until this process ends
+    return port
 
 
 class RedisServer:
