@@ -19,7 +19,7 @@ UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
 TYPED := $(wildcard api services sd_client storage observability doctor simulator tools config.py config_types.py parts.py stable_diffusion_api.py gunicorn.conf.py)
 
-# Most tests wait for something; neighbours in a file share a service. Recursive, for .venv is made first.
+# One process more than processors, for most tests wait for something; neighbours stay together and share a service.
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help

@@ -12,20 +12,11 @@ import redis
 from api.limit_storage import PAUSE_S, SharedCounts
 from observability.metrics import Metrics
 from services.redis_connection import open_redis
+from tests.clock import Clock
 from tests.faults.redis_states import FOREIGN, STATES, administrator
 from tests.running import RedisServer
 
 LIMIT, HOUR_S = 5, 3600
-
-
-class Clock:
-    """Stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -7,18 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api.process_counts import SWEEP_S, ProcessCounts
+from tests.clock import Clock
 
 MINUTE_S = 60
-
-
-class Clock:
-    """Stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

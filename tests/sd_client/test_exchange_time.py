@@ -8,15 +8,7 @@ import pytest
 
 from sd_client.errors import WebUIReadError
 from sd_client.exchange_time import ExchangeTime
-
-
-class Clock:
-    """Stands still until it is told otherwise."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def arriving(clock: Clock, *, each_s: float, lost: bool = False) -> Iterator[bytes]:
