@@ -53,7 +53,7 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     storage = WatchedStorage(open_storage(config.image_place), metrics)
     ledger = _ledger(config)
     shared_ledger = _shared_ledger(config, ledger, spare)
-    pool = _pool(config, connection, metrics)
+    pool = _pool(config, connection, storage, metrics)
     catalog = _catalog(config, pool)
     notes = shared_notes(FileNotes(Path(config.runtime_dir) / "requests"), spare)
     requests = RequestService(pool=pool, notes=notes)
@@ -101,7 +101,7 @@ def _shared_ledger(config: Config, on_disk: FileLedger, spare: FailingFastRedis 
     return SharedLedger(spare, prefix="sd-api:idempotency", on_disk=on_disk, host=host)
 
 
-def _pool(config: Config, connection: redis.Redis | None, metrics: Metrics) -> WebUIPool:
+def _pool(config: Config, connection: redis.Redis | None, storage: ImageStorage, metrics: Metrics) -> WebUIPool:
     return WebUIPool(
         config.sd_webui_url,
         slots=config.sd_webui_slots,
@@ -111,6 +111,7 @@ def _pool(config: Config, connection: redis.Redis | None, metrics: Metrics) -> W
         on_redis_error=metrics.redis_failed("schedule"),
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
+        new_file=storage.new_file,
         patience_s=config.sd_model_switch_patience,
     )
 

@@ -32,6 +32,8 @@ _OPEN = frozenset(
 def identify(app: Flask, *, keys: Sequence[str]) -> None:
     """To be called before the rate limits are set up: they count by key where there is a valid one."""
     expected = [key.encode() for key in keys]
+    if not expected:
+        return
 
     def note_key() -> None:
         for given in _given_keys():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from flask import Request
@@ -12,7 +13,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
-from api.large_pictures import take_out
+from api.large_pictures import Shortened, take_out
 from api.schemas import from_form
 from services.generation import Mode
 from services.problems import Problem
@@ -22,6 +23,9 @@ _UNDECODABLE = "\ufffd"
 
 #: Each unknown name is a problem to be found and told; no request of this service has thirty fields.
 _MOST_NAMES = 1000
+
+#: Of a body, read at a time. gunicorn copies what a call reads beyond its piece: it is told the same.
+PIECE_BYTES = 256 * 1024
 
 _ACCEPTED = "send application/json or multipart/form-data"
 
@@ -37,7 +41,7 @@ def read_values(request: Request, mode: Mode) -> tuple[dict[str, object], list[P
     """
     try:
         if request.mimetype == "application/json":
-            return _json_object(_whole_body(request)), []
+            return _json_object(take_out(_pieces(request), size=request.content_length)), []
         if request.mimetype == "multipart/form-data":
             return _form(request, mode)
     except ParseException:
@@ -46,20 +50,24 @@ def read_values(request: Request, mode: Mode) -> tuple[dict[str, object], list[P
     raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}")
 
 
-def _whole_body(request: Request) -> bytes:
-    data = request.get_data(cache=False)
+def _pieces(request: Request) -> Iterator[bytes]:
+    """:raises RequestEntityTooLarge: behind the last piece, too, where its size was not told."""
+    told, size = request.content_length, 0
+    most = told if told is not None else request.max_content_length or sys.maxsize
+    while size < most and (piece := request.stream.read(min(PIECE_BYTES, most - size))):
+        size += len(piece)
+        yield piece
     # A chunked body is cut at the limit by werkzeug's stream, without a word: what is left must not be left unnoticed.
-    if request.content_length is None and request.environ["wsgi.input"].read(1):
+    if told is None and request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
-    return data
 
 
-def _json_object(data: bytes) -> dict[str, object]:
-    if not data.strip():
+def _json_object(short: Shortened) -> dict[str, object]:
+    if not short.text.strip():
         raise MalformedRequestError("the body is empty; send a JSON object")
-    values: object = _without_large_pictures(data)
+    values: object = _with_its_pictures(short) if short.pictures else None
     if values is None:
-        values = _parsed(data)
+        values = _parsed(short.whole())
     if not isinstance(values, dict):
         raise MalformedRequestError("the body must be a JSON object")
     try:
@@ -69,11 +77,8 @@ def _json_object(data: bytes) -> dict[str, object]:
     return values
 
 
-def _without_large_pictures(data: bytes) -> dict[str, object] | None:
-    """The same as :func:`_parsed`, sooner; None where only that can tell, what is wrong included."""
-    short = take_out(data)
-    if short is None:
-        return None
+def _with_its_pictures(short: Shortened) -> dict[str, object] | None:
+    """The same as the whole body parsed, sooner; None where only that can tell, what is wrong included."""
     try:
         values = _parsed(short.text)
     except MalformedRequestError:

@@ -114,9 +114,9 @@ class GenerationRoutes:
             check=check,
             course=account.course,
         )
-        with self.limits.generation:
-            g.account = account
-            return self.service.generate(mode, choice, params, call)
+        self.limits.count_generation()
+        g.account = account
+        return self.service.generate(mode, choice, params, call)
 
     def _parse(self, mode: Mode) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
@@ -137,7 +137,7 @@ class GenerationRoutes:
         if problems:
             raise InvalidParamsError(problems)
         return Asked(
-            wanted=to_request(mode, fields),
+            wanted=self.service.spooled(to_request(mode, fields)),
             with_base64=fields.response_format == "base64",
             as_png=as_png,
             wait_s=wait_s,

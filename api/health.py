@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
 from flask_limiter import Limiter
+from pydantic_core import to_json
 
 from api.schemas.answers import HealthAnswer, LiveAnswer, QueueAnswer, WebUIsAnswer
 from services.health import HealthReport, HealthService
@@ -25,14 +25,18 @@ class HealthRoutes:
         limiter.exempt(routes)
         app.register_blueprint(routes)
 
-    def get_health(self) -> tuple[dict[str, Any], int, dict[str, str]]:
+    def get_health(self) -> Response:
         """Whether this service can paint now: 200, or 503."""
         report = self.service.report()
-        return asdict(_answer(report)), 200 if report.serves else 503, {"Cache-Control": "no-store"}
+        return _fresh(_answer(report), status=200 if report.serves else 503)
 
-    def get_live(self) -> tuple[dict[str, Any], int, dict[str, str]]:
+    def get_live(self) -> Response:
         """200 while the process lives."""
-        return asdict(LiveAnswer(status="alive")), 200, {"Cache-Control": "no-store"}
+        return _fresh(LiveAnswer(status="alive"), status=200)
+
+
+def _fresh(answer: HealthAnswer | LiveAnswer, *, status: int) -> Response:
+    return Response(to_json(answer), status, {"Cache-Control": "no-store"}, mimetype="application/json")
 
 
 def _answer(report: HealthReport) -> HealthAnswer:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import time
-from uuid import uuid4
 
 from flask import Flask, Response, g, request
+from werkzeug.datastructures import Headers
 
 from api.security_headers import SECURITY_HEADERS
 from api.transfers import end_slow_reader
@@ -31,7 +32,7 @@ def register(app: Flask, metrics: Metrics) -> None:
 
 def _begin() -> None:
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     g.started = time.monotonic()
 
 
@@ -39,14 +40,21 @@ def _end(response: Response, metrics: Metrics) -> Response:
     # A small answer is in the system's buffers at once; whoever passes a file through looks after it.
     if (response.content_length or 0) > _LARGE_BYTES and not response.direct_passthrough:
         response.call_on_close(end_slow_reader(request))
-    response.headers["X-Request-ID"] = g.request_id
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
+    _add_headers(response.headers)
     route = request.url_rule.rule if request.url_rule else "<unmatched>"
     seconds = time.monotonic() - g.started
     _count(metrics, route, response.status_code, seconds)
     _log(route, response, seconds)
     return response
+
+
+def _add_headers(headers: Headers) -> None:
+    """What is there already, stays."""
+    there = {name.lower() for name, _ in headers}
+    headers.add("X-Request-ID", g.request_id)
+    for name, value in SECURITY_HEADERS.items():
+        if name.lower() not in there:
+            headers.add(name, value)
 
 
 def _count(metrics: Metrics, route: str, status: int, seconds: float) -> None:

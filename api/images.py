@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from flask import Blueprint, Flask, Response, g, request
+from werkzeug.http import http_date, quote_etag
 from werkzeug.wsgi import wrap_file
 
 from api.errors import ForbiddenError, ImageNotFoundError
@@ -26,8 +27,9 @@ SENDFILE_PREFIX = "/_images/"
 
 _YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
-#: With these an answer may be 304.
-_CONDITIONS = ("If-None-Match", "If-Modified-Since")
+#: With these an answer may be 304; with any of all these it may be another than the whole image.
+_CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"})
+_ALL_CONDITIONS = _CONDITIONS | {"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE"}
 #: Enough of a PNG to read its size from.
 _HEAD_BYTES = 64
 
@@ -88,7 +90,7 @@ class ImageRoutes:
     def _may_need_no_picture(self) -> bool:
         if request.args or self.sendfile_header is not None:
             return False
-        return request.method == "HEAD" or any(name in request.headers for name in _CONDITIONS)
+        return request.method == "HEAD" or not _CONDITIONS.isdisjoint(request.environ)
 
     def _bodiless(self, image_id: UUID) -> Response | None:
         """None where the picture has to be sent after all. From a bucket it would be fetched whole."""
@@ -115,7 +117,7 @@ class ImageRoutes:
             raise ImageNotFoundError
 
     def _kept_by_caller(self, response: Response, image: ImageFacts) -> Response:
-        response.headers["Cache-Control"] = f"private, max-age={self._seconds_left(image)}, immutable"
+        response.headers.add("Cache-Control", f"private, max-age={self._seconds_left(image)}, immutable")
         return response
 
     def _seconds_left(self, image: ImageFacts) -> int:
@@ -147,10 +149,13 @@ def _file(image: OpenImage, begun: ExitStack) -> Response:
 
 
 def _described(response: Response, image: ImageFacts) -> Response:
-    response.content_length = image.size_bytes
-    response.set_etag(image.etag)
-    response.last_modified = image.modified
-    response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
+    response.headers.add("Content-Length", str(image.size_bytes))
+    response.headers.add("ETag", quote_etag(image.etag))
+    response.headers.add("Last-Modified", http_date(image.modified))
+    if _ALL_CONDITIONS.isdisjoint(request.environ):
+        response.headers.add("Accept-Ranges", "bytes")
+    else:
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
     return response
 
 

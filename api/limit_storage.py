@@ -6,11 +6,12 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 from limits.storage import RedisStorage
 
+from api.moving_windows import Count, Window
 from api.process_counts import ProcessCounts
 from observability.metrics import Metrics
 
@@ -18,6 +19,53 @@ log = logging.getLogger(__name__)
 
 #: While Redis fails one request in so many seconds asks it again.
 PAUSE_S = 1.0
+
+#: Under each key are the times of its requests, the newest first, as limits' own script for one window keeps them.
+#: Everything is looked at before anything is written: what is found to be foreign has not been counted in part.
+_ACQUIRE_IN_ORDER = b"""
+local now = tonumber(ARGV[1])
+
+-- How many of the newest still count, and the oldest of them.
+local function counting(key, since)
+    local low, high = 0, redis.call('llen', key)
+    local oldest = high > 0 and redis.call('lindex', key, high - 1)
+    if not oldest or tonumber(oldest) >= since then
+        return high, oldest or ARGV[1]
+    end
+    oldest = ARGV[1]
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        local time = redis.call('lindex', key, middle)
+        if tonumber(time) >= since then
+            low, oldest = middle + 1, time
+        else
+            high = middle
+        end
+    end
+    return low, oldest
+end
+
+local counts = {}
+for at, key in ipairs(KEYS) do
+    local limit, expiry, amount = tonumber(ARGV[3 * at - 1]), tonumber(ARGV[3 * at]), tonumber(ARGV[3 * at + 1])
+    local taken, oldest = counting(key, now - expiry)
+    counts[at] = {taken + amount <= limit and amount or 0, oldest, taken}
+    if counts[at][1] == 0 then
+        break
+    end
+end
+for at, count in ipairs(counts) do
+    for _ = 1, count[1] do
+        redis.call('lpush', KEYS[at], ARGV[1])
+    end
+    if count[1] > 0 then
+        redis.call('ltrim', KEYS[at], 0, ARGV[3 * at - 1] - 1)
+        redis.call('expire', KEYS[at], ARGV[3 * at])
+    end
+    count[3] = count[3] + count[1]
+end
+return counts
+"""
 
 #: What Redis says of a key that another program, or another release with another strategy, left under our name.
 _FOREIGN = re.compile(r"^WRONGTYPE|attempt to compare")
@@ -53,6 +101,7 @@ class SharedCounts(RedisStorage):
     ) -> None:
         super().__init__(uri, connection_pool=connection_pool)
         self.shared = True
+        self._acquire_in_order = self.get_connection().register_script(_ACQUIRE_IN_ORDER)
         self._remove_foreign = self.get_connection().register_script(_REMOVE_FOREIGN)
         self._fallback = metrics.rate_limit_fallback
         self._count_error = metrics.redis_failed("limits")
@@ -61,17 +110,24 @@ class SharedCounts(RedisStorage):
         self._ask_again = 0.0
         self._mutex = threading.Lock()
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Only this decides whether Redis counts: it writes, which is what a full or read-only one refuses."""
+    def acquire_in_order(self, windows: Sequence[Window]) -> list[Count]:
+        """
+        Up to the first that is full. Only this decides whether Redis counts: it writes, which is what a full or
+        read-only one refuses.
+        """
         if self._may_ask():
             try:
-                acquired = self._acquired(key, limit, expiry, amount)
+                counts = self._acquired(windows)
             except redis.RedisError as error:
                 self._tell(shared=False, why=type(error).__name__)
             else:
                 self._tell(shared=True)
-                return acquired
-        return self._own.acquire_entry(key, limit, expiry, amount)
+                return counts
+        return self._own.acquire_in_order(windows)
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        (count,) = self.acquire_in_order([Window(key, limit, expiry, amount)])
+        return count.acquired
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         if self.shared:
@@ -81,15 +137,18 @@ class SharedCounts(RedisStorage):
                 self._tell(shared=False, why=type(error).__name__)
         return self._own.get_moving_window(key, limit, expiry)
 
-    def _acquired(self, key: str, limit: int, expiry: int, amount: int) -> bool:
+    def _acquired(self, windows: Sequence[Window]) -> list[Count]:
+        keys = [self.prefixed_key(window.key) for window in windows]
+        bounds = [bound for window in windows for bound in (window.limit, window.expiry_s, window.amount)]
         try:
-            return super().acquire_entry(key, limit, expiry, amount)
+            found = self._acquire_in_order(keys, [time.time(), *bounds])
         except redis.ResponseError as error:
             if not _FOREIGN.search(str(error)):
                 raise
-        if self._remove_foreign([self.prefixed_key(key)]):
-            log.warning("a rate limit's key in redis held something else: it is counted anew")
-        return super().acquire_entry(key, limit, expiry, amount)
+            if sum(self._remove_foreign([key]) for key in keys):
+                log.warning("a rate limit's key in redis held something else: it is counted anew")
+            found = self._acquire_in_order(keys, [time.time(), *bounds])
+        return [Count(acquired > 0, float(start), taken) for acquired, start, taken in found]
 
     def _may_ask(self) -> bool:
         if self.shared:
@@ -102,6 +161,8 @@ class SharedCounts(RedisStorage):
             return True
 
     def _tell(self, *, shared: bool, why: str = "") -> None:
+        if shared and self.shared:
+            return
         with self._mutex:
             changed, self.shared = shared != self.shared, shared
             if not shared:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from limits.storage import MemoryStorage
+
+from api.moving_windows import Count, Window
 
 #: How often callers are forgotten whose last request no limit counts any more.
 SWEEP_S = 60.0
 
 
 @dataclass(kw_only=True)
-class _Window:
+class _Times:
     """``times``: of the requests that count, the oldest first."""
 
     expiry_s: float
@@ -46,7 +48,7 @@ class ProcessCounts(MemoryStorage):
         """:param clock: seconds since 1970: callers are told when their window ends."""
         super().__init__(uri, wrap_exceptions)
         self._clock = clock
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, _Times] = {}
         self._sweep_at = 0.0
         self._mutex = threading.Lock()
 
@@ -54,16 +56,21 @@ class ProcessCounts(MemoryStorage):
         """Callers, times their limits, that are kept."""
         return len(self._windows)
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+    def acquire_in_order(self, windows: Sequence[Window]) -> list[Count]:
+        """Up to the first that is full."""
+        counts = []
         with self._mutex:
             now = self._clock()
             self._sweep(now)
-            window = self._windows.setdefault(key, _Window(expiry_s=expiry))
-            window.forget(now)
-            if len(window.times) + amount > limit:
-                return False
-            window.times.extend([now] * amount)
-            return True
+            for window in windows:
+                counts.append(self._acquire(window, now))
+                if not counts[-1].acquired:
+                    break
+        return counts
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        (count,) = self.acquire_in_order([Window(key, limit, expiry, amount)])
+        return count.acquired
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         with self._mutex:
@@ -84,6 +91,16 @@ class ProcessCounts(MemoryStorage):
             count = len(self._windows)
             self._windows.clear()
             return count
+
+    def _acquire(self, window: Window, now: float) -> Count:
+        kept = self._windows.get(window.key)
+        if kept is None:
+            kept = self._windows[window.key] = _Times(expiry_s=window.expiry_s)
+        kept.forget(now)
+        acquired = len(kept.times) + window.amount <= window.limit
+        if acquired:
+            kept.times.extend([now] * window.amount)
+        return Count(acquired, kept.times[0] if kept.times else now, len(kept.times))
 
     def _sweep(self, now: float) -> None:
         if now < self._sweep_at:

@@ -2,61 +2,61 @@
 
 Over all routes together a limit of the application; over the three generation routes one shared limit, which is
 taken after a request has been checked, so that refused requests do not count.
+
+Flask-Limiter reads the limits, knows what is exempt, and counts, with a strategy and storages of ours. Which limits
+are hit when is said here: its own hooks work that out anew for each request, from the limits' texts on, and look twice
+at each window.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import redis
 from flask import Flask, Response, g, request
-from flask_limiter import Limiter, RateLimitExceeded
+from flask_limiter import ApplicationLimit, ExemptionScope, Limit, Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
+from limits import RateLimitItem
+from limits.strategies import STRATEGIES
 
 from api.limit_storage import SharedCounts
+from api.moving_windows import Count, MovingWindows
 from api.process_counts import ProcessCounts
 from observability.metrics import Metrics
 
-_STRATEGY = "moving-window"
+#: Where Flask-Limiter looks for one.
+STRATEGIES[MovingWindows.NAME] = MovingWindows
+
+#: Another strategy keeps another type under the same key, which Redis answers with an error.
+_KEY_PREFIX = "sd-api:moving-window"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimits:
-    """``generation``: entering it counts one job and raises 429 where that is too many."""
+    """:ivar count_generation: counts one job; raises 429 where that is too many."""
 
     limiter: Limiter
-    generation: AbstractContextManager[object]
+    count_generation: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """How the caller stands with a limit: in the window that refused it, or else in the shortest."""
+
+    item: RateLimitItem
+    count: Count
 
 
 def caller() -> str:
     """Whom a limit belongs to: the API key, as a hash, or else the address."""
     key = g.get("api_key")
     return f"key:{hashlib.sha256(key.encode()).hexdigest()}" if key else get_remote_address()
-
-
-class _CountedLimit(AbstractContextManager[None]):
-    """The limit, and how often it let pass and refused."""
-
-    def __init__(self, limit: AbstractContextManager[object], metrics: Metrics) -> None:
-        self._limit = limit
-        self._allowed = metrics.rate_limit_decisions.labels("generation", "allowed")
-        self._refused = metrics.rate_limit_decisions.labels("generation", "refused")
-
-    def __enter__(self) -> None:
-        try:
-            self._limit.__enter__()
-        except RateLimitExceeded:
-            self._refused.inc()
-            raise
-        self._allowed.inc()
-
-    def __exit__(self, *raised: Any) -> bool | None:
-        return self._limit.__exit__(*raised)
 
 
 def create(
@@ -73,51 +73,68 @@ def create(
             "storage_uri": f"{SharedCounts.STORAGE_SCHEME[0]}://",
             "storage_options": {"connection_pool": redis_client.connection_pool, "metrics": metrics},
         }
-    limiter = Limiter(
-        caller,
-        application_limits=[everything],
-        **storage,
-        strategy=_STRATEGY,
-        # Another strategy keeps another type under the same key, which Redis answers with an error.
-        key_prefix=f"sd-api:{_STRATEGY}",
-    )
+    over_all = ApplicationLimit(everything)
+    limiter = Limiter(caller, application_limits=[over_all], **storage, strategy=MovingWindows.NAME)
+    # One that is there already adds no hooks.
+    app.extensions.setdefault("limiter", set()).add(limiter)
     limiter.init_app(app)
-    # A browser's preflight is no call of its own: one refused would hide the 429 itself from the page.
-    limiter.request_filter(lambda: request.method == "OPTIONS")
-    _count_global(app, limiter, metrics)
-    app.after_request(lambda response: _tell(limiter, response))
-    counted = _CountedLimit(limiter.shared_limit(generation, scope="generation"), metrics)
-    return RateLimits(limiter=limiter, generation=counted)
+    over_generation = limiter.shared_limit(generation, scope="generation")
+    app.before_request(_check_of_all(app, limiter, _counting(limiter, over_all, "global", metrics)))
+    app.after_request(_tell)
+    return RateLimits(limiter=limiter, count_generation=_counting(limiter, over_generation, "generation", metrics))
 
 
-def _count_global(app: Flask, limiter: Limiter, metrics: Metrics) -> None:
-    """To be called after the limiter is set up: what comes here has passed it."""
-    allowed = metrics.rate_limit_decisions.labels("global", "allowed")
-    refused = metrics.rate_limit_decisions.labels("global", "refused")
+def _check_of_all(app: Flask, limiter: Limiter, count: Callable[[], None]) -> Callable[[], None]:
+    @functools.cache
+    def is_counted(endpoint: str) -> bool:
+        blueprint = endpoint.rpartition(".")[0] or None
+        scope = limiter.limit_manager.exemption_scope(app, endpoint, blueprint)
+        return not scope & ExemptionScope.APPLICATION
 
-    def count_allowed() -> None:
-        if limiter.current_limit is not None:
-            g.passed_global_limit = True
+    def check() -> None:
+        # A browser's preflight is no call of its own: one refused would hide the 429 itself from the page.
+        if request.endpoint is not None and request.method != "OPTIONS" and is_counted(request.endpoint):
+            count()
+
+    return check
+
+
+def _counting(limiter: Limiter, limit: Limit, name: str, metrics: Metrics) -> Callable[[], None]:
+    """
+    What counts one request against the limit, and raises 429 where that is too many.
+
+    :param name: the limit's to the metrics, and part of its keys.
+    """
+    windows = sorted(dict.fromkeys(limit), key=lambda window: window.limit)
+    items = [window.limit for window in windows]
+    strategy = cast("MovingWindows", limiter.limiter)
+    allowed = metrics.rate_limit_decisions.labels(name, "allowed")
+    refused = metrics.rate_limit_decisions.labels(name, "refused")
+
+    def count() -> None:
+        counts = strategy.hit_in_order(items, _KEY_PREFIX, caller(), name)
+        if counts[-1].acquired:
+            g.rate_limit = _Standing(item=items[0], count=counts[0])
             allowed.inc()
+            return
+        full = windows[len(counts) - 1]
+        g.rate_limit = _Standing(item=full.limit, count=counts[-1])
+        refused.inc()
+        raise RateLimitExceeded(full)
 
-    def count_refused(response: Response) -> Response:
-        if response.status_code == 429 and "passed_global_limit" not in g:
-            refused.inc()
-        return response
-
-    app.before_request(count_allowed)
-    app.after_request(count_refused)
+    return count
 
 
-def _tell(limiter: Limiter, response: Response) -> Response:
+def _tell(response: Response) -> Response:
     """The limit's state in headers. Flask-Limiter's own put Retry-After on every answer, and round it down."""
-    current = limiter.current_limit
-    if current is None:
+    standing: _Standing | None = g.get("rate_limit")
+    if standing is None:
         return response
-    resets, remaining = current.window
-    response.headers["X-RateLimit-Limit"] = str(current.limit.amount)
-    response.headers["X-RateLimit-Remaining"] = str(max(0, remaining))
-    response.headers["X-RateLimit-Reset"] = str(math.ceil(resets))
+    item, count = standing.item, standing.count
+    resets = count.start + item.get_expiry()
+    response.headers.add("X-RateLimit-Limit", str(item.amount))
+    response.headers.add("X-RateLimit-Remaining", str(max(0, item.amount - count.taken)))
+    response.headers.add("X-RateLimit-Reset", str(math.ceil(resets)))
     if response.status_code == 429:
         response.headers["Retry-After"] = str(max(1, math.ceil(resets - time.time())))
     return response

@@ -12,6 +12,7 @@ from flask import Response
 from pydantic_core import to_json
 
 from services.generation import GeneratedImage, Generation
+from spool import FileData, pieces
 
 #: Of a picture, encoded at a time: what the server sends is in the processor's cache, and nothing is held twice. A
 #: multiple of 3, so that the base64 of the pieces is that of the whole.
@@ -26,7 +27,8 @@ ImageUrl = Callable[[GeneratedImage], str | None]
 def as_png(generation: Generation, image_url: ImageUrl) -> Response:
     """The first image's file; what JSON would tell is in the headers."""
     image = generation.images[0]
-    response = Response(image.png, mimetype="image/png")
+    response = Response(pieces(image.png, _PIECE_BYTES), mimetype="image/png")
+    response.content_length = len(image.png)
     response.headers["X-Image-Id"] = str(image.image_id)
     response.headers["X-Seed"] = str(image.seed)
     response.headers["X-Model"] = quote(generation.model, safe=" !#$&'()*+,/:;=?@[]-._~")
@@ -51,7 +53,7 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
 class _InBase64:
     """A part of an answer that is to be encoded while it is sent."""
 
-    data: bytes
+    data: FileData
 
 
 def _parts(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -> Iterator[bytes | _InBase64]:
@@ -96,7 +98,5 @@ def _encoded(parts: Iterable[bytes | _InBase64]) -> Iterator[bytes]:
             continue
         yield bytes(small)
         small.clear()
-        picture = memoryview(part.data)
-        for start in range(0, len(picture), _PIECE_BYTES):
-            yield pybase64.b64encode(picture[start : start + _PIECE_BYTES])
+        yield from map(pybase64.b64encode, pieces(part.data, _PIECE_BYTES))
     yield bytes(small)

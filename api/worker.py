@@ -1,9 +1,11 @@
 """gunicorn's threaded worker where it meets what comes over a connection, before any of the service does.
 
-Two things are other than gunicorn has them. A thread is taken only once a request's head is whole: gunicorn lets a
+Three things are other than gunicorn has them. A thread is taken only once a request's head is whole: gunicorn lets a
 thread wait for it, so that as many callers as there are threads, who send a line and then nothing, would hold the
-service. And what is no HTTP is answered and logged as everything else is: gunicorn answers HTML that quotes the caller,
-and logs the caller's address and its request line, in which a prompt or a key may stand.
+service. A caller's next request, where it comes at once, is answered by the same thread: to give its connection to the
+main thread and have it back costs as much as a health check. And what is no HTTP is answered and logged as everything
+else is: gunicorn answers HTML that quotes the caller, and logs the caller's address and its request line, in which a
+prompt or a key may stand.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import select
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +25,7 @@ from gunicorn.glogging import Logger
 from gunicorn.http import errors
 from gunicorn.workers.gthread import _DEFER, ThreadWorker
 
+from api.body import PIECE_BYTES
 from api.security_headers import SECURITY_HEADERS
 
 log = logging.getLogger(__name__)
@@ -32,6 +37,11 @@ MOST_HEAD_BYTES = 64 * 1024
 _STOPPING_S = 2.0
 
 _PIECE_BYTES = 8192
+
+#: What a thread waits for a caller's next request, and how many threads may at a time: each may be wanted by others,
+#: and these are half of ``config.SPARE_THREADS``.
+_LINGER_MS = 2
+_MOST_LINGERING = 8
 
 _REFUSALS: Mapping[type[Exception], tuple[int, str, str]] = {
     errors.LimitRequestLine: (414, "URI Too Long", "the path is too long"),
@@ -61,12 +71,36 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     head_s = 20.0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lingering = threading.BoundedSemaphore(_MOST_LINGERING)
+
     def handle(self, conn: Any) -> Any:
         """Called in a thread for every connection on which something came."""
+        while (outcome := self._handle_one(conn)) is True and self._more_comes(conn):
+            pass
+        return outcome
+
+    def _more_comes(self, conn: Any) -> bool:
+        """Not where it is here already, sent before it was its turn: gunicorn lets others go first."""
+        if not self.alive or self.cfg.is_ssl or conn.parser.unreader.buf.getvalue():
+            return False
+        if not self._lingering.acquire(blocking=False):
+            return False
+        try:
+            waiting = select.poll()
+            waiting.register(conn.sock, select.POLLIN)
+            return bool(waiting.poll(_LINGER_MS))
+        finally:
+            self._lingering.release()
+
+    def _handle_one(self, conn: Any) -> Any:
         if self.cfg.is_ssl:  # whose bytes can only be read by who decodes them
             return super().handle(conn)
         conn.init()
         try:
+            if not conn.is_http2:
+                conn.parser.unreader.max_body_chunk = PIECE_BYTES
             if conn.is_http2 or self._head_is_there(conn):
                 conn.head_since = None  # the next request's is another
                 conn.data_ready = True
@@ -85,13 +119,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         :raises LimitRequestHeaders: more than any head may have.
         """
         unreader = conn.parser.unreader
-        conn.sock.settimeout(0.0 if self.alive else _STOPPING_S)
+        flags = int(socket.MSG_DONTWAIT)
+        if not self.alive:
+            conn.sock.settimeout(_STOPPING_S)
+            flags = 0
         while b"\r\n\r\n" not in (head := unreader.take_buffered()):
             unreader.unread(head)
             if len(head) > MOST_HEAD_BYTES:
                 raise errors.LimitRequestHeaders("the head is too large")
             try:
-                piece = conn.sock.recv(_PIECE_BYTES)
+                piece = conn.sock.recv(_PIECE_BYTES, flags)
             except (BlockingIOError, TimeoutError):
                 return False
             if not piece:
@@ -109,6 +146,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return bool(now - conn.head_since <= self.head_s)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
+        if keepalive and getattr(conn.parser.mesg.body.reader, "length", None) == 0:
+            return True  # all of the body has been read, where there was one
         try:
             return bool(super()._keepalive_after(conn, keepalive))
         except errors.ParseException:

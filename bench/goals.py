@@ -72,8 +72,8 @@ def _memory(results: Results) -> Iterator[Goal]:
         ("RSS per running txt2img", 0.1, small, "waiting_mb_per_job"),
         ("RSS per running img2img of 3.2 MB", 4, img2img, "waiting_mb_per_job"),
         ("RSS per queued img2img of 3.2 MB", 4, queued, "waiting_mb_per_job"),
-        ("peak RSS per simultaneous answer of 2 MB", 3, small, "peak_mb_per_job"),
-        ("peak RSS per simultaneous answer of 8 MB", 12, batch, "peak_mb_per_job"),
+        ("peak RSS per simultaneous answer of 2 MB", 1, small, "peak_mb_per_job"),
+        ("peak RSS per simultaneous answer of 8 MB", 2, batch, "peak_mb_per_job"),
     ):
         yield Goal(what=what, bound=bound, unit="MB", measured=None if row is None else row[key])
     after = None if batch is None else batch["after_mb"] / batch["idle_mb"]

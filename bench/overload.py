@@ -18,8 +18,6 @@ PAUSE_S = 1.0
 #: Health checks, by as many callers with new connections, each four times a second: 20 a second.
 PROBES = 5
 PROBE_S = 0.25
-#: The first jobs are not counted: all callers come within this.
-RAMP_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +26,8 @@ class Situation:
     :param webuis: with ``slots`` places each.
     :param queue: places in the queue.
     :param job_s: how long a WebUI needs for one.
+    :param spread_s: over which the callers come at first: jobs that begin together end together.
+    :param window_s: what is measured of GPUs, from the first job's end on.
     """
 
     name: str
@@ -36,20 +36,26 @@ class Situation:
     queue: int
     clients: int
     job_s: float
-    seconds: float
+    spread_s: float
+    window_s: float
+
+    @property
+    def seconds(self) -> float:
+        return self.spread_s + self.job_s + self.window_s
 
     @property
     def places(self) -> int:
         return self.webuis * self.slots
 
 
-def situations(*, job_s: float, seconds: float) -> list[Situation]:
-    places: dict[str, Any] = {"webuis": 16, "slots": 8, "queue": 64, "job_s": job_s, "seconds": seconds}
-    few: dict[str, Any] = {"webuis": 32, "slots": 1, "queue": 8, "job_s": 1.0, "seconds": seconds}
+def situations(*, job_s: float, window_s: float) -> list[Situation]:
+    places: dict[str, Any] = {"webuis": 16, "slots": 8, "queue": 64, "job_s": job_s, "window_s": window_s}
+    few: dict[str, Any] = {"webuis": 32, "slots": 1, "queue": 8, "job_s": 1.0, "window_s": window_s + 4}
     return [
-        Situation(name="128 callers, 128 places", clients=128, **places),
-        Situation(name="256 callers, 128 places", clients=256, **places),
-        Situation(name="128 callers, 32 places", clients=128, **few),
+        Situation(name="128 callers, 128 places", clients=128, spread_s=job_s, **places),
+        Situation(name="256 callers, 128 places", clients=256, spread_s=job_s, **places),
+        Situation(name="128 callers, 32 places", clients=128, spread_s=1.0, **few),
+        Situation(name="128 callers at once, 128 places", clients=128, spread_s=0.0, **places),
     ]
 
 
@@ -57,7 +63,7 @@ def steps(
     callers: Callers, prober: Callers, upstream: Upstream, *, quick: bool
 ) -> dict[str, Callable[[], list[dict[str, Any]]]]:
     """What is measured, by name."""
-    found = situations(job_s=2.0, seconds=5.0) if quick else situations(job_s=5.0, seconds=11.0)
+    found = situations(job_s=2.0, window_s=2.0) if quick else situations(job_s=5.0, window_s=6.0)
     return {one.name: partial(rows, one, callers, prober, upstream) for one in found}
 
 
@@ -80,13 +86,13 @@ def rows(situation: Situation, callers: Callers, prober: Callers, upstream: Upst
                 clients=situation.clients,
                 seconds=situation.seconds,
                 pause_s=PAUSE_S,
-                spread_s=RAMP_S,
+                spread_s=situation.spread_s,
             )
         )
         prober.begin(_probing(service, situation.seconds))
-        time.sleep(RAMP_S + situation.job_s)
+        time.sleep(situation.spread_s + situation.job_s)
         busy_s, began = upstream.counts().busy_s, time.monotonic()
-        time.sleep(max(0.0, situation.seconds - RAMP_S - situation.job_s))
+        time.sleep(situation.window_s)
         busy_s, window_s = upstream.counts().busy_s - busy_s, time.monotonic() - began
         outcome, health = callers.outcome(), prober.outcome()
         peak_mb = accounting.peak_mb(accounting.tree(service.pids[0]))

@@ -65,6 +65,7 @@ http {{
   proxy_busy_buffers_size 128k;
   proxy_max_temp_file_size 0;
   upstream webui {{ server 127.0.0.1:{upstream}; keepalive 64; }}
+  {upstreams}
   server {{
     listen 127.0.0.1:{port};
     location / {{ proxy_pass http://webui; }}
@@ -184,13 +185,13 @@ class Stage:
         )
         return Server(port=server.port, pids=server.pids, images=folder)
 
-    def nginx(self, name: str, upstream: Upstream, *, more: str = "") -> Server:
-        """``more``: further locations."""
+    def nginx(self, name: str, upstream: Upstream, *, upstreams: str = "", more: str = "") -> Server:
+        """``upstreams``: further ones; ``more``: further locations."""
         folder = self._folder / name
         folder.mkdir()
         port = free_port()
         user = "user root;" if os.getuid() == 0 else ""
-        text = _NGINX.format(port=port, upstream=upstream.server.port, user=user, more=more)
+        text = _NGINX.format(port=port, upstream=upstream.server.port, user=user, upstreams=upstreams, more=more)
         (folder / "nginx.conf").write_text(text)
         command = [shutil.which("nginx") or "nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
         pid = self._start(name, command)

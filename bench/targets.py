@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,12 +74,14 @@ class Target:
         return [pid for root in self.server.pids for pid in accounting.tree(root)]
 
     def empty(self) -> None:
-        """Removes the pictures that were kept, which would fill the disk within minutes, but not the one to fetch."""
+        """
+        Gives back what the pictures take that were kept, which would fill the disk within minutes, but for the one to
+        fetch. They are not removed: for minutes ext4 then looks through all that was for each file that it creates.
+        """
         if self.server.images is not None:
             for path in self.server.images.rglob("*.png"):
                 if path != self.keeps:
-                    path.unlink()
-                    path.with_suffix(".json").unlink(missing_ok=True)
+                    os.truncate(path, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +153,11 @@ def _behind_nginx(stage: Stage, upstream: Upstream, service: Target, absent: dic
     yield Target(name=STATIC, server=nginx, modes=("image",), requests={"image": fetch})
     accelerated = stage.service("service-x-accel", upstream.webuis(WEBUIS), SENDFILE_HEADER="X-Accel-Redirect")
     made = _service(X_ACCEL, accelerated)
-    front = f"location {PREFIX}/ {{ proxy_pass http://127.0.0.1:{accelerated.port}; }}"
+    # Connections are kept, as deploy/nginx has it.
+    upstreams = f"upstream service {{ server 127.0.0.1:{accelerated.port}; keepalive 64; }}"
+    front = f"location {PREFIX}/ {{ proxy_pass http://service; }}"
     internal = f"location {SENDFILE_PREFIX} {{ internal; alias {accelerated.images}/; }}"
-    nginx = stage.nginx("nginx-x-accel", upstream, more=f"{front}\n{internal}")
+    nginx = stage.nginx("nginx-x-accel", upstream, upstreams=upstreams, more=f"{front}\n{internal}")
     server = Server(port=nginx.port, pids=(*nginx.pids, *accelerated.pids), images=accelerated.images)
     yield Target(name=X_ACCEL, server=server, modes=("image",), requests=made.requests, keeps=made.keeps)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pybase64
 from pydantic_core import from_json
 
 from sd_client.errors import InvalidAnswerError
+from spool import FileData, Spool
 
 #: JSON's white space, and nothing else.
 _BLANKS = b" \t\n\r"
@@ -33,7 +34,7 @@ _LOOK_BYTES = 64
 
 def read_object(pieces: Iterable[bytes]) -> dict[str, Any]:
     """
-    The JSON object that the pieces are of: of its ``images`` those that were decoded on the way are bytes, the others
+    The JSON object that the pieces are of: of its ``images`` those that were decoded on the way are files, the others
     what JSON has there.
 
     :raises InvalidAnswerError: no JSON, or no object.
@@ -46,18 +47,19 @@ class AnswerStream:
     Takes all pieces at once; what they are is asked for later, when it is known that the last one has come.
 
     :param pieces: of the body, cut anywhere.
+    :param new_file: what a picture is decoded into.
     """
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes], new_file: Callable[[], Spool] = Spool) -> None:
         #: The text before each picture, and the picture.
-        self._read: list[tuple[bytes, bytes]] = []
+        self._read: list[tuple[bytes, FileData]] = []
         self._rest = io.BytesIO()
         left = iter(pieces)
         text = _enough(b"", left)
         while len(self._read) < _MOST_PICTURES and (start := (_NEXT if self._read else _FIRST).match(text)) is not None:
-            picture = _Base64()
+            picture = _Base64(new_file())
             after = _until_quote(picture, text[start.end() :], left)
-            self._read.append((start[0], picture.data()))
+            self._read.append((start[0], picture.file.finished()))
             if picture.rest or not after:
                 text = picture.rest + after
                 break
@@ -83,19 +85,16 @@ class AnswerStream:
     def _texts(self) -> Iterator[bytes]:
         for before, picture in self._read:
             yield before
-            yield pybase64.b64encode(picture)
+            yield pybase64.b64encode(picture[:])
 
 
 class _Base64:
     """Decodes text that comes in pieces. ``rest``: what could not be decoded, empty as long as it is base64."""
 
-    def __init__(self) -> None:
-        self._decoded = io.BytesIO()
+    def __init__(self, file: Spool) -> None:
+        self.file = file
         self._padded = False
         self.rest = b""
-
-    def data(self) -> bytes:
-        return self._decoded.getvalue()
 
     def write(self, text: memoryview) -> bool:
         """False for what is no base64; nothing may be written after that. ``rest`` has up to 3 characters else."""
@@ -125,7 +124,7 @@ class _Base64:
         try:
             if padded and not _is_canonical(bytes(quads[-4:])):
                 return False
-            self._decoded.write(pybase64.b64decode(quads, validate=True))
+            self.file.write(pybase64.b64decode(quads, validate=True))
         except ValueError:
             return False
         self._padded = padded

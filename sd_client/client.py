@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sd_client.answer_stream import AnswerStream
@@ -23,6 +24,7 @@ from sd_client.models import (
 from sd_client.payloads import payload, read_answer
 from sd_client.samplers import spell
 from sd_client.transport import Transport
+from spool import Spool
 
 #: Lists come from memory; only a WebUI whose threads are all taken needs longer.
 READ_TIMEOUT_S = 5.0
@@ -39,10 +41,16 @@ def _nobody(_seconds: float) -> None:
 
 
 class WebUIClient:
-    """:raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`."""
+    """
+    :param new_file: what a picture is put into while it arrives.
+    :raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`.
+    """
 
-    def __init__(self, url: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, *, read_timeout_s: float = READ_TIMEOUT_S, new_file: Callable[[], Spool] = Spool
+    ) -> None:
         self._transport = Transport(url)
+        self._new_file = new_file
         self._read_timeout_s = read_timeout_s
 
     def txt2img(
@@ -134,7 +142,8 @@ class WebUIClient:
         body = payload(params, title=checkpoint.title, spelling=spelling, task_id=task_id)
         exchange = ExchangeTime()
         try:
-            answer = self._transport.receive("POST", path, body, exchange.apart(AnswerStream), timeout_s=timeout_s)
+            take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
+            answer = self._transport.receive("POST", path, body, take, timeout_s=timeout_s)
         finally:
             took(exchange.webui_s())
         return read_answer(answer.object(), params, checkpoint=checkpoint, spelling=spelling)

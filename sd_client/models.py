@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sd_client.errors import WebUIError
+from spool import FileData
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
 DUMMY_HASH = "8888888888"
@@ -120,7 +121,7 @@ class GenerationParams:
     checkpoint: Checkpoint
     sampler: str | None = None
     scheduler: str | None = None
-    init_image: bytes | None = field(default=None, repr=False)
+    init_image: FileData | None = field(default=None, repr=False)
     strength: float | None = None
     inpainting: Inpainting | None = None
 
@@ -130,11 +131,11 @@ class PaintedImage:
     """
     One picture of an answer.
 
-    :param data: the file's bytes as the WebUI sent them, PNG, JPEG or WebP by their magic numbers.
+    :param data: the file as the WebUI sent it, PNG, JPEG or WebP by their magic numbers.
     :param infotext: A1111's ``parameters`` text, where told.
     """
 
-    data: bytes = field(repr=False)
+    data: FileData = field(repr=False)
     seed: int
     infotext: str | None = field(default=None, repr=False)
 

@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from sd_client.errors import InvalidAnswerError
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, bare_name, normal_form
 from sd_client.samplers import Spelling
+from spool import FileData, Spool, pieces
 
 _FILL = {"fill": 0, "original": 1, "noise": 2, "nothing": 3}
 
@@ -33,7 +34,7 @@ class Payload:
     :param pictures: what is written before each, the picture, and what is written after it.
     """
 
-    def __init__(self, fields: Mapping[str, Any], pictures: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    def __init__(self, fields: Mapping[str, Any], pictures: Iterable[tuple[bytes, FileData, bytes]]) -> None:
         self._fields = to_json(fields)
         self._pictures = tuple(pictures)
 
@@ -44,14 +45,12 @@ class Payload:
         )
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._fields[:-1]
+        text = self._fields[:-1]  # what stands between pictures goes together: each piece is a call, and a packet
         for before, picture, after in self._pictures:
-            yield before
-            view = memoryview(picture)
-            for start in range(0, len(view), _PIECE_BYTES):
-                yield pybase64.b64encode(view[start : start + _PIECE_BYTES])
-            yield after
-        yield b"}"
+            yield text + before
+            yield from map(pybase64.b64encode, pieces(picture, _PIECE_BYTES))
+            text = after
+        yield text + b"}"
 
 
 def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id: str) -> Payload:
@@ -108,7 +107,7 @@ def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
     return fields
 
 
-def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, FileData, bytes]]:
     """What is written before each picture, the picture, and what is written after it."""
     if params.init_image is not None:
         yield b',"init_images":["', params.init_image, b'"]'
@@ -203,12 +202,13 @@ def _text(texts: list[Any], number: int) -> str | None:
 
 def _image(picture: object, *, seed: int, infotext: str | None) -> PaintedImage:
     data = _decoded(picture) if isinstance(picture, str) else picture
-    if not isinstance(data, bytes) or not data:
+    if not isinstance(data, bytes | Spool) or not data:
         raise InvalidAnswerError("the WebUI returned no picture")
-    if data.startswith(_PNG):
-        if not data.endswith(_PNG_END):
+    head = data[:12]
+    if head.startswith(_PNG):
+        if data[-len(_PNG_END) :] != _PNG_END:
             raise InvalidAnswerError("the WebUI's picture is cut off")
-    elif not data.startswith(_JPEG) and not (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
+    elif not head.startswith(_JPEG) and not (head.startswith(b"RIFF") and head[8:] == b"WEBP"):
         raise InvalidAnswerError("the WebUI returned something that is no picture")
     return PaintedImage(data=data, seed=seed, infotext=infotext)
 

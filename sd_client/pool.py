@@ -26,6 +26,7 @@ from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Job, Schedule
 from sd_client.standing import Standing, standing_of
+from spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class WebUIPool:
     :param queue_limit: jobs that may wait, over the same.
     :param folder: where the workers of this host meet.
     :param redis_client: where all hosts meet; None: this host is alone. ``on_redis_error`` is called when it fails.
+    :param new_file: what a picture is put into while it arrives.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
 
@@ -69,10 +71,11 @@ class WebUIPool:
         cpu_fallback: bool,
         redis_client: redis.Redis | None = None,
         on_redis_error: Callable[[], None] = lambda: None,
+        new_file: Callable[[], Spool] = Spool,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clients = {webui_id(url): WebUIClient(url) for url in urls}
+        self._clients = {webui_id(url): WebUIClient(url, new_file=new_file) for url in urls}
         self._places = {webui: place for place, webui in enumerate(self._clients)}
         self._slots = slots
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)

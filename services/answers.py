@@ -8,10 +8,14 @@ from PIL.PngImagePlugin import PngInfo
 from services import exif
 from services.picture_files import png_chunks, read_file
 from services.picture_formats import PNG_SIGNATURE, PictureError, describe, sniff
-from services.pictures import decode_upright, encode_png, flatten
+from services.pictures import decode_upright, flatten
+from services.png_encoding import encode_png
+from spool import FileData
 
 _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _IHDR_END = len(PNG_SIGNATURE) + 25
+# What tells a format is within these first bytes.
+_SNIFFED = 16
 # Upscalers make 8192 x 8192; the compressed form of far more is a few kB.
 _MAX_PIXELS = 100_000_000
 # A box blur rounds to 0 what is less than half of 1/255: one white pixel must stay visible in 2 x 200 + 1.
@@ -22,26 +26,28 @@ class AnswerError(PictureError):
     """What a WebUI answered is no usable image. The WebUI's fault, not the caller's; another try may succeed."""
 
 
-def png_size(data: bytes) -> tuple[int, int]:
+def png_size(data: FileData) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone.
 
     :raises AnswerError: not a PNG.
     """
-    if sniff(data) != "PNG" or data[12:16] != b"IHDR" or len(data) < _IHDR_END:
-        raise AnswerError("is not a PNG", received=describe(data))
-    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    head = data[:_IHDR_END]
+    if sniff(head) != "PNG" or head[12:16] != b"IHDR" or len(head) < _IHDR_END:
+        raise AnswerError("is not a PNG", received=describe(data[:]))
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
-def to_png(data: bytes, *, parameters: str | None) -> bytes:
+def to_png(file: FileData, *, parameters: str | None) -> FileData:
     """A JPEG or WebP as PNG with a `parameters` text chunk; a PNG is given back as it is, without a look inside.
 
     :param parameters: the text; None for the one in the EXIF UserComment, where A1111 puts it. Written as tEXt, or as
         iTXt where it goes beyond Latin-1.
     :raises AnswerError: neither PNG, JPEG nor WebP, or damaged.
     """
-    kind = sniff(data)
+    kind = sniff(file[:_SNIFFED])
     if kind == "PNG":
-        return data
+        return file
+    data = file[:]
     if kind not in ("JPEG", "WEBP"):
         raise AnswerError("is not a PNG, JPEG or WebP image", received=describe(data))
     image = _decode(data)
@@ -52,10 +58,10 @@ def to_png(data: bytes, *, parameters: str | None) -> bytes:
     return encode_png(image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGB"), text=info)
 
 
-def keep_unmasked(answer: bytes, original: bytes, mask: bytes, *, blur: int) -> bytes:
+def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: int) -> FileData:
     """The answer of an inpainting with the original wherever the mask and its blur do not reach.
 
-    An answer that already is the original there comes back as the very same bytes. Otherwise the original is laid over
+    An answer that already is the original there comes back as the very same file. Otherwise the original is laid over
     it through the blurred mask, the way A1111 does: the mask is repainted in full, and outside it the answer fades
     into the original. The answer's text chunks are kept byte for byte.
 
@@ -65,12 +71,13 @@ def keep_unmasked(answer: bytes, original: bytes, mask: bytes, *, blur: int) -> 
         (processing.py), so the blur reaches int(2.5 * blur + 0.5) pixels, measured along rows and columns.
     :raises AnswerError: the answer is no PNG, is damaged, or has another size than the original.
     """
-    kept, repaint = flatten(decode_upright(original), "white"), decode_upright(mask)
+    kept, repaint = flatten(decode_upright(original[:]), "white"), decode_upright(mask)
     width, height = png_size(answer)
     if not (width, height) == kept.size == repaint.size:
         message = f"must have the picture's size, {kept.width}x{kept.height} pixels"
         raise AnswerError(message, received=f"{width}x{height} pixels")
-    painted = flatten(_decode(answer), "white")
+    data = answer[:]
+    painted = flatten(_decode(data), "white")
     # Outside the box nothing is repainted and nothing faded, so that blurring its black would be for nothing.
     box = _around(repaint, int(2.5 * blur + 0.5) + _blur_reach(blur))
     repaint = repaint.crop(box)
@@ -81,7 +88,7 @@ def keep_unmasked(answer: bytes, original: bytes, mask: bytes, *, blur: int) -> 
         return answer
     faded = repaint.filter(ImageFilter.GaussianBlur(blur)).point(lambda value: min(2 * value, 255))
     kept.paste(painted.crop(box), box, ImageChops.darker(faded, reach))
-    return _with_text(encode_png(kept), answer)
+    return _with_text(encode_png(kept), data)
 
 
 def _around(mask: Image.Image, margin: int) -> tuple[int, int, int, int]:

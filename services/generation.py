@@ -22,13 +22,17 @@ from services.pictures import Picture, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
 from services.requests import RequestService
 from services.sizes import derive_size
+from spool import FileData
 from storage.base import ImageStorage
-from storage.errors import StorageError
+from storage.errors import StorageError, StorageUnavailableError
 
 log = logging.getLogger(__name__)
 
 #: Drawn seeds stay below this: stable-diffusion.cpp's server cuts larger ones to int32 without a word.
 _RANDOM_SEEDS = 2**31
+
+#: Smaller ones cost less in memory than as files.
+_LARGE_BYTES = 64 * 1024
 
 Mode = Literal["txt2img", "img2img", "inpainting"]
 
@@ -80,7 +84,7 @@ class GeneratedImage:
     """``stored``: False where it could not be kept; the caller has it all the same."""
 
     image_id: UUID
-    png: bytes = field(repr=False)
+    png: FileData = field(repr=False)
     seed: int
     width: int
     height: int
@@ -153,6 +157,15 @@ class GenerationService:
         self._clock = clock
         self._draw = draw
 
+    def spooled(self, request: GenerationRequest) -> GenerationRequest:
+        """The same with its pictures on the disk, where they cost no memory while it waits and runs."""
+        image, mask = request.image, request.mask
+        return replace(
+            request,
+            image=image and replace(image, data=self._spooled(image.data)),
+            mask=mask and replace(mask, data=self._spooled(mask.data)),
+        )
+
     def prepare(self, request: GenerationRequest) -> tuple[Choice, GenerationParams]:
         """
         Everything settled before a WebUI is asked: checkpoint, size, seed, pictures.
@@ -174,14 +187,14 @@ class GenerationService:
             checkpoint=choice.checkpoint,
             sampler=choice.sampler,
             scheduler=choice.scheduler,
-            init_image=fit(request.image, width, height, request.resize_mode) if request.image else None,
+            init_image=self._init_image(request, width, height),
             strength=request.strength,
             inpainting=_inpainting(request, width, height),
         )
         return choice, params
 
     def generate(self, mode: Mode, choice: Choice, params: GenerationParams, call: Call) -> Generation:
-        """:raises WebUIError:"""
+        """:raises WebUIError: :raises StorageUnavailableError: the disk has lost the picture while it arrived."""
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
             painted = self._pool.run(
                 params,
@@ -216,6 +229,16 @@ class GenerationService:
             request_id=call.request_id,
         )
 
+    def _spooled(self, file: FileData) -> FileData:
+        if isinstance(file, bytes) and len(file) > _LARGE_BYTES:
+            return self._storage.new_file().filled(file)
+        return file
+
+    def _init_image(self, request: GenerationRequest, width: int, height: int) -> FileData | None:
+        if request.image is None:
+            return None
+        return self._spooled(fit(request.image, width, height, request.resize_mode))
+
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:
         if request.image is None:
             return request.width or 512, request.height or 512
@@ -233,7 +256,12 @@ class GenerationService:
             raise InvalidParamsError([Problem(field=field, message=error.message, received=error.received)]) from error
 
     def _finished(self, image: PaintedImage, params: GenerationParams) -> GeneratedImage:
-        """The WebUI's picture as PNG of the size asked for, what the mask keeps kept. :raises InvalidAnswerError:"""
+        """
+        The WebUI's picture as PNG of the size asked for, what the mask keeps kept.
+
+        :raises InvalidAnswerError:
+        :raises StorageUnavailableError: the disk has lost it.
+        """
         try:
             png = to_png(image.data, parameters=image.infotext)
             width, height = png_size(png)
@@ -244,6 +272,8 @@ class GenerationService:
                 png = keep_unmasked(png, params.init_image, inpainting.mask, blur=inpainting.mask_blur)
         except PictureError as error:
             raise InvalidAnswerError("the WebUI's picture cannot be used") from error
+        except OSError as error:
+            raise StorageUnavailableError("io") from error
         return GeneratedImage(
             image_id=uuid4(),
             png=png,

@@ -6,7 +6,9 @@ from typing import Literal
 from PIL import Image, ImageOps
 
 from services.picture_formats import PictureError, describe
-from services.pictures import ResizeMode, decode_upright, encode_png, flatten, read_picture, resample
+from services.pictures import ResizeMode, decode_upright, flatten, read_picture, resample
+from services.png_encoding import encode_png
+from spool import FileData
 
 MaskMode = Literal["white", "black", "alpha"]
 
@@ -20,7 +22,7 @@ class Mask:
     width: int
     height: int
     mode: MaskMode
-    data: bytes = field(repr=False)
+    data: FileData = field(repr=False)
 
 
 def read_mask(data: bytes, *, mode: MaskMode, max_pixels: int) -> Mask:
@@ -43,12 +45,13 @@ def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> by
 
     :raises PictureError: nothing would be repainted.
     """
-    grey = resample(_to_repaint(decode_upright(mask.data), mask.mode), width, height, resize_mode)
+    data = mask.data[:]
+    grey = resample(_to_repaint(decode_upright(data), mask.mode), width, height, resize_mode)
     binary = grey.point(lambda value: 255 if value >= 128 else 0)
     if binary.getbbox() is None:
         colour = _WHAT_IS_REPAINTED[mask.mode]
         message = f'the mask is empty: with mask_mode "{mask.mode}" its {colour} part is repainted, and there is none'
-        raise PictureError(message, received=describe(mask.data))
+        raise PictureError(message, received=describe(data))
     return encode_png(binary)
 
 

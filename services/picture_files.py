@@ -6,10 +6,11 @@ takes the metadata out, so that the decoder never parses a caller's EXIF, ICC pr
 
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from zlib_ng import zlib_ng
 
 from services.picture_formats import PNG_SIGNATURE, PictureError, PictureFormat, broken, describe, sniff
 
@@ -89,7 +90,7 @@ def png_chunks(data: bytes) -> list[Chunk]:
         end = start + 12 + int.from_bytes(view[start : start + 4], "big")
         if end > len(data):
             raise broken(data, "the file ends early")
-        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+        if zlib_ng.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise broken(data, "a PNG chunk has a wrong checksum")
         if len(chunks) == MAX_PIECES:
             raise broken(data, f"more than {MAX_PIECES} PNG chunks")
@@ -101,7 +102,7 @@ def png_chunks(data: bytes) -> list[Chunk]:
 
 
 def make_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib_ng.crc32(kind + body))
 
 
 def _read_png(data: bytes) -> PictureFile:

@@ -1,8 +1,9 @@
 """Whether a PNG's pixels are all there, without keeping them: some time and all of the memory of decoding is saved."""
 
 import struct
-import zlib
 from collections.abc import Iterable
+
+from zlib_ng import zlib_ng
 
 #: Of the file, given to the inflater at a time; what it leaves of that is copied each time.
 _IN_BYTES = 64 * 1024
@@ -24,7 +25,7 @@ def inflates(idat: Iterable[memoryview], *, header: bytes) -> bool:
     if (depth, colour_type) != (8, 2) or any(methods):  # interlaced, say
         return False
     row_bytes = 1 + 3 * width
-    inflater, size = zlib.decompressobj(), 0
+    inflater, size = zlib_ng.decompressobj(), 0
     try:
         for body in idat:
             for start in range(0, len(body), _IN_BYTES):
@@ -35,6 +36,6 @@ def inflates(idat: Iterable[memoryview], *, header: bytes) -> bool:
                         return False
                     size += len(pixels)
                     left = inflater.unconsumed_tail
-    except zlib.error:
+    except zlib_ng.error:  # type: ignore[misc]  # an exception, whatever its types say
         return False
     return inflater.eof and size == row_bytes * height

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from observability.metrics import Metrics
+from spool import FileData, Spool
 from storage.base import ImageFacts, ImageStorage, OpenImage, StoredImage
 from storage.errors import StorageUnavailableError
 
@@ -18,7 +19,10 @@ class WatchedStorage:
         self._storage = storage
         self._metrics = metrics
 
-    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
+    def new_file(self) -> Spool:
+        return self._storage.new_file()
+
+    def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
         try:
             with self._watched("save"):
                 self._storage.save(image_id, png, record)

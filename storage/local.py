@@ -21,9 +21,11 @@ from itertools import chain
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from spool import FileData, Spool
 from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
 from storage.files import children, closing, is_older, is_there, open_existing, open_new, remove_if_there
+from storage.page_cache import Newest
 
 # Who may what as in storage/files.py.
 _FOLDER_MODE = 0o750
@@ -85,8 +87,14 @@ class LocalStorage:
         self._fsync = fsync
         self._clock = clock
         self._on_step = on_step
+        self._newest = Newest()
 
-    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
+    def new_file(self) -> Spool:
+        with suppress(OSError):
+            self._make_folder(self._incoming)
+        return Spool(self._incoming)
+
+    def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
         paths = self._paths(image_id)
         record_json = encode_record(record)
         with _os_errors_told():
@@ -100,6 +108,8 @@ class LocalStorage:
                     self._write(record_file, record_json)
                 self._on_step("record_written")
                 self._place_image(paths, png)
+                if self._fsync:
+                    self._newest.add(paths.image, len(png))
             except BaseException:
                 _remove_in_order(paths.incoming, paths.image, paths.record)
                 raise
@@ -188,10 +198,11 @@ class LocalStorage:
             incoming=self._incoming / f"{image_id}.png",
         )
 
-    def _place_image(self, paths: _Paths, png: bytes) -> None:
-        with closing(open_new(paths.incoming)) as file:
-            self._on_step("incoming_created")
-            self._write(file, png)
+    def _place_image(self, paths: _Paths, png: FileData) -> None:
+        if not (isinstance(png, Spool) and self._named(png, paths.incoming)):
+            with closing(open_new(paths.incoming)) as file:
+                self._on_step("incoming_created")
+                self._write(file, png[:])
         self._on_step("incoming_written")
         self._sync_folder(paths.record.parent)
         self._on_step("record_durable")
@@ -199,6 +210,17 @@ class LocalStorage:
         self._on_step("image_visible")
         self._sync_folder(paths.image.parent)
         self._on_step("image_durable")
+
+    def _named(self, png: Spool, incoming: Path) -> bool:
+        """Whether it could be given that name: else it has to be copied."""
+        try:
+            png.give_name(incoming)
+        except OSError:
+            return False
+        self._on_step("incoming_created")
+        if self._fsync:
+            png.flush()
+        return True
 
     def _write(self, file: int, data: bytes) -> None:
         left = memoryview(data)

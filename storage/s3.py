@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
+from spool import FileData, Spool
 from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageNotFoundError, StorageConfigurationError, StorageUnavailableError
 from storage.s3_address import S3Address
@@ -88,16 +89,20 @@ class S3Storage:
         self._large = _store(address, connect_s=timeouts.connect_s, request_s=timeouts.large_s)
         self._clock = clock
 
-    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
+    def new_file(self) -> Spool:
+        return Spool()  # in memory, for that is what can be sent
+
+    def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
+        data = png[:]
         keys = _keys(image_id)
         record_json = encode_record(record)
         with s3_errors_told(image_id):
             _create(self._small, keys.record, record_json, "application/json")
             try:
-                _create(self._large, keys.image, png, "image/png")
+                _create(self._large, keys.image, data, "image/png")
             except AlreadyExistsError:
                 # Ours, if the first attempt was carried out but answered as failed.
-                if self._read(self._large, keys.image) != png:
+                if self._read(self._large, keys.image) != data:
                     self._remove(keys.record)
                     raise
             except BaseException:

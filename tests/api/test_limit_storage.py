@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from limits.storage import RedisStorage
 
 from api.limit_storage import PAUSE_S, SharedCounts
+from api.moving_windows import Window
+from api.process_counts import ProcessCounts
 from observability.metrics import Metrics
 from services.redis_connection import open_redis
 from tests.clock import Clock
@@ -131,3 +136,48 @@ def test_what_is_not_ours_is_replaced(make_counts: MakeCounts, admin: redis.Redi
     assert hit(make_counts()) == [False]
     assert admin.exists("somebody else's")
     assert 0 < admin.ttl(counts.prefixed_key("caller")) <= HOUR_S
+
+
+def test_it_counts_as_a_process_does(make_counts: MakeCounts) -> None:
+    """Whatever limits, of whatever windows, are asked for together."""
+    shared, own, chance = make_counts(), ProcessCounts(), random.Random(1)
+    for _ in range(150):
+        limits = chance.sample((0, 1, 3, 40), chance.randint(1, 4))
+        windows = [Window(f"key {limit}", limit, HOUR_S, chance.randint(1, 2)) for limit in limits]
+        found, expected = shared.acquire_in_order(windows), own.acquire_in_order(windows)
+        assert [(count.acquired, count.taken) for count in found] == [
+            (count.acquired, count.taken) for count in expected
+        ]
+        assert all(abs(count.start - own_count.start) < 1 for count, own_count in zip(found, expected, strict=True))
+    assert shared.shared
+
+
+@pytest.mark.parametrize("old", range(5))
+def test_what_is_too_old_does_not_count(make_counts: MakeCounts, admin: redis.Redis, old: int) -> None:
+    counts, now = make_counts(), time.time()
+    ages = [HOUR_S / 2 + 0.125] * (4 - old) + [2 * HOUR_S] * old
+    admin.rpush(counts.prefixed_key("caller"), *(now - age for age in ages))
+    (count,) = counts.acquire_in_order([Window("caller", 4, HOUR_S)])
+    assert count.acquired == (old > 0)
+    assert count.taken == min(4, 5 - old)
+    assert abs(count.start - (now - ages[0] if old < 4 else time.time())) < 1
+    assert admin.llen(counts.prefixed_key("caller")) == 4
+
+
+def test_a_key_that_is_not_ours_costs_the_others_nothing(make_counts: MakeCounts, admin: redis.Redis) -> None:
+    counts = make_counts()
+    FOREIGN["hash"](admin, counts.prefixed_key("hour"))
+    windows = [Window("minute", LIMIT, 60), Window("hour", LIMIT, HOUR_S)]
+    assert [count.taken for count in counts.acquire_in_order(windows)] == [1, 1]
+    assert [count.taken for count in counts.acquire_in_order(windows)] == [2, 2]
+
+
+def test_a_worker_of_another_release_counts_together_with_it(make_counts: MakeCounts) -> None:
+    """One that hits window after window with limits' own scripts."""
+    counts = make_counts()
+    pool = counts.get_connection().connection_pool
+    other = RedisStorage("redis://", connection_pool=pool)
+    assert [other.acquire_entry("caller", LIMIT, HOUR_S), *hit(counts, times=3)] == [True] * 4
+    assert other.get_moving_window("caller", LIMIT, HOUR_S)[1] == counted(counts) == 4
+    assert [other.acquire_entry("caller", LIMIT, HOUR_S) for _ in range(2)] == [True, False]
+    assert hit(counts) == [False]

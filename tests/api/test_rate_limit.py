@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -53,6 +54,34 @@ def test_500_an_hour(make_app: MakeApp, simulator: Simulator) -> None:
     client = make_app(simulator.url, RATE_LIMIT_GLOBAL="1000/second;500/hour").test_client()
     assert {client.get(f"{PREFIX}/models").status_code for _ in range(500)} == {200}
     assert problem_of(client.get(f"{PREFIX}/models"))["detail"] == "more than 500 per 1 hour"
+
+
+def test_what_is_told_of_several_windows(make_app: MakeApp, simulator: Simulator) -> None:
+    """The shortest, unless another refuses."""
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="2/hour;5/minute").test_client()
+    answers = [client.get(f"{PREFIX}/models") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert [told_limit(answer) for answer in answers] == [("5", "4"), ("5", "3"), ("2", "0"), ("2", "0")]
+    assert problem_of(answers[-1])["detail"] == "more than 2 per 1 hour"
+
+
+def test_a_window_that_is_named_twice_is_one(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="3/hour;3 per 1 hour").test_client()
+    assert [client.get(f"{PREFIX}/models").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_limits_are_read_once(make_app: MakeApp, simulator: Simulator) -> None:
+    """Not for each request, and no trace of the stack is taken to find out where a limit is entered."""
+    client = make_app(simulator.url).test_client()
+    assert paint(client).status_code == 200
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        assert paint(client).status_code == 200
+    finally:
+        sys.setprofile(None)
+    assert called.count("acquire_in_order") == 2, "over all routes, and over those of generation"
+    assert not {"parse_many", "extract_stack", "get_moving_window"} & set(called)
 
 
 def test_refused_requests_do_not_count_against_generation(make_app: MakeApp, simulator: Simulator) -> None:

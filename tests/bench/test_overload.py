@@ -14,7 +14,9 @@ from bench.stage import Stage
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_callers_beyond_places_and_queue_are_refused_and_the_rest_is_served() -> None:
-    situation = Situation(name="6 callers, 2 places", webuis=2, slots=1, queue=1, clients=6, job_s=0.5, seconds=2.0)
+    situation = Situation(
+        name="6 callers, 2 places", webuis=2, slots=1, queue=1, clients=6, job_s=0.5, spread_s=0.5, window_s=1.0
+    )
     with Stage() as stage, Callers() as callers, Callers() as prober:
         (row,) = overload.rows(situation, callers, prober, stage.upstream())
     assert row["statuses"].keys() == {"200", "503"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from services.pictures import read_picture
 from services.problems import InvalidParamsError
 from services.requests import FileNotes, RequestService
 from simulator import Simulator
+from spool import Spool
 from storage import LocalStorage
+from storage.errors import StorageUnavailableError
 from tests.services import picture_samples as samples
 
 Draw = Callable[[int], int]
@@ -165,6 +168,16 @@ def test_what_the_check_raises_ends_the_job(make_service: Callable[..., Generati
 
     with pytest.raises(HungUpError):
         generate(make_service(pool=RecordingPool()), check=check)
+
+
+def test_a_picture_that_the_disk_has_lost(make_service: Callable[..., GenerationService], tmp_path: Path) -> None:
+    path = tmp_path / "arriving"
+    path.write_bytes(samples.encode(samples.noise(64, 64)))
+    with path.open("rb") as file:
+        painted = PaintedImage(data=Spool.of(file), seed=1)
+    os.truncate(path, 0)
+    with pytest.raises(StorageUnavailableError):
+        generate(make_service(pool=RecordingPool((painted,))))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import tracemalloc
 import zlib
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from zlib_ng import zlib_ng
 
 from services.picture_files import read_file
 from services.picture_formats import PictureError
@@ -91,6 +96,62 @@ def test_damaged_pixels_are_found_as_a_decoder_finds_them() -> None:
         else:
             found += 1
     assert found > 300
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    """Compressed in any way, then cut off, lengthened or damaged, and the sum at its end made right again."""
+    data = draw(st.one_of(st.binary(max_size=400), st.binary(max_size=20).map(lambda part: 300 * part)))
+    deflater = zlib.compressobj(
+        draw(st.integers(0, 9)), wbits=draw(st.integers(9, 15)), strategy=draw(st.integers(0, 4))
+    )
+    stream = bytearray(deflater.compress(data) + deflater.flush())
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, min(len(stream), 60) - 1))  # where the codes are
+        stream[place] = draw(st.integers(0, 255))
+    whole = stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream
+    if draw(st.booleans()):
+        with contextlib.suppress(zlib.error):
+            raw = zlib.decompressobj(-15)
+            pixels = raw.decompress(whole[2:])
+            whole = whole[: len(whole) - len(raw.unused_data)] + zlib.adler32(pixels).to_bytes(4, "big")
+    return bytes(whole + draw(st.binary(max_size=3)))
+
+
+def inflated(inflater: Any, stream: bytes, errors: type[Exception]) -> tuple[object, ...] | None:
+    """All that can be told of it; None for a broken one."""
+    pixels, left = b"", stream
+    try:
+        while left and not inflater.eof:
+            pixels += inflater.decompress(left, 100)
+            left = inflater.unconsumed_tail
+    except errors:
+        return None
+    return pixels, inflater.eof, inflater.unused_data
+
+
+@settings(max_examples=500, deadline=None)
+@given(stream=streams())
+def test_every_stream_is_judged_as_zlib_judges_it(stream: bytes) -> None:
+    """WebUIs decode with zlib: what it does not take must not be sent to them."""
+    ours = inflated(zlib_ng.decompressobj(), stream, zlib_ng.error)
+    assert ours == inflated(zlib.decompressobj(), stream, zlib.error)
+
+
+#: There are inflaters that take these, whose sums are right. Codes that leave rows of bits without a meaning, and a
+#: window of 64 kB.
+ODD = [
+    "785e658bd109003010c266d564ff19eabd0b1245d40269b1074b8d0b63a5ae98472ced0f0a",
+    "78daecc13101000000c2a0f54f6d0d0fb000008077030000ffffc306000bcc0001",
+    "c8c6f3e9bfdefdaf7ff2f2561f4a1900a55f2d24",
+]
+
+
+@pytest.mark.parametrize("stream", ODD)
+def test_streams_that_only_some_inflaters_refuse(stream: str) -> None:
+    for inflater, errors in ((zlib_ng.decompressobj(), zlib_ng.error), (zlib.decompressobj(), zlib.error)):
+        with pytest.raises(errors, match="invalid"):
+            inflater.decompress(bytes.fromhex(stream))
 
 
 def test_a_picture_that_only_a_decoder_forgives_is_accepted_still() -> None:

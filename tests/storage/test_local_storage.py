@@ -3,13 +3,17 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from spool import Spool
 from storage import ImageExistsError, ImageNotFoundError, LocalStorage, StorageUnavailableError
 from storage.local import SAVE_STEPS
+from tests.storage.storage_process import arrived
 
 ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")
 
@@ -26,6 +30,15 @@ def own_mounts() -> list[str]:
     if shutil.which("unshare") is None or subprocess.run([*prefix, *trial], capture_output=True).returncode != 0:
         pytest.skip("mounting a small filesystem is not allowed here")
     return prefix
+
+
+@pytest.fixture
+def own_disk_in_memory() -> Iterator[Path]:
+    """A folder on another filesystem than the tests' own."""
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("/dev/shm is not there")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 def mode(path: Path) -> int:
@@ -75,14 +88,17 @@ def test_fsync_changes_nothing_that_can_be_seen(tmp_path: Path, fsync: bool, fil
     assert files_under(tmp_path) == []
 
 
+@pytest.mark.parametrize("where", ["in memory", "on the disk"])
 @pytest.mark.parametrize("step", SAVE_STEPS)
-def test_an_interrupted_save_takes_everything_back(tmp_path: Path, step: str, files_under) -> None:
+def test_an_interrupted_save_takes_everything_back(tmp_path: Path, step: str, where: str, files_under) -> None:
     def on_step(reached: str) -> None:
         if reached == step:
             raise StopError
 
+    storage = LocalStorage(tmp_path, on_step=on_step)
+    file = arrived(storage, b"png") if where == "on the disk" else b"png"
     with pytest.raises(StopError):
-        LocalStorage(tmp_path, on_step=on_step).save(ID, b"png", {})
+        storage.save(ID, file, {})
     assert files_under(tmp_path) == []
     LocalStorage(tmp_path).save(ID, b"png", {})
 
@@ -95,6 +111,24 @@ def test_an_image_without_record_is_not_overwritten(tmp_path: Path, files_under)
         LocalStorage(tmp_path).save(ID, b"png", {})
     assert image.read_bytes() == b"restored by hand"
     assert files_under(tmp_path) == [f"0b/9f/{ID}.png"]
+
+
+def test_what_arrived_on_another_filesystem_is_copied(tmp_path: Path, own_disk_in_memory: Path) -> None:
+    arrived_there = arrived(LocalStorage(own_disk_in_memory), b"png" * 100_000)
+    assert isinstance(arrived_there, Spool)
+    LocalStorage(tmp_path).save(ID, arrived_there, {})
+    with LocalStorage(tmp_path).open(ID).file as file:
+        assert file.read() == b"png" * 100_000
+
+
+def test_what_arrives_is_nowhere_until_it_is_saved(tmp_path: Path, files_under) -> None:
+    storage = LocalStorage(tmp_path)
+    file = arrived(storage, b"png")
+    assert isinstance(file, Spool)
+    assert files_under(tmp_path) == []
+    storage.save(ID, file, {})
+    assert (tmp_path / f"0b/9f/{ID}.png").stat().st_nlink == 1
+    assert file[:] == b"png"
 
 
 def test_check_leaves_nothing(tmp_path: Path, files_under) -> None:
@@ -199,7 +233,7 @@ def test_no_permission(tmp_path: Path, run_process) -> None:
 def test_a_full_disk(tmp_path: Path, run_process, own_mounts) -> None:
     status, out = run_process("fill_a_small_disk", tmp_path, prefix=own_mounts)
     assert status == 0
-    assert out.split() == ["disk_full", "disk_full", "True", "disk_full", "True", "done", "True"]
+    assert out.split() == ["disk_full", "disk_full", "True", "disk_full", "True", "disk_full", "True", "done", "True"]
 
 
 def test_a_read_only_disk(tmp_path: Path, run_process, own_mounts) -> None:
