@@ -74,6 +74,7 @@ def measured(*, quick: bool, litellm: bool) -> dict[str, Any]:
         results["memory"] = _in_time("memory", steps, until=began + MEMORY_UNTIL_S, absent=results["absent"])
         steps = overload.steps(callers, prober, upstream, quick=quick)
         results["overload"] = _in_time("overload", steps, until=began + OVERLOAD_UNTIL_S, absent=results["absent"])
+        upstream.order()  # what overload asked for would hold up each first request
         say("starting everybody")
         with Stage() as everybody:
             found = cast(everybody, upstream, litellm=litellm)

@@ -26,7 +26,8 @@ class Situation:
     :param webuis: with ``slots`` places each.
     :param queue: places in the queue.
     :param job_s: how long a WebUI needs for one.
-    :param spread_s: over which the callers come at first: jobs that begin together end together.
+    :param spread_s: over which the callers come at first: jobs that begin together end together. Where all places are
+        taken within the time of one job, they become free again one by one.
     :param window_s: what is measured of GPUs, from the first job's end on.
     """
 
@@ -53,8 +54,8 @@ def situations(*, job_s: float, window_s: float) -> list[Situation]:
     few: dict[str, Any] = {"webuis": 32, "slots": 1, "queue": 8, "job_s": 1.0, "window_s": window_s + 4}
     return [
         Situation(name="128 callers, 128 places", clients=128, spread_s=job_s, **places),
-        Situation(name="256 callers, 128 places", clients=256, spread_s=job_s, **places),
-        Situation(name="128 callers, 32 places", clients=128, spread_s=1.0, **few),
+        Situation(name="256 callers, 128 places", clients=256, spread_s=2 * job_s, **places),
+        Situation(name="128 callers, 32 places", clients=128, spread_s=4.0, **few),
         Situation(name="128 callers at once, 128 places", clients=128, spread_s=0.0, **places),
     ]
 

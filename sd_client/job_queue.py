@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sd_client import schedule
-from sd_client.board import TICK_S, Board
+from sd_client.board import TICK_S, Board, Change
 from sd_client.candidates import GpuPolicy, candidates
 from sd_client.client import loaded_model
 from sd_client.errors import DrainingError, JobCancelledError, QueueFullError, QueueTimeoutError, WebUIError
@@ -138,19 +138,38 @@ class JobQueue:
 
         self._board.leave(lease.ticket, change)
 
+    def check_room(self, params: GenerationParams) -> None:
+        """
+        From the schedule as it was last written: waits for nobody. :meth:`acquire` may find no room all the same.
+
+        :raises PoolError: the job would be refused at once.
+        """
+        seen = self._board.look()
+        if len(seen.waiting) >= self._limit:
+            job, change = self._entry(params, frozenset(), since=self._board.now(), request="")
+            change(schedule.enter(seen, job))
+
     def _enter(self, order: Order, tried: frozenset[str]) -> Job:
+        job, change = self._entry(order.params, tried, since=order.since, request=order.request)
+        self._board.enter(job, change)
+        return job
+
+    def _entry(
+        self, params: GenerationParams, tried: frozenset[str], *, since: float, request: str
+    ) -> tuple[Job, Change]:
+        """The job, and what becomes of a schedule that it has entered."""
         self._refuse_while_draining()
         self._probing.wait_for_first_look(FIRST_LOOK_S)
         states = self._probing.states()
-        webuis = candidates(order.params, states, tried, self._policy)
+        webuis = candidates(params, states, tried, self._policy)
         loaded = {w: loaded_model(s.capabilities) or "" for w, s in states.items() if s.capabilities}
         job = Job(
             ticket=uuid.uuid4().hex,
             holder=self._board.holder,
             webuis=webuis,
-            model=order.params.checkpoint.model_name,
-            since=order.since,
-            request=order.request,
+            model=params.checkpoint.model_name,
+            since=since,
+            request=request,
         )
 
         def change(entered: Schedule) -> Schedule:
@@ -162,11 +181,7 @@ class JobQueue:
                 )
             return after
 
-        seen = self._board.look()
-        if len(seen.waiting) >= self._limit:
-            change(schedule.enter(seen, job))  # most are refused here, and wait for nobody who changes the schedule
-        self._board.enter(job, change)
-        return job
+        return job, change
 
     def _wait(self, job: Job, order: Order, turn: threading.Event) -> Lease:
         next_check = self._clock() + CHECK_S

@@ -148,6 +148,15 @@ class WebUIPool:
         self._board.update(lambda state: schedule.cancel(state, request))
         return True
 
+    def check_room(self, params: GenerationParams) -> None:
+        """
+        To be asked before anything is done for a job: most that are too many are refused by this, and cost next to
+        nothing.
+
+        :raises PoolError: the job would be refused at once.
+        """
+        self._queue.check_room(params)
+
     def run(
         self,
         params: GenerationParams,

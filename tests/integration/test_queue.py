@@ -33,6 +33,9 @@ class Callers:
     def health(self) -> dict[str, Any]:
         return dict(self._app.test_client().get(f"{PREFIX}/health").get_json())
 
+    def status_of(self, request_id: str) -> int:
+        return self._app.test_client().get(f"{PREFIX}/requests/{request_id}").status_code
+
     def wait_for_queue(self, waiting: int) -> None:
         wait_until(lambda: self.health()["queue"]["waiting"] == waiting, f"{waiting} jobs wait")
 
@@ -71,6 +74,7 @@ def test_first_come_first_served_and_the_third_who_would_wait_is_refused(
     told = problem_of(refused)
     assert (told["status"], told["code"], told["retryable"]) == (503, "queue_full", True)
     assert int(refused.headers["Retry-After"]) >= 1
+    assert callers.status_of(refused.headers["X-Request-ID"]) == 404, "nothing was written for it"
     health = callers.health()
     assert (health["queue"], health["webuis"]["busy"]) == ({"waiting": 2, "limit": 2}, 1)
     assert health["status"] == "healthy"

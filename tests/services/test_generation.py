@@ -141,6 +141,9 @@ class RecordingPool:
         self._answer = answer
         self.asked: dict[str, object] = {}
 
+    def check_room(self, params: GenerationParams) -> None:
+        """There is always some."""
+
     def run(self, params: GenerationParams, *, check: Callable[[], None], **asked: object) -> tuple[PaintedImage, ...]:
         self.asked = asked
         check()
