@@ -114,6 +114,8 @@ class Rounds:
             for cell in cells:
                 if cell.seconds < self._pace.enough_s and time.monotonic() < until and not self._too_slow(cell, cells):
                     self.measure(cell)
+            for target in self._targets:
+                target.empty()
             say(f"round {number + 1} of {wanted}: {time.monotonic() - began:.0f} s")
         return [cell.row() for cell in cells if cell.calls]
 
@@ -144,4 +146,3 @@ class Rounds:
         cell.calls += outcome.calls
         cell.seconds += outcome.seconds
         cell.peak_mb = max(cell.peak_mb, accounting.peak_mb(target.processes()))
-        target.empty()

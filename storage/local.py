@@ -92,6 +92,7 @@ class LocalStorage:
     def new_file(self) -> Spool:
         with suppress(OSError):
             self._make_folder(self._incoming)
+        self._newest.make_room()
         return Spool(self._incoming)
 
     def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
@@ -200,6 +201,7 @@ class LocalStorage:
 
     def _place_image(self, paths: _Paths, png: FileData) -> None:
         if not (isinstance(png, Spool) and self._named(png, paths.incoming)):
+            self._newest.make_room()
             with closing(open_new(paths.incoming)) as file:
                 self._on_step("incoming_created")
                 self._write(file, png[:])

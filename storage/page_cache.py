@@ -30,7 +30,11 @@ class Newest:
         with self._mutex:
             self._kept.append((path, size))
             self._bytes += size
-            older = []
+
+    def make_room(self) -> None:
+        """To be called right before the next one is written: a host takes back within seconds what is not used."""
+        older = []
+        with self._mutex:
             while self._bytes > self._most_bytes:
                 older.append(self._kept.popleft())
                 self._bytes -= older[-1][1]
