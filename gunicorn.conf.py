@@ -99,8 +99,16 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.told = mmap.mmap(-1, 1)
 
 
+#: Of glibc's mallopt(3), in malloc.h.
+_M_ARENA_MAX = -8
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """A worker for which there is no room serves all the same, and tells what it has counted itself."""
+    # By default each of the first 8 threads for each processor has an arena of its own, which keeps what it had at its
+    # highest: a waiting img2img costs 1.2 MB instead of 0.1 by that. Python's threads hardly ever allocate together.
+    if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        set_option(_M_ARENA_MAX, 2)
     try:
         reserve(_metrics, worker.pid)
     except OSError as error:
