@@ -98,10 +98,11 @@ def pieces(file: FileData, size: int) -> Iterator[bytes]:
 
 
 def _open_nameless(folder: Path | None) -> int:
-    """:raises OSError: no folder, or one on a filesystem that has no nameless files (NFS, some FUSE)."""
-    if folder is None:
+    """:raises OSError: no folder, or a filesystem (NFS, some FUSE) or system (not Linux) that has no nameless files."""
+    nameless = getattr(os, "O_TMPFILE", None)
+    if folder is None or nameless is None:
         raise FileNotFoundError
-    return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
+    return os.open(folder, nameless | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
 
 
 def _write_at(descriptor: int, data: bytes, start: int) -> None:

@@ -15,7 +15,18 @@ from typing import Any
 from bench.stage import LITELLM
 from tests.running import ROOT
 
-_PACKAGES = ("flask", "gunicorn", "requests", "pillow", "pybase64", "pydantic", "redis", "flask-limiter")
+_PACKAGES = (
+    "flask",
+    "gunicorn",
+    "requests",
+    "pillow",
+    "pybase64",
+    "zlib-ng",
+    "isal",
+    "pydantic",
+    "redis",
+    "flask-limiter",
+)
 
 
 def machine() -> dict[str, Any]:

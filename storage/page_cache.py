@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Of images that were just made and are often fetched at once: some six of 1024 x 1024, in each process.
 _MOST_BYTES = 16 * 1024 * 1024
+#: What a small one counts as, so that not too many are remembered.
+_LEAST_BYTES = 64 * 1024
 
 
 class Newest:
@@ -27,9 +29,10 @@ class Newest:
 
     def add(self, path: Path, size: int) -> None:
         """A file that has just been written, and has reached the disk: what has not is not given back."""
+        counted = max(size, _LEAST_BYTES)
         with self._mutex:
-            self._kept.append((path, size))
-            self._bytes += size
+            self._kept.append((path, counted))
+            self._bytes += counted
 
     def make_room(self) -> None:
         """To be called right before the next one is written: a host takes back within seconds what is not used."""
@@ -43,6 +46,8 @@ class Newest:
 
 
 def _give_back(path: Path) -> None:
+    if not hasattr(os, "posix_fadvise"):  # macOS
+        return
     with suppress(OSError):  # removed since
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -158,9 +158,11 @@ def test_foreign_keys_under_our_names(service: Service, admin: redis.Redis, kind
     parts = {"LIMITER/sd-api", "idempotency", "request", "health"}
     wait_until(lambda: {name.split(b":")[1].decode() for name in admin.keys("*")} >= parts, "each part has keys there")
     names = [name.decode() for name in admin.keys("*")]
-    for name in names:
-        admin.delete(name)
-        FOREIGN[kind](admin, name)
+    with admin.pipeline() as at_once:  # the service may write in between
+        for name in names:
+            at_once.delete(name)
+            FOREIGN[kind](at_once, name)
+        at_once.execute()
 
     statuses = burst(service, mine)
     assert statuses.keys() == {200, 429}

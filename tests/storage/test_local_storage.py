@@ -59,6 +59,16 @@ def test_layout_and_modes(tmp_path: Path, files_under) -> None:
     assert {mode(path) for path in folders} == {0o750}
 
 
+def test_modes_of_what_has_arrived_in_a_file(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        storage = LocalStorage(tmp_path)
+        storage.save(ID, arrived(storage, b"png"), {})
+    finally:
+        os.umask(before)
+    assert {mode(path) for path in tmp_path.rglob("*") if path.is_file()} == {0o640}
+
+
 def test_the_record_is_whole_before_the_image_is_there(tmp_path: Path) -> None:
     seen: dict[str, tuple[bool, bool]] = {}
 

@@ -11,7 +11,7 @@ import pytest
 
 from storage.page_cache import Newest
 
-SIZE = 64 * mmap.PAGESIZE
+SIZE = 128 * 1024
 
 
 def cached_pages(path: Path) -> int:
