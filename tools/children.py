@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,8 @@ END_TIMEOUT_S = 5.0
 
 #: The number of PR_SET_PDEATHSIG in Linux' <sys/prctl.h>.
 _PR_SET_PDEATHSIG = 1
+#: Until a child is started.
+_HELD_BACK = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 class RunError(Exception):
@@ -94,6 +96,7 @@ class Children:
     ) -> subprocess.Popen[bytes]:
         """`orphan_signal` is what the kernel sends should this process die without ending the child."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_signals_held_back())
             process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
                 command,
                 cwd=self._folder,
@@ -106,7 +109,7 @@ class Children:
                 # Safe: this process has one thread.
                 preexec_fn=_die_with_parent(orphan_signal),
             )
-        self._running.append(Child(name=name, process=process, log=log, end_timeout_s=end_timeout_s))
+            self._running.append(Child(name=name, process=process, log=log, end_timeout_s=end_timeout_s))
         return process
 
     def wait_for(self, what: str, ready: Callable[[], bool], *, timeout_s: float) -> None:
@@ -151,6 +154,22 @@ class Children:
         child.process.wait()
 
 
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """
+    What a signal's handler raises is lost where it comes while Python runs what others have registered for a fork: it
+    ignores their exceptions. A child must take its signals itself, which :func:`_die_with_parent` sees to.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
@@ -158,6 +177,7 @@ def _die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
     parent = os.getpid()
 
     def in_child() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         libc.prctl(_PR_SET_PDEATHSIG, int(signum))
         if os.getppid() != parent:  # it died before the line above
             os._exit(1)
