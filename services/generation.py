@@ -194,7 +194,10 @@ class GenerationService:
         return choice, params
 
     def generate(self, mode: Mode, choice: Choice, params: GenerationParams, call: Call) -> Generation:
-        """:raises WebUIError: :raises StorageUnavailableError: the disk has lost the picture while it arrived."""
+        """
+        :raises WebUIError:
+        :raises StorageUnavailableError: the disk has lost the picture while it arrived.
+        """
         self._pool.check_room(params)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
             painted = self._pool.run(

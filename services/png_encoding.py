@@ -8,6 +8,7 @@ from isal import isal_zlib
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
+from services.picture_files import make_chunk
 from services.picture_formats import PNG_SIGNATURE
 
 # By the image's mode; PNG's section 11.2.1.
@@ -29,7 +30,7 @@ def encode_png(image: Image.Image, *, text: PngInfo | None = None) -> bytes:
     pixels = b"".join([*(compressor.compress(rows) for rows in _filtered(image)), compressor.flush()])
     texts = [(kind, data) for kind, data, *_ in text.chunks] if text else []
     chunks = ((b"IHDR", header), *texts, (b"IDAT", pixels), (b"IEND", b""))
-    return PNG_SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
+    return PNG_SIGNATURE + b"".join(make_chunk(kind, data) for kind, data in chunks)
 
 
 def _filtered(image: Image.Image) -> Iterator[bytes]:
@@ -42,8 +43,3 @@ def _filtered(image: Image.Image) -> Iterator[bytes]:
         differences = ImageChops.subtract_modulo(strip, left).tobytes()
         rows = (differences[start : start + row_bytes] for start in range(0, len(differences), row_bytes))
         yield b"".join(_SUB + row for row in rows)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
