@@ -89,7 +89,8 @@ class Config(BaseModel):
     max_steps: int = Field(150, ge=1, le=1000)
     max_pixels: int = Field(1536 * 1536, ge=512 * 512, le=2048 * 2048)
     max_batch_size: int = Field(4, ge=1, le=16)
-    max_input_pixels: int = Field(50_000_000, ge=16 * 16, le=200_000_000)
+    #: A phone's 50 MP picture, which is 8192 x 6144, fits.
+    max_input_pixels: int = Field(8192 * 6144, ge=16 * 16, le=200_000_000)
 
     # Storage, limits, logs
     image_dir: ImageDir = Field("./data/images", min_length=1)

@@ -5,6 +5,7 @@ The texts of ``detail`` are ours: nothing that a WebUI, a disk or Redis said rea
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -252,10 +253,17 @@ def _storage_fault(error: storage.StorageError) -> str:
 def _first_words(problems: Sequence[Problem]) -> str:
     """The problems in one line: "steps: must be between 1 and 150 (got 0)"."""
     shown = [
-        f"{found.field}: {found.message}" + ("" if found.received is None else f" (got {found.received})")
+        f"{found.field}: {found.message}" + ("" if found.received is None else f" (got {_as_json(found)})")
         for found in problems[:5]
     ]
     return "; ".join(shown) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+
+
+def _as_json(found: Problem) -> object:
+    """A caller's text in its quotes, true as true; words about what came as they are."""
+    if found.is_text or isinstance(found.received, bool):
+        return json.dumps(found.received, ensure_ascii=False)
+    return found.received
 
 
 def _http_error(error: HTTPException) -> Response:

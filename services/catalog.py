@@ -201,19 +201,32 @@ def _first_spellings(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _sampler_problems(able: Sequence[Capabilities], sampler: str | None, scheduler: str | None) -> list[Problem]:
-    """Which of the two names nobody knows; the scheduler too where only both together are offered by nobody."""
+    """Which of the two names nobody knows, or that the two do not go together."""
     problems = []
     if sampler is not None and not any(spell(c, sampler, None) for c in able):
         names = _first_spellings(s.name for c in able for s in c.samplers)
         message = f"is not a sampler of this service{nearest(sampler, names)} (known: {_some(names)})"
         problems.append(Problem(field="sampler", message=message, received=sampler))
-    names = _first_spellings(alias for c in able for s in c.schedulers or () for alias in s.aliases[:1])
+    if scheduler is None:
+        return problems
+    names = _first_spellings((s.aliases or (s.name,))[0] for c in able for s in c.schedulers or ())
+    if any(spell(c, None, scheduler) for c in able):
+        if not problems:
+            problems.append(_pair_problem(able, str(sampler), scheduler, names))
     # Without a list of schedulers they are parts of the samplers' names, and of an unknown sampler nothing can be said.
-    unknown = bool(names) and not any(spell(c, None, scheduler) for c in able)
-    if scheduler is not None and (unknown or not problems):
-        message = f"is not offered with this sampler{nearest(scheduler, names)} (known: {_some(names)})"
+    elif names or not problems:
+        known = f" (known: {_some(names)})" if names else ""
+        message = f"is not offered with this sampler{nearest(scheduler, names)}{known}"
         problems.append(Problem(field="scheduler", message=message, received=scheduler))
     return problems
+
+
+def _pair_problem(able: Sequence[Capabilities], sampler: str, scheduler: str, names: Sequence[str]) -> Problem:
+    """Each of the two is offered, and no WebUI has both for one job."""
+    fitting = [name for name in names if any(spell(c, sampler, name) for c in able)]
+    others = f"; with it go: {_some(fitting)}" if fitting else "; leave scheduler out"
+    message = f"does not go together with the sampler {sampler!r}, though each is offered{others}"
+    return Problem(field="scheduler", message=message, received=scheduler)
 
 
 def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:

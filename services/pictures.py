@@ -1,11 +1,10 @@
-"""Pictures that come in: from base64 to exactly the pixels that a WebUI is sent.
+"""Pictures that come in: from a file's bytes to exactly the pixels that a WebUI is sent.
 
 A `Picture` keeps the encoded file and not its pixels, which are 10 to 50 times as many bytes, since it waits with
 its job for a free WebUI. Embedded colour profiles are not applied, as the WebUIs do not apply them either.
 """
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-import pybase64
 from PIL import Image, ImageFile, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -31,18 +29,6 @@ ResizeMode = Literal["stretch", "crop", "fill"]
 
 SMALLEST_SIDE = 16
 """Pixels. Below, latents of 8 x 8 pixels each say nothing, and most such pictures are mistakes."""
-
-# None of these is how the base64 of an accepted picture begins; that of a JPEG begins with /9j/.
-_NO_BASE64: Final = (
-    (
-        re.compile(r"(?!data:)[a-z][a-z0-9+.-]{1,30}:|//", re.IGNORECASE),
-        "URLs are not fetched; send the picture itself, as base64 or as a data URI",
-    ),
-    (
-        re.compile(r"~?/(?!9j/)|\.{1,2}[/\\]|[a-z]:|\\\\|[^\s/\\]{1,200}\.[a-z]{3,4}$", re.IGNORECASE),
-        "file paths are not read; send the picture itself, as base64 or as a data URI",
-    ),
-)
 
 # The classes and not Image.open: that warns about and refuses sizes by a process-wide setting,
 # and gives a JPEG to whichever plugin its metadata name.
@@ -94,41 +80,6 @@ class Picture:
     data: FileData = field(repr=False)
     plain: bool
     has_alpha: bool
-
-
-def decode_base64(text: str) -> bytes:
-    """A data URI (`data:image/png;base64,...`) or bare base64: standard alphabet with padding, white space allowed.
-
-    The media type is not looked at: the bytes decide what the picture is.
-
-    :raises PictureError: anything else; URLs and file paths are named as such.
-    """
-    received = f"{len(text)} characters"
-    payload = text.strip()
-    for pattern, message in _NO_BASE64:
-        if pattern.match(payload):
-            raise PictureError(message, received=received)
-    if payload[:5].lower() == "data:":
-        head, comma, payload = payload.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise PictureError("a data URI must have the form data:image/...;base64,...", received=received)
-    try:
-        data = _decoded(payload)
-    except ValueError as exc:
-        message = "must be base64 in the standard alphabet (+ and /, not - and _) with its padding, or a data URI of it"
-        raise PictureError(message, received=received) from exc
-    if not data:
-        raise PictureError("is empty; send a picture as base64", received=received)
-    return data
-
-
-def _decoded(text: str) -> bytes:
-    """:raises ValueError:"""
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except ValueError:
-        # Looking for white space costs 20 times as much as decoding, and hardly any text has some.
-        return pybase64.b64decode("".join(text.split()), validate=True)
 
 
 def read_picture(data: bytes, *, max_pixels: int) -> Picture:

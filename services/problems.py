@@ -12,11 +12,13 @@ class Problem:
     """
     :param message: what is accepted, as a phrase after the field's name: "must be between 1 and 150".
     :param received: what came, short enough to be shown; None where showing it says nothing.
+    :param is_text: ``received`` is a text as it came, not words about what came.
     """
 
     field: str
     message: str
     received: object = None
+    is_text: bool = False
 
 
 class InvalidParamsError(ValueError):
@@ -31,8 +33,12 @@ class ModelNotFoundError(InvalidParamsError):
     """The only problem is a model that no WebUI has."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'steps'?"``, or nothing where no name is near."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """
+    ``"; did you mean 'steps'?"``, or nothing where no name is near.
+
+    :param cutoff: how alike the names must be, 0 … 1 (difflib's ratio).
+    """
+    by_lower = {candidate.lower(): candidate for candidate in known if candidate != name}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

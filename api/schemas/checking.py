@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import annotated_types
@@ -12,12 +13,21 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from api.schemas.bounds import Bounds
-from api.schemas.fields import FIELDS, LONE_SURROGATE, MOST_SHOWN_CHARS, Fields, shown, shown_text
+from api.schemas.fields import FIELDS, LONE_SURROGATE, MOST_SHOWN_CHARS, OUR_KINDS, Fields, shown, shown_text
+from api.schemas.other_names import HINTS, Hint, plain
 from services.generation import GenerationRequest, Mode
 from services.problems import Problem, nearest
 
 #: Wrong fields told in one answer: a body of 100 000 unknown fields gets no answer of 10 MB.
 MOST_PROBLEMS = 50
+
+
+UNKNOWN = "unknown field"
+
+#: How alike a name must be to a field's to be taken for a misspelling of it.
+_LIKE = 0.7
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class RefusedFieldsError(ValueError):
@@ -39,6 +49,7 @@ def check(mode: Mode, values: Mapping[str, object], bounds: Bounds) -> Fields:
     except ValidationError as error:
         faults = error.errors(include_url=False)
         problems = [_problem(mode, fault) for fault in faults[:MOST_PROBLEMS]]
+        problems = _fields_listed_once(mode, problems)
     if not {problem.field for problem in problems} & {"width", "height"}:
         problems += _too_many_pixels(mode, values, bounds)
     if problems:
@@ -74,27 +85,57 @@ def _from_text(field: FieldInfo, text: str) -> object:
     number = field.annotation in (int, float)
     if field.annotation is int and re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         return int(text)
-    if number and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
-        return float(text)
-    return text
+    return float(text) if number and _NUMBER.fullmatch(text) else text
 
 
 def _problem(mode: Mode, fault: ErrorDetails) -> Problem:
     name = str(fault["loc"][0]) if fault["loc"] else "body"
-    context = fault.get("ctx", {})
-    received = context.get("received") if fault["type"] == "picture" else shown(fault["input"])
+    value = fault["input"]
     if fault["type"] == "missing":
         return Problem(field=name, message="is required")
     if fault["type"] == "extra_forbidden":
         return Problem(field=shown_text(name), message=_unknown(mode, name))
-    return Problem(field=name, message=_words(mode, name, fault), received=received)
+    if fault["type"] == "picture":
+        return Problem(field=name, message=fault["msg"], received=fault["ctx"]["received"])
+    message = _words(mode, name, fault) + _remedy(FIELDS[mode].model_fields[name], value)
+    return Problem(field=name, message=message, received=shown(value), is_text=isinstance(value, str))
+
+
+def _remedy(field: FieldInfo, value: object) -> str:
+    """What to do about a value of the wrong type, where that is plain."""
+    if value in (None, "") and not field.is_required():
+        return "; leave the field out to have the default"
+    if field.annotation in (int, float) and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return f"; send {shown_text(value)}, without the quotes"
+    return ""
 
 
 def _unknown(mode: Mode, name: str) -> str:
     elsewhere = [other for other, fields in FIELDS.items() if name in fields.model_fields]
     if elsewhere:
         return f"is not a field of {mode}, only of {' and '.join(elsewhere)}"
-    return f"unknown field{nearest(name[:MOST_SHOWN_CHARS], FIELDS[mode].model_fields)}"
+    known = FIELDS[mode].model_fields
+    short = plain(name[:MOST_SHOWN_CHARS])
+    if same := next((field for field in known if plain(field) == short), None):
+        return f"{UNKNOWN}; did you mean {same!r}?"
+    if short in HINTS:
+        return f"{UNKNOWN}; {HINTS[short].says}{_other_routes(mode, HINTS[short])}"
+    return UNKNOWN + nearest(name[:MOST_SHOWN_CHARS], known, cutoff=_LIKE)
+
+
+def _other_routes(mode: Mode, hint: Hint) -> str:
+    """Where the fields that a hint speaks of are no fields of this route."""
+    if all(field in FIELDS[mode].model_fields for field in hint.fields):
+        return ""
+    able = [other for other, fields in FIELDS.items() if all(field in fields.model_fields for field in hint.fields)]
+    return f" (a field of {' and '.join(able)})"
+
+
+def _fields_listed_once(mode: Mode, problems: Sequence[Problem]) -> list[Problem]:
+    """The first unknown field of which nothing more is said says which there are."""
+    first = next((found for found in problems if found.message == UNKNOWN), None)
+    listed = f"{UNKNOWN}; the fields of {mode} are {', '.join(FIELDS[mode].model_fields)}"
+    return [replace(found, message=listed) if found is first else found for found in problems]
 
 
 def _words(mode: Mode, name: str, fault: ErrorDetails) -> str:
@@ -109,7 +150,7 @@ def _words(mode: Mode, name: str, fault: ErrorDetails) -> str:
         return f"must be one of {fault['ctx']['expected'].replace(' or ', ', ')}"
     if kind == "string_too_long":
         return f"must be at most {fault['ctx']['max_length']} characters"
-    return _WORDS.get(kind, fault["msg"])
+    return fault["msg"] if kind in OUR_KINDS else _WORDS.get(kind, "is not accepted")
 
 
 _WORDS = {
@@ -122,6 +163,7 @@ _WORDS = {
     "string_too_short": "must not be empty",
     "string_unicode": LONE_SURROGATE,
     "model_type": "must be an object",
+    "value_error": "cannot be decoded: it is damaged, or of a kind that is not read",
 }
 
 

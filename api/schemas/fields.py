@@ -21,13 +21,18 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.schemas.bounds import Most, MostChars, bounds_of
+from api.schemas.byte_objects import of_value
+from services.base64_pictures import decode_base64, refuse_text
 from services.generation import Mode
 from services.masks import Mask, read_mask
-from services.picture_formats import PictureError
-from services.pictures import Picture, decode_base64, read_picture
+from services.picture_formats import PictureError, sniff
+from services.pictures import Picture, read_picture
 
 LONE_SURROGATE: Final = "must be valid Unicode (it has a lone surrogate)"
 MOST_SHOWN_CHARS: Final = 100
+
+#: Of complaints whose words are ours. Those of pydantic and of what it calls are never shown.
+OUR_KINDS: Final = frozenset({"text", "bounds", "picture"})
 
 #: A tag by which stable-diffusion.cpp's server lets a prompt change its own settings.
 _SERVER_ARGUMENTS = re.compile(r"<\s*/?\s*sd_cpp_extra_args", re.IGNORECASE)
@@ -79,12 +84,13 @@ def shown_text(text: str) -> str:
 
 
 def _picture_bytes(value: object) -> bytes:
-    if isinstance(value, str):
-        return decode_base64(value)
-    if isinstance(value, bytes):
-        return value
-    message = "must be a picture: base64, a data URI or an uploaded file"
-    raise PictureError(message, received=str(shown(value)))
+    if not isinstance(value, str | bytes):
+        message = of_value(value) or "must be a picture: base64, a data URI or an uploaded file"
+        raise PictureError(message, received=str(shown(value)))
+    data = decode_base64(value) if isinstance(value, str) else value
+    if sniff(data) is None:
+        refuse_text(data)
+    return data
 
 
 def _refused(error: PictureError) -> PydanticCustomError:

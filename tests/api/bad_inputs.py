@@ -159,13 +159,55 @@ def texts() -> Iterator[BadRequest]:
             yield _wrong(route, f"{name} {value!r}", name, says, **{name: value})
 
 
+#: A route, a name of another API, and what is said about it.
+_OTHER_NAMES = (
+    ("inpainting", "mask_image", "use 'mask'"),
+    ("img2img", "mask_image", "use 'mask' (a field of inpainting)"),
+    ("txt2img", "num_inference_steps", "use 'steps'"),
+    ("txt2img", "numInferenceSteps", "use 'steps'"),
+    ("txt2img", "n_iter", "use 'batch_size'"),
+    ("txt2img", "num_images", "use 'batch_size'"),
+    ("txt2img", "n", "use 'batch_size'"),
+    ("txt2img", "size", "use 'width' and 'height'"),
+    ("txt2img", "guidance_scale", "use 'cfg_scale'"),
+    ("img2img", "denoising_strength", "use 'strength': 0 keeps"),
+    (
+        "txt2img",
+        "denoising_strength",
+        "use 'strength': 0 keeps the picture, 1 paints all of it anew (a field of img2img",
+    ),
+    ("img2img", "image_strength", "use 'strength': the other way round"),
+    ("img2img", "init_image", "use 'image'"),
+    ("img2img", "init_images", "use 'image': one picture, not a list"),
+    ("img2img", "image_url", "use 'image': the picture itself"),
+    ("inpainting", "mask_url", "use 'mask': the picture itself"),
+    ("inpainting", "garment_image", "pictures of garments are not taken"),
+    ("inpainting", "person_image", "use 'image': the photo of the person"),
+    ("inpainting", "inpaint_full_res", "use 'inpaint_area': 'masked' for true"),
+    ("inpainting", "inpaint_full_res_padding", "use 'inpaint_padding': in pixels"),
+    ("inpainting", "inpainting_mask_invert", "use 'mask_mode': 'black' for 1"),
+    ("inpainting", "inpainting_fill", "use 'inpaint_fill': 0 is 'fill', 1 'original'"),
+    ("txt2img", "sampler_name", "use 'sampler'"),
+    ("txt2img", "override_settings", "use 'model'"),
+    ("txt2img", "alwayson_scripts", "scripts of the WebUI are not run"),
+    ("txt2img", "infotext", "an infotext is not read"),
+    ("txt2img", "webhook", "nothing is called back"),
+    ("txt2img", "api_key", "a key belongs into the header"),
+)
+
+
 def names() -> Iterator[BadRequest]:
     """Fields that are none here, and names that the WebUI does not know."""
     near = {"step": "steps", "negativ_prompt": "negative_prompt", "Prompt": "prompt", "heigth": "height"}
     for name, meant in near.items():
         yield _wrong("txt2img", f"unknown {name}", name, f"did you mean '{meant}'", **{name: 1})
-    webuis_own = ("override_settings", "alwayson_scripts", "script_name", "infotext", "init_images", "n_iter")
-    for name in (*webuis_own, "__proto__", "", "x" * 300, "a\0b", "prompt ", "_bounds", "model_config"):
+    spelt = {"negativePrompt": "negative_prompt", "batch-size": "batch_size", "CFG_Scale": "cfg_scale"}
+    for name, meant in spelt.items():
+        yield _wrong("txt2img", f"spelt {name}", name, f"did you mean '{meant}'", **{name: 1})
+    for route, name, says in _OTHER_NAMES:
+        yield _wrong(route, f"another API's {name}", name, f"unknown field; {says}", **{name: "x"})
+    yield _wrong("txt2img", "nothing is near", "zzz", "unknown field; the fields of txt2img are prompt, neg", zzz=1)
+    for name in ("script_name", "__proto__", "", "x" * 300, "a\0b", "prompt ", "_bounds", "model_config"):
         shown = name if len(name) <= 100 else name[:100] + "…"
         yield _wrong("txt2img", f"unknown {name[:20]!r}", shown, "unknown field", **{name: {"a": [1, 2, 3]}})
     for name in ("image", "strength", "resize_mode"):
@@ -186,6 +228,31 @@ def names() -> Iterator[BadRequest]:
         yield BadRequest(**{**one.__dict__, "code": "model_not_found"})
     yield _wrong("txt2img", "model and steps", ["model", "steps"], "", model="sd-v1-6", steps=0)
     yield _wrong("txt2img", "model and sampler", ["model", "sampler"], "", model="sd-v1-6", sampler="Eular")
+
+
+def remedies() -> Iterator[BadRequest]:
+    """What came is shown as JSON spells it, with what to do about it."""
+    for value, says in (
+        ("20", 'must be an integer; send 20, without the quotes (got "20")'),
+        (True, "must be an integer (got true)"),
+        (None, "must be an integer; leave the field out to have the default (got null)"),
+        ("", 'must be an integer; leave the field out to have the default (got "")'),
+        (" 20", 'must be an integer (got " 20")'),
+    ):
+        yield _wrong("txt2img", f"steps {value!r} with a remedy", "steps", says, steps=value)
+    yield _wrong("txt2img", "cfg_scale with a remedy", "cfg_scale", "send 7.5, without the quotes", cfg_scale="7.5")
+    yield _wrong("txt2img", "model empty with a remedy", "model", "leave the field out", model="")
+    yield _wrong(
+        "txt2img",
+        "a choice empty",
+        "response_format",
+        'leave the field out to have the default (got "")',
+        response_format="",
+    )
+    prompt = part("prompt", b"a harbour")
+    for name in ("steps", "cfg_scale", "seed", "model", "sampler", "response_format"):
+        yield _form("txt2img", f"{name} left empty", name, prompt, part(name, b""), says="leave the field out")
+    yield _form("txt2img", "a fraction", "steps", prompt, part("steps", b"20.5"), says="must be an integer (got 20.5)")
 
 
 def several() -> Iterator[BadRequest]:
@@ -218,6 +285,19 @@ def pictures() -> Iterator[BadRequest]:
         "true": (True, "must be a picture"),
         "a list": ([text(PNG)], "must be a picture"),
         "an object": ({"url": "http://host/a.png"}, "must be a picture"),
+        "an empty object": ({}, "as JSON.stringify writes a File"),
+        "a Uint8Array": (dict(enumerate(PNG)), "as JSON.stringify writes a Uint8Array"),
+        "a Buffer": ({"type": "Buffer", "data": list(PNG)}, "buffer.toString('base64')"),
+        "numbers": (list(PNG), "is a list of numbers"),
+        "a JavaScript object": ("[object Object]", "JavaScript has turned into text"),
+        "Python's bytes": (str(PNG), "Python's way to write bytes"),
+        "Python's base64": (str(base64.b64encode(PNG)), "Python's way to write bytes"),
+        "two prefixes": ("data:image/png;base64,data:image/png;base64," + text(PNG), "twice"),
+        "an empty canvas": ("data:,", "an empty canvas"),
+        "a blob": ("blob:null/3d3a", "only in the page that made it"),
+        "percent-encoded": (text(PNG).replace("+", "%2B").replace("/", "%2F"), "percent-encoded"),
+        "base64 of base64": (text(text(PNG).encode()), "base64 of base64"),
+        "hexadecimal": (PNG.hex(), "hexadecimal"),
         "empty": ("", "is empty"),
         "blank": (" \n", "is empty"),
         "a URL": ("http://169.254.169.254/latest/meta-data", "URLs are not fetched"),
@@ -227,7 +307,8 @@ def pictures() -> Iterator[BadRequest]:
         "a Windows path": ("C:\\secret.png", ""),
         "no base64": ("!!!!", "base64"),
         "half base64": (text(PNG)[:-3], "base64"),
-        "URL-safe base64": ("-_-_" + text(PNG), "base64"),
+        "URL-safe base64": ("-_-_" + text(PNG), "URL-safe alphabet"),
+        "base64 without padding": (text(PNG + bytes(3 - len(PNG) % 3 - 1)).rstrip("="), "without its padding"),
         "a data URI without base64": ("data:image/png," + text(PNG), "data URI"),
         "a data URI without data": ("data:image/png;base64,", "is empty"),
         "base64 of text": (text(b"hello, this is no picture at all"), ""),
@@ -242,7 +323,7 @@ def pictures() -> Iterator[BadRequest]:
         "damaged PNG": (text(lying), ""),
         "1x1": (text(samples.encode(Image.new("RGB", (1, 1)))), "at least 16x16"),
         "15 pixels high": (text(samples.encode(Image.new("RGB", (64, 15)))), "at least 16x16"),
-        "a bomb": (text(bomb), "at most 50000000 pixels"),
+        "a bomb": (text(bomb), "at most 50331648 pixels"),
     }
     for name, (value, says) in wrong.items():
         yield _wrong("img2img", f"image {name}", "image", says, image=value)
@@ -374,7 +455,10 @@ def forms() -> Iterator[BadRequest]:
     yield _form("img2img", "an empty file", "image", prompt, part("image", b"", "a.png"))
     yield _form("img2img", "a text file", "image", prompt, part("image", b"hello", "a.png"))
     yield _form("img2img", "a GIF that says PNG", "image", prompt, part("image", b"GIF89a" + bytes(99), "a.png"))
-    yield _form("img2img", "base64 in a file", "image", prompt, part("image", text(PNG).encode(), "a.txt"))
+    base64_file = part("image", text(PNG).encode(), "a.txt")
+    yield _form("img2img", "base64 in a file", "image", prompt, base64_file, says="base64 text in a file")
+    js_object = part("image", b"[object File]", "blob")
+    yield _form("img2img", "an object in a file", "image", prompt, js_object, says="JavaScript has turned into text")
     yield _form(
         "img2img", "a URL", "image", prompt, part("image", b"http://127.0.0.1/a.png"), says="URLs are not fetched"
     )
@@ -406,4 +490,4 @@ def forms() -> Iterator[BadRequest]:
         yield BadRequest(name=f"a form {name}", body=body, content_type=kind, status=status, code=code)
 
 
-BAD_REQUESTS = (*numbers(), *texts(), *names(), *several(), *pictures(), *bodies(), *types(), *forms())
+BAD_REQUESTS = (*numbers(), *texts(), *names(), *remedies(), *several(), *pictures(), *bodies(), *types(), *forms())

@@ -61,7 +61,7 @@ def test_every_field_that_is_wrong_is_told_with_what_came(client: FlaskClient) -
 
     assert {name: entry["received"] for name, entry in errors.items()} == body
     assert errors["steps"]["message"] == "must be between 1 and 150"
-    assert errors["cfg_scale"]["message"] == "must be a number"
+    assert errors["cfg_scale"]["message"] == "must be a number; send 7, without the quotes"
     assert errors["width"]["message"] == "must be a multiple of 8 between 64 and 2048"
 
 

@@ -35,7 +35,7 @@ DEFAULTS: dict[str, object] = {
     "max_steps": 150,
     "max_pixels": 1536 * 1536,
     "max_batch_size": 4,
-    "max_input_pixels": 50_000_000,
+    "max_input_pixels": 8192 * 6144,
     "image_dir": "./data/images",
     "storage_url": None,
     "sendfile_header": None,

@@ -25,9 +25,10 @@ from sd_client.payloads import read_answer
 from sd_client.samplers import Spelling
 from sd_client.transport import Transport, status_error
 from services.answers import keep_unmasked, png_size, to_png
+from services.base64_pictures import decode_base64
 from services.masks import fit_mask, read_mask
 from services.picture_formats import PictureError
-from services.pictures import decode_base64, fit, read_picture
+from services.pictures import fit, read_picture
 from tests.sd_client.servers import read_request
 
 MAX_PIXELS = 250_000

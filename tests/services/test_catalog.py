@@ -164,6 +164,33 @@ def test_only_webuis_with_the_model_count() -> None:
     assert problems(known, Wanted(model="sdxl", width=520)) == {}
 
 
+def test_a_pair_that_does_not_go_together_is_told_as_a_pair() -> None:
+    exponential = Sampler(name="exponential", aliases=("Exponential",))
+    one = capabilities(V15, samplers=(Sampler(name="Euler"),), schedulers=(KARRAS,))
+    other = capabilities(V15, samplers=(Sampler(name="LCM"),), schedulers=(exponential,))
+    found = problems(catalog(one, other), Wanted(sampler="Euler", scheduler="Exponential"))
+    said = "does not go together with the sampler 'Euler', though each is offered; with it go: Karras"
+    assert found == {"scheduler": said}
+
+
+def test_a_name_of_two_does_not_go_with_a_third() -> None:
+    exponential = Sampler(name="exponential", aliases=("Exponential",))
+    both = capabilities(V15, schedulers=(KARRAS, exponential))
+    found = problems(catalog(both), Wanted(sampler="DPM++ 2M Karras", scheduler="Exponential"))
+    assert found["scheduler"].endswith("though each is offered; with it go: Karras")
+
+
+def test_a_name_is_never_suggested_for_itself() -> None:
+    assert nearest("Exponential", ["Exponential"]) == ""
+    assert nearest("exponential", ["Exponential"]) == "; did you mean 'Exponential'?"
+
+
+def test_schedulers_without_another_name_are_listed() -> None:
+    server = capabilities(V15, schedulers=(Sampler(name="karras"),))
+    found = problems(catalog(server), Wanted(sampler="Euler", scheduler="Carras"))
+    assert found["scheduler"].endswith("did you mean 'karras'? (known: karras)")
+
+
 def test_a_scheduler_is_not_doubted_where_only_joined_names_exist() -> None:
     old = capabilities(V15, samplers=(Sampler(name="DPM++ 2M Karras"), Sampler(name="Euler")), schedulers=None)
     assert problems(catalog(old), Wanted(sampler="DPM++ 2M", scheduler="Karras")) == {}

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFilter
 
 from services.answers import AnswerError, keep_unmasked
+from services.base64_pictures import decode_base64
 from services.masks import fit_mask, read_mask
-from services.pictures import decode_base64, fit, read_picture
+from services.pictures import fit, read_picture
 from tests.services import picture_samples as samples
 
 SIZE = (96, 80)
