@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import ssl
 import tempfile
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -57,6 +58,9 @@ class Config(BaseModel):
 
     # WebUIs
     sd_webui_url: WebUIUrls = Field(("http://localhost:7860",), repr=False)
+    #: The certificates that those behind https must go back to; None: REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the
+    #: well-known authorities.
+    sd_webui_ca_bundle: str | None = None
     sd_webui_slots: int = Field(1, ge=1, le=8)
     sd_model: str = Field("sd-v1-5", min_length=1)
     sd_model_aliases: ModelAliases = {}
@@ -170,6 +174,8 @@ class Config(BaseModel):
             problems.append("SENDFILE_HEADER: cannot be set beside STORAGE_URL: nginx sends files of IMAGE_DIR only")
         values: dict[str, Any] = {name.lower(): given[name].strip() for name in known & given.keys()}
         problems += _folder_problems(given)
+        values, ca_problems = _with_ca_bundle(values, given)
+        problems += ca_problems
         try:
             config = cls(**values)
         except ValidationError as error:
@@ -189,6 +195,23 @@ def _folder_problems(given: Mapping[str, str]) -> list[str]:
         elif "\0" in path:
             problems.append(f"{name}: must not contain NUL")
     return problems
+
+
+def _with_ca_bundle(values: dict[str, Any], given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The other variables are those that curl, requests and OpenSSL know; without https they say nothing here."""
+    known = ["SD_WEBUI_CA_BUNDLE"]
+    if "https://" in given.get("SD_WEBUI_URL", "").lower():
+        known += ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]
+    name = next((name for name in known if name in given), None)
+    if name is None:
+        return values, []
+    path = given[name].strip()
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # SSLError is one
+        reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        return values, [f"{name}: cannot be used ({reason})"]
+    return {**values, "sd_webui_ca_bundle": path}, []
 
 
 def check_folder(path: str) -> str | None:

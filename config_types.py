@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator
 _SENTINELS = re.compile(
     r"redis(?P<tls>s?)\+sentinel://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]+)/[^/?#]+(?:/[0-9]{1,5})?(?:\?(?P<query>[^?#]*))?"
 )
+_THIS_HOST = ("localhost", "127.0.0.1", "::1")
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")
 
 
@@ -45,15 +46,22 @@ def _webui_url(url: str) -> str:
         raise ValueError("must not have white space in it")
     if "@" in parts.path or (parts.password is not None and not parts.username):
         raise ValueError("must have its user name and password, percent-encoded, before the host")
-    return url.rstrip("/")
+    # The address of its API is taken as well: whoever copies it from a browser means the WebUI.
+    return url.rstrip("/").removesuffix("/sdapi/v1").rstrip("/")
 
 
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
-    # With another password it is still the same one.
-    addresses = {url.partition("://")[2].rpartition("@")[2].lower() for url in urls}
-    if len(addresses) != len(urls):
-        raise ValueError("names the same WebUI twice")
+    if len({_place(url) for url in urls}) != len(urls):
+        raise ValueError("names the same WebUI twice (localhost and 127.0.0.1 are one)")
     return urls
+
+
+def _place(url: str) -> tuple[str, int, str]:
+    """The same for all spellings of one WebUI; with another password it is still the same one."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return "localhost" if host in _THIS_HOST else host, port, parts.path
 
 
 def _rate_limit(text: str) -> str:

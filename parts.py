@@ -111,6 +111,7 @@ def _pool(config: Config, connection: redis.Redis | None, storage: ImageStorage,
         on_redis_error=metrics.redis_failed("schedule"),
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
+        ca_bundle=config.sd_webui_ca_bundle,
         new_file=storage.new_file,
         patience_s=config.sd_model_switch_patience,
     )

@@ -14,6 +14,7 @@ from sd_client.client import READ_TIMEOUT_S, WebUIClient, loaded_model
 from sd_client.errors import (
     InvalidAnswerError,
     MissingRouteError,
+    UntrustedError,
     WebUIAuthError,
     WebUIConnectError,
     WebUIError,
@@ -32,6 +33,12 @@ _AT_A_TIME = 32
 
 #: What is wrong, and how to mend it, for each way not to answer; the first class that fits counts.
 _FAILURES: tuple[tuple[type[WebUIError], str, str], ...] = (
+    (
+        UntrustedError,
+        "has a certificate that is not trusted",
+        "name a file with its own certificate, or that of its authority, in SD_WEBUI_CA_BUNDLE (PEM); "
+        "it must be for the very name or IP address in SD_WEBUI_URL, and in date",
+    ),
     (
         WebUIConnectError,
         "cannot be reached",
@@ -84,8 +91,9 @@ def _look(index: int, url: str, config: Config, read_timeout_s: float) -> Seen:
     parts = urlsplit(url)
     address = parts.netloc.rpartition("@")[2] + parts.path
     try:
-        capabilities = WebUIClient(url, read_timeout_s=read_timeout_s).capabilities()
-        kind = _kind(Transport(url), capabilities, read_timeout_s)
+        ca_bundle = config.sd_webui_ca_bundle
+        capabilities = WebUIClient(url, ca_bundle=ca_bundle, read_timeout_s=read_timeout_s).capabilities()
+        kind = _kind(Transport(url, ca_bundle=ca_bundle), capabilities, read_timeout_s)
     except WebUIError as problem:
         return Seen(findings=(_failure(subject, address, problem, read_timeout_s),))
     gpu = {True: "a GPU", False: "no GPU", None: "does not tell about a GPU"}[capabilities.gpu]

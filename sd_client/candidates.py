@@ -70,10 +70,12 @@ def webui_id(url: str) -> str:
     """
     A name for a WebUI that gives its address and password away to nobody, the same on every host.
 
-    ``localhost`` is another machine on every host, so there its name goes in as well.
+    ``localhost``, in whatever spelling, is another machine on every host, so there its name goes in instead.
     """
     parts = urlsplit(url)
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    if parts.hostname in ("localhost", "127.0.0.1", "::1"):
-        address += f" on {socket.gethostname()}"
+    host = parts.hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1"):
+        host = f"localhost of {socket.gethostname()}"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
     return hashlib.sha256(address.encode()).hexdigest()[:12]

@@ -42,14 +42,20 @@ def _nobody(_seconds: float) -> None:
 
 class WebUIClient:
     """
+    :param ca_bundle: see :class:`Transport`.
     :param new_file: what a picture is put into while it arrives.
     :raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`.
     """
 
     def __init__(
-        self, url: str, *, read_timeout_s: float = READ_TIMEOUT_S, new_file: Callable[[], Spool] = Spool
+        self,
+        url: str,
+        *,
+        ca_bundle: str | None = None,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        new_file: Callable[[], Spool] = Spool,
     ) -> None:
-        self._transport = Transport(url)
+        self._transport = Transport(url, ca_bundle=ca_bundle)
         self._new_file = new_file
         self._read_timeout_s = read_timeout_s
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import socket
 import threading
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from sd_client.deadlines import call_after
+
+#: 102 is sent every few seconds at most while a request is worked on, 103 once.
+_MOST_INTERIM_ANSWERS = 1000
 
 
 class OneExchange(HTTPAdapter):
@@ -77,11 +81,24 @@ class OneExchange(HTTPAdapter):
             socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which forgets its TLS state
 
 
+class _FinalAnswer(http.client.HTTPResponse):
+    """Reads over interim answers (102, 103), which a proxy may send first; http.client itself knows only 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM_ANSWERS):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status == http.HTTPStatus.CONTINUE or not 100 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("too many interim answers")
+
+
 class _Telling:
     """What both kinds of connection have in common."""
 
     sock: Any
     timeout: Any
+    response_class: Any = _FinalAnswer
 
     def __init__(self, *args: Any, on_connect: Callable[[socket.socket], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -4,6 +4,7 @@
 
     WebUIError
     ├── WebUIConnectError        never sent
+    │   └── UntrustedError       its certificate goes back to no known authority
     ├── WebUIReadError           sent, the answer was lost
     ├── WebUITimeoutError        sent, still running
     ├── WebUIStatusError         answered with an error
@@ -26,13 +27,36 @@ text is in them but the name of its exception class.
 
 from __future__ import annotations
 
+#: Why there is no connection, by the exception class, in an operator's words.
+_CONNECTION_REASONS = {
+    "ConnectionRefusedError": "refused: nothing listens there",
+    "gaierror": "unknown host name",
+    "LocationParseError": "unknown host name",
+    "TimeoutError": "timeout",
+    "SSLCertVerificationError": "certificate not trusted",
+    "SSLError": "TLS failed; it may speak http only",
+}
+
 
 class WebUIError(Exception):
     """Base of all: a WebUI did not do what it was asked to."""
 
 
 class WebUIConnectError(WebUIError):
-    """No connection: the request was never sent, so another WebUI may be tried."""
+    """
+    No connection: the request was never sent, so another WebUI may be tried.
+
+    :param kind: the name of the exception class that says why.
+    """
+
+    def __init__(self, kind: str = "") -> None:
+        reason = _CONNECTION_REASONS.get(kind, kind)
+        super().__init__("no connection to the WebUI" + (f" ({reason})" if reason else ""))
+        self.kind = kind
+
+
+class UntrustedError(WebUIConnectError):
+    """An https WebUI whose certificate is for another name, out of date, or goes back to no known authority."""
 
 
 class WebUIReadError(WebUIError):

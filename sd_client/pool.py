@@ -52,6 +52,7 @@ class PoolView:
 class WebUIPool:
     """
     :param urls: the WebUIs, as in ``SD_WEBUI_URL``.
+    :param ca_bundle: path of the certificates that those behind https must go back to; None: well-known authorities.
     :param slots: jobs sent to one WebUI at a time, over all workers and hosts that share a schedule.
     :param queue_limit: jobs that may wait, over the same.
     :param folder: where the workers of this host meet.
@@ -69,13 +70,14 @@ class WebUIPool:
         folder: Path,
         use_gpu: bool,
         cpu_fallback: bool,
+        ca_bundle: str | None = None,
         redis_client: redis.Redis | None = None,
         on_redis_error: Callable[[], None] = lambda: None,
         new_file: Callable[[], Spool] = Spool,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clients = {webui_id(url): WebUIClient(url, new_file=new_file) for url in urls}
+        self._clients = {webui_id(url): WebUIClient(url, ca_bundle=ca_bundle, new_file=new_file) for url in urls}
         self._places = {webui: place for place, webui in enumerate(self._clients)}
         self._slots = slots
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)

@@ -55,12 +55,14 @@ class WebUIState:
     :param capabilities: the last that were seen, kept while the WebUI is away; None where it never answered.
     :param seen: when it was looked at last, seconds of ``time.monotonic``.
     :param full_look: when all its capabilities were read.
+    :param reason: why it is not available, for the log; "" where it is.
     """
 
     available: bool
     seen: float
     full_look: float = 0.0
     capabilities: Capabilities | None = None
+    reason: str = ""
 
 
 DEFAULT_PACE = Pace()
@@ -183,10 +185,9 @@ class Probing:
             before = self._states.get(webui)
             state = self._look(webui, before)
             self._publish(webui, state)
-            if before is None or before.available != state.available:
-                log.warning(
-                    "webui %s", "available" if state.available else "unavailable", extra={"webui": self._places[webui]}
-                )
+            if before is None or (before.available, before.reason) != (state.available, state.reason):
+                told = "available" if state.available else f"unavailable: {state.reason}"
+                log.warning("webui %s", told, extra={"webui": self._places[webui]})
             wait_s = pace.interval_s if state.available else pause_s
             pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
             # A failed job wakes the prober, but no sooner than a starting WebUI bears.
@@ -204,15 +205,14 @@ class Probing:
             if known and not seen.checkpoints:
                 seen = _with_models(seen, known.checkpoints)
             return WebUIState(available=True, seen=begun, full_look=begun, capabilities=seen)
-        except WebUITimeoutError:
+        except WebUITimeoutError as error:
             try:
                 busy = before is not None and before.available and self._is_busy(webui)
             except OSError:
                 busy = False
-            return WebUIState(available=busy, seen=begun, capabilities=known)
+            return WebUIState(available=busy, seen=begun, capabilities=known, reason="" if busy else str(error))
         except WebUIError as error:
-            log.debug("look failed: %s", type(error).__name__, extra={"webui": self._places[webui]})
-            return WebUIState(available=False, seen=begun, capabilities=known)
+            return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))
 
     def _publish(self, webui: str, state: WebUIState) -> None:
         temporary = self._file(webui).with_suffix(".tmp")

@@ -19,6 +19,7 @@ from sd_client.errors import (
     InvalidAnswerError,
     MissingRouteError,
     OutOfMemoryError,
+    UntrustedError,
     WebUIAuthError,
     WebUIBusyError,
     WebUIConnectError,
@@ -75,10 +76,16 @@ class _Refusal:
 class Transport:
     """
     :param url: ``http://user:password@host:port/prefix``; the credentials are sent as HTTP Basic (``--api-auth``).
+    :param ca_bundle: path of the certificates that an https WebUI's must go back to; None: the well-known authorities.
     """
 
     def __init__(
-        self, url: str, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, max_answer_bytes: int = MAX_ANSWER_BYTES
+        self,
+        url: str,
+        *,
+        ca_bundle: str | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -88,6 +95,7 @@ class Transport:
             # Not by requests: it encodes the password as Latin-1, in which most letters cannot be written.
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+        self._verify: str | bool = ca_bundle or True
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self._kept: dict[tuple[str, str, bool], requests.PreparedRequest] = {}
@@ -144,7 +152,7 @@ class Transport:
         timeout = (min(self._connect_timeout_s, timeout_s), timeout_s)
         # Not by a session: told not to follow a redirect, it reads all of its body and parses its Location even so.
         # Nor are proxies and a ~/.netrc looked for here.
-        with connection.send(request, stream=True, timeout=timeout) as response:
+        with connection.send(request, stream=True, timeout=timeout, verify=self._verify) as response:
             if response.status_code >= 300:
                 told = b"".join(_pieces(response, most=_MAX_ERROR_BYTES))
                 return _Refusal(status=response.status_code, body=told)
@@ -194,7 +202,7 @@ def _translated(error: Exception, connection: OneExchange) -> WebUIError:
     """Which of the three errors of the wire it was: never sent, still running, or lost."""
     kind = _innermost(error)
     if not connection.connected:
-        return WebUIConnectError(f"no connection to the WebUI ({kind})")
+        return (UntrustedError if kind == "SSLCertVerificationError" else WebUIConnectError)(kind)
     if connection.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return WebUITimeoutError("the WebUI did not answer in time")
     return WebUIReadError(f"the WebUI's answer was lost ({kind})")

@@ -17,6 +17,10 @@ from simulator.wire import BadRequestError, Head, Request, Response, answer_head
 DRIP_BYTES = 2
 DRIP_PAUSE_S = 0.5
 NO_CONTENT = 204
+#: As a proxy in front may send: RFC 8297's early hints, and WebDAV's sign of life, again and again.
+INTERIM = (
+    b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n" + 2 * b"HTTP/1.1 102 Processing\r\n\r\n"
+)
 INVALID_REQUEST = b"Invalid HTTP request received."
 
 
@@ -114,6 +118,8 @@ class Connection:
             self._reset()
         if fault.kind == "slow":
             self._site.faults.pause(DEFAULT_SLOW_S if fault.seconds is None else fault.seconds)
+        if fault.kind == "interim":
+            self._sock.sendall(INTERIM)
         if fault.kind == "hang-before" and not self._site.faults.hang(fault, self._client_has_gone):
             raise _LostError
 

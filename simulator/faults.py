@@ -8,7 +8,7 @@ from typing import Any
 from simulator.journal import GENERATION_ROUTES
 
 WIRE_KINDS = frozenset(
-    {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "drip", "cut", "slow"},
+    {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "drip", "cut", "slow", "interim"},
 )
 ANSWER_KINDS = frozenset(
     {

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import socket
+import ssl
 import struct
 import threading
 
@@ -16,11 +17,15 @@ class Server:
     """Accepts connections for a site until it is closed.
 
     :param port: 0 for any free one.
+    :param certificate: a PEM file with certificate and key, to speak TLS.
     :raises OSError: the port is taken.
     """
 
-    def __init__(self, host: str, port: int, site: Site) -> None:
+    def __init__(self, host: str, port: int, site: Site, *, certificate: str | None = None) -> None:
         self._site = site
+        self._tls = None if certificate is None else ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        if self._tls is not None and certificate is not None:
+            self._tls.load_cert_chain(certificate)
         self._listener = socket.create_server((host, port), backlog=BACKLOG)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
@@ -78,9 +83,26 @@ class Server:
         thread.start()
 
     def _serve(self, sock: socket.socket, number: int) -> None:
+        if self._tls is not None:
+            secured = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            with self._lock:
+                self._open[secured] = self._open.pop(sock)
+            sock = secured
         try:
             with self._slots:
-                Connection(sock, number, self._site).serve()
+                if _shook_hands(sock):
+                    Connection(sock, number, self._site).serve()
         finally:
+            sock.close()
             with self._lock:
                 del self._open[sock]
+
+
+def _shook_hands(sock: socket.socket) -> bool:
+    """False where a client does not trust the certificate, or does not speak TLS."""
+    try:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()
+    except OSError:
+        return False
+    return True

@@ -27,6 +27,7 @@ class Simulator:
     :param prefix: a path all routes live under.
     :param startup_time: so many seconds /sdapi does not exist yet although the port answers.
     :param idle_time: after so many seconds without a request a connection is closed.
+    :param certificate: a PEM file with certificate and key, to speak https.
     :param max_body_bytes: how much of a request's body the journal keeps; None for all.
     :raises OSError: the port is taken.
     """
@@ -49,6 +50,7 @@ class Simulator:
         faults: tuple[Fault, ...] = (),
         source: random.Random | None = None,
         max_body_bytes: int | None = None,
+        certificate: str | None = None,
     ) -> None:
         self._faults = Faults(faults)
         self._journal = Journal(max_body_bytes=max_body_bytes)
@@ -69,7 +71,8 @@ class Simulator:
             prefix=self._prefix,
             idle_s=idle_time,
         )
-        self._server = Server(host, port, site)
+        self._server = Server(host, port, site, certificate=certificate)
+        self._scheme = "http" if certificate is None else "https"
 
     def __enter__(self) -> Self:
         self.start()
@@ -92,7 +95,7 @@ class Simulator:
     def url(self) -> str:
         """Where it answers, prefix included, without a slash at the end."""
         host, port = self._server.address
-        return f"http://{host}:{port}{self._prefix}"
+        return f"{self._scheme}://{host}:{port}{self._prefix}"
 
     @property
     def requests(self) -> list[ReceivedRequest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+import certifi
 import pytest
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from config import Config, ConfigError
 DEFAULTS: dict[str, object] = {
     "sd_webui_url": ("http://localhost:7860",),
     "sd_webui_slots": 1,
+    "sd_webui_ca_bundle": None,
     "sd_model": "sd-v1-5",
     "sd_model_switch_patience": 5.0,
     "sd_model_aliases": {},
@@ -49,7 +51,11 @@ DEFAULTS: dict[str, object] = {
     "log_format": "json",
 }
 
+#: With certificates in it, as every system has one.
+BUNDLE = certifi.where()
+
 GIVEN: list[tuple[str, str, object]] = [
+    ("SD_WEBUI_CA_BUNDLE", BUNDLE, BUNDLE),
     ("SD_WEBUI_URL", "https://gpu.example:7860/webui/", ("https://gpu.example:7860/webui",)),
     ("SD_WEBUI_URL", "http://us%40er:p%2Fw@10.0.0.1", ("http://us%40er:p%2Fw@10.0.0.1",)),
     (
@@ -122,6 +128,12 @@ WRONG: list[tuple[str, str, str]] = [
     ("SD_WEBUI_URL", "http://ho st:7860", "white space"),
     ("SD_WEBUI_URL", "http://a:7860, http://a:7860/", "names the same WebUI twice"),
     ("SD_WEBUI_URL", "http://a:7860,http://u:p@A:7860", "names the same WebUI twice"),
+    ("SD_WEBUI_URL", "http://localhost:7860,http://127.0.0.1:7860", "names the same WebUI twice"),
+    ("SD_WEBUI_URL", "http://[::1]:7860/sd,https://LOCALHOST:7860/sd/", "names the same WebUI twice"),
+    ("SD_WEBUI_URL", "http://a,http://a:80", "names the same WebUI twice"),
+    ("SD_WEBUI_URL", "http://a:7860,http://a:7860/sdapi/v1", "names the same WebUI twice"),
+    ("SD_WEBUI_CA_BUNDLE", "/nowhere/ca.pem", "cannot be used (No such file or directory)"),
+    ("SD_WEBUI_CA_BUNDLE", __file__, "cannot be used (holds no certificate in PEM)"),
     ("SD_MODEL_SWITCH_PATIENCE", "-1", "greater than or equal to 0"),
     ("SD_WEBUI_URL", ",", "is set, but names nothing"),
     ("SD_WEBUI_SLOTS", "0", "greater than or equal to 1"),
@@ -180,6 +192,11 @@ WRONG: list[tuple[str, str, str]] = [
     ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     ("LOG_FORMAT", "xml", "'json' or 'text'"),
 ]
+
+
+def test_the_address_of_its_api_is_understood_as_the_webuis() -> None:
+    given = "http://a:7860/sdapi/v1, http://me:word@b/sd/sdapi/v1/"
+    assert Config.from_env({"SD_WEBUI_URL": given}).sd_webui_url == ("http://a:7860", "http://me:word@b/sd")
 
 
 def problems_of(environ: dict[str, str]) -> list[str]:

@@ -41,7 +41,7 @@ ANSWERS: dict[str, tuple[int, str, bool]] = {
     "wrong-model": (502, "webui_error", True),
     "wrong-sampler": (502, "webui_error", True),
 }
-HARMLESS = {"slow:seconds=0.05", "no-info", "empty-info", "jpeg", "webp"}
+HARMLESS = {"slow:seconds=0.05", "interim", "no-info", "empty-info", "jpeg", "webp"}
 TOO_LATE = {"hang-before", "hang-middle", "drip"}
 
 

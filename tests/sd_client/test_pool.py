@@ -528,6 +528,8 @@ def test_a_webuis_name_gives_nothing_away() -> None:
     name = webui_id("http://user:secret@gpu.example:7860/sd/")
     assert name == webui_id("http://gpu.example:7860/sd") == webui_id("http://other:words@gpu.example:7860/sd")
     assert name != webui_id("http://gpu.example:7861/sd")
+    assert webui_id("http://localhost:7860") == webui_id("http://127.0.0.1:7860/") == webui_id("http://[::1]:7860")
+    assert webui_id("http://gpu.example") == webui_id("http://GPU.example:80") != webui_id("https://gpu.example")
     assert len(name) == 12
     assert set(name) <= set("0123456789abcdef")
 

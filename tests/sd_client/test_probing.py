@@ -209,6 +209,38 @@ def test_no_answer_in_time_means_down_but_not_while_it_paints(
         gate.set()
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (as_json({"detail": "Not authenticated"}, 401), "the WebUI answered 401"),
+        (NOT_FOUND, "the WebUI answered 404"),
+        (as_json({"error": "RuntimeError", "errors": "secret prompt"}, 500), "the WebUI answered 500 (RuntimeError)"),
+    ],
+)
+def test_the_log_says_why_a_webui_is_unavailable(
+    web_server: WebServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: Answer, reason: str
+) -> None:
+    with probing_of(web_server.url, tmp_path):
+        wait_for(lambda: "webui available" in caplog.text, "it is there")
+        web_server.routes[MODELS] = answer
+        wait_for(lambda: f"webui unavailable: {reason}" in caplog.text, "the reason is told")
+    told = [record for record in caplog.records if "unavailable" in record.message]
+    assert [record.levelname for record in told] == ["WARNING"], "once"
+    assert "secret" not in caplog.text
+    assert web_server.url not in caplog.text
+
+
+def test_another_reason_is_told_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = WebServer({MODELS: as_json({"detail": "Not authenticated"}, 401)})
+    try:
+        with probing_of(server.url, tmp_path):
+            wait_for(lambda: "answered 401" in caplog.text, "the first reason")
+            server.close()
+            wait_for(lambda: "refused" in caplog.text, "the second")
+    finally:
+        server.close()
+
+
 def test_one_that_was_never_there_is_not_taken_for_busy(web_server: WebServer, tmp_path: Path) -> None:
     gate = threading.Event()
     web_server.routes[MODELS] = held(gate)

@@ -89,6 +89,18 @@ def test_a_full_backlog_is_a_connect_error() -> None:
             Transport(url).get("/", timeout_s=0.3)
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:{port}", "refused"),
+        ("http://no-such-host.invalid", "unknown host name"),
+    ],
+)
+def test_why_there_is_no_connection(url: str, reason: str) -> None:
+    with pytest.raises(WebUIConnectError, match=reason):
+        Transport(url.format(port=closed_port())).get("/", timeout_s=15)
+
+
 @pytest.mark.parametrize("reply", [HEAD, b""])
 def test_a_tls_handshake_that_fails_is_a_connect_error(reply: bytes) -> None:
     def handle(connection: socket.socket) -> None:
@@ -97,6 +109,31 @@ def test_a_tls_handshake_that_fails_is_a_connect_error(reply: bytes) -> None:
 
     with socket_server(handle) as server, pytest.raises(WebUIConnectError):
         Transport(server.url.replace("http://", "https://")).get("/", timeout_s=15)
+
+
+# --- Interim answers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n" * 5,
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nX: y\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103 \r\n\r\n",
+    ],
+)
+def test_interim_answers_are_read_over(interim: bytes) -> None:
+    assert exchange(after_request(interim, HEAD + b"Content-Length: 2\r\n\r\n{}")) == b"{}"
+
+
+def test_interim_answers_do_not_go_on_for_ever() -> None:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        drip(connection, b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    assert isinstance(error_of(handle, timeout_s=0.3), WebUITimeoutError)
+    assert isinstance(error_of(after_request(b"HTTP/1.1 102 Processing\r\n\r\n" * 5000)), WebUIReadError)
 
 
 # --- Sent again and again -------------------------------------------------------------------------------------------

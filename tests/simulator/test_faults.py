@@ -150,7 +150,7 @@ def test_other_answers(api, kind, status, part):
 
 
 def test_every_kind_is_tried_here_or_below(api):
-    tried = {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "cut", "drip", "slow"}
+    tried = {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "cut", "drip", "slow", "interim"}
     tried |= {"garbage", "not-json", "oom", "nan", "load-failed", "error-plain", "error-json", "busy"}
     tried |= {"unauthorized", "disabled", "not-base64", "not-picture", "empty-images", "too-few", "wrong-size"}
     tried |= {"wrong-model", "wrong-sampler", "no-info", "empty-info", "jpeg", "webp"}
