@@ -6,7 +6,7 @@ Texts are plain but for names in `backticks`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api.errors import Kind, every_kind
 
@@ -16,11 +16,13 @@ class Advice:
     """
     :param cause: what happened; :param remedy: what to do.
     :param retry: whether the same request may succeed later; begins with Yes, No or Sometimes.
+    :param reasons: what each value of the answer's `reason` means; "NNN" in one stands for a status.
     """
 
     cause: str
     remedy: str
     retry: str
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 _NO = "No. The same request gets the same answer."
@@ -138,14 +140,33 @@ ADVICE: Mapping[str, Advice] = {
         retry=_NO,
     ),
     "webui_error": Advice(
-        cause="The WebUI failed, its connection broke, or what it answered is no valid result: no picture, one of "
-        "another size, or one of another model.",
-        remedy="Try again where `retryable` is true. If it stays, the operator finds the reason in the WebUI's own "
-        "log.",
+        cause="The WebUI failed, its connection broke, or what it answered is no valid result. `reason` says which it "
+        "was, `detail` says it in words.",
+        remedy="Try again where `retryable` is true. If it stays, tell the operator `reason` and `request_id`: the "
+        "service's log has the same words under that id, the WebUI's own log has the rest.",
         retry="Sometimes: where `retryable` is true.",
+        reasons={
+            "http_NNN": "The WebUI answered with this status, 500 most often; `detail` has the class of its exception. "
+            "`NansException`: the model or its precision cannot paint this. `http_401`: the service's user name and "
+            "password for the WebUI are wrong. `http_404`: the WebUI's API is off or still starting.",
+            "connection_lost": "The connection broke after the job was sent; the WebUI may have ended.",
+            "invalid_answer": "What came is not an answer of a WebUI: not JSON, or of another shape.",
+            "missing_images": "Fewer pictures came than were asked for.",
+            "ambiguous_images": "Masks or other extras came between the pictures, and nothing says which are which. "
+            "For the operator: turn `enable_pnginfo` on in the WebUI's settings, `return_mask` and "
+            "`return_mask_composite` off.",
+            "damaged_image": "A picture is cut off, its data are damaged, or its format is none of PNG, JPEG and WebP.",
+            "wrong_size": "The picture has another size than was asked for.",
+            "wrong_model": "The WebUI painted with another model: it lost the one asked for.",
+            "wrong_sampler": "The WebUI painted with another sampler.",
+            "wrong_seed": "The WebUI painted with another seed.",
+            "interrupted": "Somebody else interrupted the job at the WebUI; the half-painted picture was not kept.",
+            "skipped": "Somebody else skipped the job at the WebUI; the half-painted picture was not kept.",
+        },
     ),
     "webui_unavailable": Advice(
-        cause="No WebUI is reachable, or somebody else keeps them busy.",
+        cause="No WebUI is reachable, somebody else keeps them busy, or the WebUI takes no more jobs now (its own "
+        "rate limit).",
         remedy="Wait. For the operator: `GET …/health` tells how many there are; see that the WebUI runs with `--api` "
         "and that `SD_WEBUI_URL` is right.",
         retry=_AFTER,
@@ -186,7 +207,8 @@ ADVICE: Mapping[str, Advice] = {
         retry="No, unless the request is made smaller.",
     ),
     "webui_timeout": Advice(
-        cause="The job ran longer than `SD_TIMEOUT`, or than `Prefer: wait=N` left it. It has been interrupted.",
+        cause="The job ran longer than `SD_TIMEOUT`, or than `Prefer: wait=N` left it. `detail` says whether its "
+        "WebUI can interrupt it; one that cannot paints on, and takes no other job until it has ended.",
         remedy="Ask for fewer `steps`, a smaller size or a smaller `batch_size`, or allow more time.",
         retry="No: it would take as long again.",
     ),

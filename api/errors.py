@@ -61,8 +61,6 @@ class Kind:
     retryable: bool = False
 
 
-_BAD_RESULT = "the WebUI failed or returned no valid result"
-
 #: Looked up along the exception's classes, most derived first.
 KINDS: dict[type[Exception], Kind] = {
     MalformedRequestError: Kind(status=400, code="malformed_request", title="Malformed request"),
@@ -99,30 +97,12 @@ KINDS: dict[type[Exception], Kind] = {
     InvalidParamsError: Kind(status=422, code="validation_error", title="Invalid request"),
     ModelNotFoundError: Kind(status=422, code="model_not_found", title="Model not found"),
     CallerGoneError: Kind(status=499, code="caller_gone", title="Caller gone", detail="the caller hung up"),
-    webui.WebUIError: Kind(status=502, code="webui_error", title="WebUI error", detail=_BAD_RESULT),
-    webui.WebUIReadError: Kind(
-        status=502,
-        code="webui_error",
-        title="WebUI error",
-        detail="the connection to the WebUI broke before its answer was complete",
-        retryable=True,
-    ),
-    webui.InvalidAnswerError: Kind(
-        status=502, code="webui_error", title="WebUI error", detail=_BAD_RESULT, retryable=True
-    ),
-    webui.MissingRouteError: Kind(
-        status=502,
-        code="webui_error",
-        title="WebUI error",
-        detail="the WebUI does not offer this route; its API may be off or still starting",
-        retryable=True,
-    ),
-    webui.WebUITimeoutError: Kind(
-        status=504,
-        code="webui_timeout",
-        title="WebUI timed out",
-        detail="the job ran longer than allowed and has been interrupted",
-    ),
+    webui.WebUIError: Kind(status=502, code="webui_error", title="WebUI error"),
+    webui.WebUIReadError: Kind(status=502, code="webui_error", title="WebUI error", retryable=True),
+    webui.InvalidAnswerError: Kind(status=502, code="webui_error", title="WebUI error", retryable=True),
+    webui.JobStoppedError: Kind(status=502, code="webui_error", title="WebUI error", retryable=True),
+    webui.MissingRouteError: Kind(status=502, code="webui_error", title="WebUI error", retryable=True),
+    webui.WebUITimeoutError: Kind(status=504, code="webui_timeout", title="WebUI timed out"),
     webui.OutOfMemoryError: Kind(
         status=503,
         code="gpu_out_of_memory",
@@ -202,8 +182,12 @@ def register(app: Flask, *, public_url: str | None = None) -> None:
     app.register_error_handler(Exception, _known_error)
 
 
-def problem(kind: Kind, *, detail: str | None = None, problems: Sequence[Problem] = ()) -> Response:
-    """The answer for one failure, with the request's id."""
+def problem(kind: Kind, *, detail: str | None = None, reason: str = "", problems: Sequence[Problem] = ()) -> Response:
+    """
+    The answer for one failure, with the request's id.
+
+    :param reason: which of the faults that share the code it was; "" where there is one only.
+    """
     body: dict[str, Any] = {
         "type": f"{current_app.config['ERRORS_PAGE']}#{kind.code}",
         "title": kind.title,
@@ -211,6 +195,8 @@ def problem(kind: Kind, *, detail: str | None = None, problems: Sequence[Problem
         "code": kind.code,
         "detail": detail or kind.detail or kind.title,
     }
+    if reason:
+        body["reason"] = reason
     if problems:
         body["errors"] = [_entry(found) for found in problems]
     body |= {"retryable": kind.retryable, "request_id": g.get("request_id")}
@@ -229,12 +215,13 @@ def kind_of(error: Exception) -> Kind:
 def _known_error(error: Exception) -> Response:
     kind = kind_of(error)
     level = logging.ERROR if kind is _INTERNAL else logging.WARNING if kind.status >= 500 else logging.DEBUG
-    said = _storage_fault(error) if isinstance(error, storage.StorageError) else type(error).__name__
-    log.log(level, "%s: %s", kind.code, said, exc_info=error if kind is _INTERNAL else None)
+    log.log(level, "%s: %s", kind.code, _logged(error), exc_info=error if kind is _INTERNAL else None)
     g.error_code = kind.code
     if isinstance(error, InvalidParamsError):
         return problem(kind, detail=_first_words(error.problems), problems=error.problems)
-    response = problem(kind, detail=kind.detail or str(error))
+    reason = error.reason if isinstance(error, webui.WebUIError) and kind.code == "webui_error" else ""
+    g.error_reason = reason
+    response = problem(kind, detail=kind.detail or str(error), reason=reason)
     if isinstance(error, webui.PoolError):
         response.headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError | storage.StorageUnavailableError):
@@ -242,6 +229,13 @@ def _known_error(error: Exception) -> Response:
     elif isinstance(error, UnauthorizedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _logged(error: Exception) -> str:
+    """What went wrong, for the log: the exception's own text where it is ours and names nothing of a caller's."""
+    if isinstance(error, storage.StorageError):
+        return _storage_fault(error)
+    return (isinstance(error, webui.WebUIError) and str(error)) or type(error).__name__
 
 
 def _storage_fault(error: storage.StorageError) -> str:

@@ -179,7 +179,8 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
         scheduler=text("scheduler"),
         width=whole("width"),
         height=whole("height"),
-        last_seed=max(0, whole("seed") or 0),
+        seed=max(0, whole("seed") or 0),
+        batch_size=max(1, whole("batch_size") or 1),
     )
 
 

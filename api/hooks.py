@@ -75,4 +75,6 @@ def _log(route: str, response: Response, seconds: float) -> None:
     }
     if "error_code" in g:
         fields["code"] = g.error_code
+    if reason := g.get("error_reason"):
+        fields["reason"] = reason
     log.info("request", extra=fields)

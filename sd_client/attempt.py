@@ -48,7 +48,7 @@ class Attempt:
             order.params, capabilities, task_id=order.task_id, timeout_s=deadline - begun + order.run_s
         )
         try:
-            return self._watch(deadline)
+            return self._watch(deadline, capabilities)
         except BaseException as error:
             if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError):
                 course.failures.append(error)
@@ -58,7 +58,7 @@ class Attempt:
             asked_s = self._clock() - begun if self._painting.asked_s is None else self._painting.asked_s
             course.webui_s = (course.webui_s or 0.0) + asked_s
 
-    def _watch(self, deadline: float) -> tuple[PaintedImage, ...]:
+    def _watch(self, deadline: float, capabilities: Capabilities) -> tuple[PaintedImage, ...]:
         result = self._painting.result
         while True:
             try:
@@ -67,7 +67,7 @@ class Attempt:
                 if result.done():
                     continue
                 if self._clock() >= deadline:
-                    raise WebUITimeoutError("the job ran longer than allowed") from None
+                    raise WebUITimeoutError(_too_long(capabilities)) from None
                 self._raise_if_cancelled()
                 self._order.check()
 
@@ -83,3 +83,9 @@ class Attempt:
                 self._board.update(lambda state: schedule.cancel(state, self._ticket))
         finally:
             self._painting.abandon()
+
+
+def _too_long(capabilities: Capabilities) -> str:
+    if capabilities.can_interrupt:
+        return "the job ran longer than allowed and is being interrupted"
+    return "the job ran longer than allowed; its WebUI cannot interrupt it and paints on"

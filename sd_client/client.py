@@ -29,7 +29,7 @@ from spool import Spool
 #: Lists come from memory; only a WebUI whose threads are all taken needs longer.
 READ_TIMEOUT_S = 5.0
 
-#: stable-diffusion.cpp's server and KoboldCpp paint multiples of 64 and cut seeds to int32.
+#: stable-diffusion.cpp's server and KoboldCpp paint multiples of 64, cut seeds to int32, and lack an interrupt.
 _NATIVE_SIZE_STEP = 64
 _NATIVE_MAX_SEED = 2**31 - 1
 
@@ -108,6 +108,7 @@ class WebUIClient:
             loras=tuple(_names(self._shown("/sdapi/v1/loras"))),
             gpu=None if gpu_memory is None else "error" not in gpu_memory and bool(gpu_memory),
             has_progress=self.progress() is not None,
+            can_interrupt=not native,
             size_step=_NATIVE_SIZE_STEP if native else 8,
             max_seed=_NATIVE_MAX_SEED if native else 2**63 - 1,
             # No real server has an option of this name.

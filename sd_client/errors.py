@@ -13,6 +13,7 @@
     │   ├── WebUIBusyError       it did not take the job
     │   └── OutOfMemoryError     the GPU's memory does not suffice
     ├── InvalidAnswerError       answered 200 with what is no valid result
+    ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
         ├── NoWebUIError         none is reachable
@@ -21,11 +22,27 @@
         ├── QueueTimeoutError    none became free in time
         └── DrainingError        this process is about to end
 
-Their texts are for the log: they name neither addresses nor prompts, and nothing of a WebUI's own
+Their texts are for the log and for callers: they name neither addresses nor prompts, and nothing of a WebUI's own
 text is in them but the name of its exception class.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+#: Why an answer with status 200 holds no valid result.
+InvalidReason = Literal[
+    "invalid_answer",
+    "missing_images",
+    "ambiguous_images",
+    "damaged_image",
+    "wrong_size",
+    "wrong_model",
+    "wrong_sampler",
+    "wrong_seed",
+]
+#: How somebody else ended a job.
+StopReason = Literal["interrupted", "skipped"]
 
 #: Why there is no connection, by the exception class, in an operator's words.
 _CONNECTION_REASONS = {
@@ -40,6 +57,10 @@ _CONNECTION_REASONS = {
 
 class WebUIError(Exception):
     """Base of all: a WebUI did not do what it was asked to."""
+
+    #: Which fault it was, for programs: one of the reasons above, ``connection_lost``, or ``http_`` and a status;
+    #: "" where the class says all there is.
+    reason: str = ""
 
 
 class WebUIConnectError(WebUIError):
@@ -62,6 +83,8 @@ class UntrustedError(WebUIConnectError):
 class WebUIReadError(WebUIError):
     """The request was sent and the answer was lost: the picture may have been made. Never send again."""
 
+    reason = "connection_lost"
+
 
 class WebUITimeoutError(WebUIError):
     """No whole answer in time: the job may still be running. Never send again."""
@@ -75,22 +98,34 @@ class WebUIStatusError(WebUIError):
     :param kind: the name of its exception class (``NansException``), or "" where it named none.
     """
 
+    #: What follows from the status, in words.
+    meaning = ""
+
     def __init__(self, status: int, kind: str = "") -> None:
-        super().__init__(f"the WebUI answered {status}" + (f" ({kind})" if kind else ""))
+        super().__init__(f"the WebUI answered {status}" + (f" ({kind})" if kind else "") + self.meaning)
         self.status = status
         self.kind = kind
+        self.reason = f"http_{status}"
 
 
 class MissingRouteError(WebUIStatusError):
     """The server lacks the route: a missing capability, or an API that is not up yet."""
 
+    meaning = ": its API may be off or still starting"
+
 
 class WebUIAuthError(WebUIStatusError):
     """The WebUI refused the user name and password of ``SD_WEBUI_URL``. Trying again is of no use."""
 
+    meaning = ": it does not accept this service's user name and password"
+
 
 class WebUIBusyError(WebUIStatusError):
-    """The server takes no job now (KoboldCpp answers 503 while it paints for somebody else). Try again later."""
+    """
+    The server takes no job now. Try again later.
+
+    KoboldCpp answers 503 while it paints for somebody else, SD.Next 429 beyond its rate limit.
+    """
 
 
 class OutOfMemoryError(WebUIStatusError):
@@ -99,6 +134,21 @@ class OutOfMemoryError(WebUIStatusError):
 
 class InvalidAnswerError(WebUIError):
     """A 200 that holds no valid result: no JSON, too few pictures, another model. Trying again may work."""
+
+    def __init__(self, message: str, *, reason: InvalidReason = "invalid_answer") -> None:
+        super().__init__(message)
+        self.reason: InvalidReason = reason
+
+
+class JobStoppedError(WebUIError):
+    """
+    Somebody else interrupted or skipped the job at the WebUI, so that its picture is half-painted. Trying again may
+    work.
+    """
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(f"somebody else {reason} the job at the WebUI")
+        self.reason: StopReason = reason
 
 
 class PoolError(WebUIError):

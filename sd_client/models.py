@@ -67,6 +67,7 @@ class Capabilities:
     :param loaded: the checkpoint in its memory, in the WebUI's spelling; None where it does not tell.
     :param gpu: True, False, or None where it does not tell (it has no ``/memory``).
     :param schedulers: None where the server has no such list (A1111 before 1.9.1).
+    :param can_interrupt: a running job can be ended.
     :param size_step: widths and heights it can paint are multiples of this, pixels.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
@@ -81,6 +82,7 @@ class Capabilities:
     loras: tuple[str, ...] = ()
     gpu: bool | None = None
     has_progress: bool = True
+    can_interrupt: bool = True
     size_step: int = 8
     max_seed: int = 2**63 - 1
     simulated: bool = False

@@ -131,12 +131,14 @@ def read_answer(
     _check_sampler(info, spelling)
     images = answer.get("images")
     if not isinstance(images, list):
-        raise InvalidAnswerError("the WebUI's answer has no images")
+        raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
     first = info.get("index_of_first_image")
     first = first if isinstance(first, int) and 0 <= first < len(images) else 0
     chosen = images[first : first + params.batch_size]
     if len(chosen) < params.batch_size:
-        raise InvalidAnswerError(f"the WebUI returned {len(chosen)} of {params.batch_size} images")
+        raise InvalidAnswerError(
+            f"the WebUI returned {len(chosen)} of {params.batch_size} pictures", reason="missing_images"
+        )
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(
@@ -159,13 +161,13 @@ def _check_model(info: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     told_hash = info.get("sd_model_hash")
     if isinstance(told_hash, str) and told_hash and checkpoint.hash not in (None, "", DUMMY_HASH):
         if told_hash[:10].lower() != str(checkpoint.hash)[:10].lower():
-            raise InvalidAnswerError("the picture was made by another model")
+            raise InvalidAnswerError("the WebUI painted with another model", reason="wrong_model")
         return
     name = info.get("sd_model_name")
     if not isinstance(name, str) or not name:
         return
     if bare_name(name).lower() not in {bare_name(known).lower() for known in checkpoint.names()}:
-        raise InvalidAnswerError("the picture was made by another model")
+        raise InvalidAnswerError("the WebUI painted with another model", reason="wrong_model")
 
 
 def _check_sampler(info: Mapping[str, Any], spelling: Spelling) -> None:
@@ -177,7 +179,7 @@ def _check_sampler(info: Mapping[str, Any], spelling: Spelling) -> None:
     if name == "NONE" and normal_form(spelling.sampler) == "default":
         return
     if normal_form(name) != normal_form(spelling.sampler):
-        raise InvalidAnswerError("the picture was made with another sampler")
+        raise InvalidAnswerError("the WebUI painted with another sampler", reason="wrong_sampler")
 
 
 def _listed(value: object) -> list[Any]:
@@ -191,7 +193,7 @@ def _seed(seeds: list[Any], first_seed: int, number: int) -> int:
     expected = first_seed + number
     told = seeds[number] if number < len(seeds) else expected
     if told != expected:
-        raise InvalidAnswerError("the picture was made with another seed")
+        raise InvalidAnswerError("the WebUI painted with another seed", reason="wrong_seed")
     return expected
 
 
@@ -203,13 +205,15 @@ def _text(texts: list[Any], number: int) -> str | None:
 def _image(picture: object, *, seed: int, infotext: str | None) -> PaintedImage:
     data = _decoded(picture) if isinstance(picture, str) else picture
     if not isinstance(data, bytes | Spool) or not data:
-        raise InvalidAnswerError("the WebUI returned no picture")
+        raise InvalidAnswerError("the WebUI returned no picture", reason="missing_images")
     head = data[:12]
     if head.startswith(_PNG):
         if data[-len(_PNG_END) :] != _PNG_END:
-            raise InvalidAnswerError("the WebUI's picture is cut off")
+            raise InvalidAnswerError("the WebUI sent a damaged picture: it is cut off", reason="damaged_image")
     elif not head.startswith(_JPEG) and not (head.startswith(b"RIFF") and head[8:] == b"WEBP"):
-        raise InvalidAnswerError("the WebUI returned something that is no picture")
+        raise InvalidAnswerError(
+            "the WebUI sent a damaged picture: it is neither PNG, JPEG nor WebP", reason="damaged_image"
+        )
     return PaintedImage(data=data, seed=seed, infotext=infotext)
 
 
@@ -218,4 +222,6 @@ def _decoded(text: str) -> bytes:
     try:
         return pybase64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise InvalidAnswerError("the WebUI's picture is not base64") from error
+        raise InvalidAnswerError(
+            "the WebUI sent a damaged picture: it is not base64", reason="damaged_image"
+        ) from error

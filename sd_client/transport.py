@@ -53,7 +53,8 @@ _HEADERS = {
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|could not allocate|failed to allocate|OutOfMemory", re.IGNORECASE
 )
-_CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+#: Callers receive it, so that a word which names no exception is left out: it could be part of a prompt.
+_CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,50}(?:[Ee]rror|Exception)")
 
 T = TypeVar("T")
 
@@ -205,7 +206,7 @@ def _translated(error: Exception, connection: OneExchange) -> WebUIError:
         return (UntrustedError if kind == "SSLCertVerificationError" else WebUIConnectError)(kind)
     if connection.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return WebUITimeoutError("the WebUI did not answer in time")
-    return WebUIReadError(f"the WebUI's answer was lost ({kind})")
+    return WebUIReadError(f"the connection to the WebUI broke before its answer was complete ({kind})")
 
 
 def _innermost(error: BaseException) -> str:
@@ -227,7 +228,7 @@ def status_error(status: int, body: bytes) -> WebUIStatusError:
         return MissingRouteError(status, kind)
     if _OUT_OF_MEMORY.search(kind) or _OUT_OF_MEMORY.search(text):
         return OutOfMemoryError(status, kind)
-    if status == 503:
+    if status in (429, 503):
         return WebUIBusyError(status, kind)
     return WebUIStatusError(status, kind)
 

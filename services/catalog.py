@@ -39,7 +39,8 @@ class Wanted:
     scheduler: str | None = None
     width: int | None = None
     height: int | None = None
-    last_seed: int = 0
+    seed: int = 0
+    batch_size: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,10 +244,11 @@ def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem
 
 def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
     largest = max(c.max_seed for c in able)
-    if wanted.last_seed <= largest:
+    if wanted.seed + wanted.batch_size - 1 <= largest:
         return []
-    message = f"must be at most {largest} for this model, the seeds of the whole batch included"
-    return [Problem(field="seed", message=message, received=wanted.last_seed)]
+    batch = f" with batch_size {wanted.batch_size}: image i has seed + i" if wanted.batch_size > 1 else ""
+    message = f"must be at most {largest - wanted.batch_size + 1} for this model{batch}"
+    return [Problem(field="seed", message=message, received=wanted.seed)]
 
 
 def _some(names: Sequence[str]) -> str:

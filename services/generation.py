@@ -75,7 +75,8 @@ class GenerationRequest:
             scheduler=self.scheduler,
             width=self.width,
             height=self.height,
-            last_seed=(self.seed or 0) + self.batch_size - 1,
+            seed=self.seed or 0,
+            batch_size=self.batch_size,
         )
 
 
@@ -270,12 +271,14 @@ class GenerationService:
             png = to_png(image.data, parameters=image.infotext)
             width, height = png_size(png)
             if (width, height) != (params.width, params.height):
-                raise InvalidAnswerError(f"the WebUI painted {width}x{height} for {params.width}x{params.height}")
+                raise InvalidAnswerError(
+                    f"the WebUI painted {width}x{height} instead of {params.width}x{params.height}", reason="wrong_size"
+                )
             if params.inpainting and params.init_image:
                 inpainting = params.inpainting
                 png = keep_unmasked(png, params.init_image, inpainting.mask, blur=inpainting.mask_blur)
         except PictureError as error:
-            raise InvalidAnswerError("the WebUI's picture cannot be used") from error
+            raise InvalidAnswerError("the WebUI sent a damaged picture", reason="damaged_image") from error
         except OSError as error:
             raise StorageUnavailableError("io") from error
         return GeneratedImage(

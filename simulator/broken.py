@@ -51,6 +51,8 @@ def broken_answer(fault: Strike, flavour: Flavour, request: Request) -> Response
         case "busy":
             body = {"detail": {"msg": "Server is busy; please try again later.", "type": "service_unavailable"}}
             return Response(status=503, body=json_bytes(body), headers=JSON)
+        case "rate-limited":
+            return Response(status=429, body=b'{"error":"rate limit exceeded"}', headers=JSON)
         case "unauthorized":
             return flavour.refuse(401, "Not authenticated")
         case "disabled":

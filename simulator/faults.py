@@ -20,6 +20,7 @@ ANSWER_KINDS = frozenset(
         "error-plain",
         "error-json",
         "busy",
+        "rate-limited",
         "unauthorized",
         "disabled",
     }

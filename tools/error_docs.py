@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from api.error_guide import Entry, entries
@@ -32,7 +33,14 @@ def _section(entry: Entry) -> str:
 - **Cause.** {advice.cause}
 - **What to do.** {advice.remedy}
 - **Try again?** {advice.retry}
-"""
+{_reasons(advice.reasons)}"""
+
+
+def _reasons(reasons: Mapping[str, str]) -> str:
+    if not reasons:
+        return ""
+    rows = "\n".join(f"| `{reason}` | {meaning} |" for reason, meaning in reasons.items())
+    return f"\n| `reason` | what it means |\n| --- | --- |\n{rows}\n"
 
 
 if __name__ == "__main__":

@@ -23,12 +23,15 @@ _DETAILS = {
     "validation_error": "steps: must be between 1 and 150 (got 0)",
     "model_not_found": "model: is not a model of this service (known: sd-v1-5, sdxl) (got sd-v1-6)",
     "rate_limited": "more than 10 per 1 minute",
+    "webui_error": "the WebUI answered 500 (NansException)",
+    "webui_timeout": "the job ran longer than allowed and is being interrupted",
     "webui_unavailable": "no WebUI is reachable",
     "gpu_unavailable": "no WebUI with a GPU is reachable",
     "queue_full": "64 jobs wait already",
     "queue_timeout": "no WebUI became free in time",
     "draining": "the service is shutting down",
 }
+_REASONS = {"webui_error": "http_500"}
 _ERRORS: dict[str, list[dict[str, Any]]] = {
     "validation_error": [{"field": "steps", "message": "must be between 1 and 150", "received": 0}],
     "model_not_found": [
@@ -72,12 +75,13 @@ def _kind(code: str) -> Kind:
 
 def _response(kinds: Sequence[Kind], headers: Sequence[str], page: str) -> dict[str, Any]:
     described = "\n".join(f"- [`{kind.code}`](docs/errors#{kind.code}): {ADVICE[kind.code].cause}" for kind in kinds)
-    schema = {
-        "allOf": [
-            {"$ref": "#/components/schemas/ProblemAnswer"},
-            {"properties": {"status": {"const": kinds[0].status}, "code": {"enum": [kind.code for kind in kinds]}}},
-        ]
+    properties: dict[str, Any] = {
+        "status": {"const": kinds[0].status},
+        "code": {"enum": [kind.code for kind in kinds]},
     }
+    if reasons := [reason for kind in kinds for reason in ADVICE[kind.code].reasons]:
+        properties["reason"] = {"pattern": f"^({'|'.join(reasons)})$".replace("NNN", "[1-9][0-9]{2}")}
+    schema = {"allOf": [{"$ref": "#/components/schemas/ProblemAnswer"}, {"properties": properties}]}
     examples = {kind.code: {"summary": kind.title, "value": _example(kind, page)} for kind in kinds}
     return {
         "description": described,
@@ -94,6 +98,8 @@ def _example(kind: Kind, page: str) -> dict[str, Any]:
         "code": kind.code,
         "detail": kind.detail or _DETAILS.get(kind.code, kind.title),
     }
+    if kind.code in _REASONS:
+        body["reason"] = _REASONS[kind.code]
     if kind.code in _ERRORS:
         body["errors"] = _ERRORS[kind.code]
     return {**body, "retryable": kind.retryable, "request_id": _REQUEST_ID}

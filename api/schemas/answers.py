@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from api.schemas.described import Described
+from api.schemas.fields import MAX_SEED
 
 _LEFT_OUT: Any = None
-_SEED = Field(ge=0, le=2**32 - 1, description="The one that was painted with, also where -1 was asked for.")
+_SEED = Field(ge=0, le=MAX_SEED, description="The one that was painted with, also where -1 was asked for.")
 
 ImageId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 ImageUrl = Annotated[
@@ -181,6 +182,9 @@ class ProblemAnswer:
     status: int
     code: str
     detail: Annotated[str, Field(description="For a person.")]
+    reason: Annotated[
+        str, Field(description="Which fault of the WebUI it was, for programs; with `webui_error` only.")
+    ] = _LEFT_OUT
     errors: Annotated[
         list[WrongField], Field(description="Everything that is wrong with the request; on 422 only.")
     ] = _LEFT_OUT

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from api.schemas.bounds import Bounds
-from api.schemas.fields import FIELDS, LONE_SURROGATE, MOST_SHOWN_CHARS, OUR_KINDS, Fields, shown, shown_text
+from api.schemas.fields import FIELDS, LONE_SURROGATE, MAX_SEED, MOST_SHOWN_CHARS, OUR_KINDS, Fields, shown, shown_text
 from api.schemas.other_names import HINTS, Hint, plain
 from services.generation import GenerationRequest, Mode
 from services.problems import Problem, nearest
@@ -52,6 +52,8 @@ def check(mode: Mode, values: Mapping[str, object], bounds: Bounds) -> Fields:
         problems = _fields_listed_once(mode, problems)
     if not {problem.field for problem in problems} & {"width", "height"}:
         problems += _too_many_pixels(mode, values, bounds)
+    if not {problem.field for problem in problems} & {"seed", "batch_size"}:
+        problems += _too_high_seeds(mode, values)
     if problems:
         raise RefusedFieldsError(problems)
     return fields
@@ -79,6 +81,16 @@ def _too_many_pixels(mode: Mode, values: Mapping[str, Any], bounds: Bounds) -> l
         return []
     message = f"width x height must be at most {bounds.max_pixels} pixels"
     return [Problem(field="height" if "height" in values else "width", message=message, received=f"{width} x {height}")]
+
+
+def _too_high_seeds(mode: Mode, values: Mapping[str, Any]) -> list[Problem]:
+    """Each picture's seed must be one that can be sent: else nobody could paint that picture again."""
+    fields = FIELDS[mode].model_fields
+    seed, batch_size = (int(values.get(name, fields[name].default)) for name in ("seed", "batch_size"))
+    if seed + batch_size - 1 <= MAX_SEED:
+        return []
+    message = f"must be at most {MAX_SEED - batch_size + 1} with batch_size {batch_size}: image i has seed + i"
+    return [Problem(field="seed", message=message, received=seed)]
 
 
 def _from_text(field: FieldInfo, text: str) -> object:

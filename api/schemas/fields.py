@@ -34,6 +34,9 @@ MOST_SHOWN_CHARS: Final = 100
 #: Of complaints whose words are ours. Those of pydantic and of what it calls are never shown.
 OUR_KINDS: Final = frozenset({"text", "bounds", "picture"})
 
+#: Larger ones fail in extensions of A1111, which hand them to numpy.
+MAX_SEED: Final = 2**32 - 1
+
 #: A tag by which stable-diffusion.cpp's server lets a prompt change its own settings.
 _SERVER_ARGUMENTS = re.compile(r"<\s*/?\s*sd_cpp_extra_args", re.IGNORECASE)
 
@@ -162,7 +165,7 @@ class Fields(BaseModel):
     height: Height = _LEFT_OUT
     seed: Annotated[
         int,
-        Field(ge=-1, le=2**32 - 1, description="-1: drawn by the service. Image *i* of a batch has seed + *i*."),
+        Field(ge=-1, le=MAX_SEED, description="-1: drawn by the service. Image *i* of a batch has seed + *i*."),
         BeforeValidator(_whole),
     ] = -1
     model: Annotated[

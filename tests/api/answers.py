@@ -13,6 +13,8 @@ _INTERNALS = re.compile(
     r"127\.0\.0\.1|localhost|::1|/opt/|/home/|/tmp/|/usr/|\.py\b|Traceback|stable-diffusion-webui|0x[0-9a-f]{8}"
     r"|Exception\b|<class|\bobject at 0x",
 )
+#: The class of a WebUI's exception is told; no exception of this service's own is.
+_WEBUIS_EXCEPTION = re.compile(r"the WebUI answered \d+ \(\w+\)")
 
 
 class Answer(Protocol):
@@ -26,7 +28,7 @@ class Answer(Protocol):
 def problem_of(answer: Answer) -> dict[str, Any]:
     """The body of a failure, after a look at everything that all failures have in common."""
     body = shape_of(answer)
-    assert not _INTERNALS.search(answer.text), answer.text[:2000]
+    assert not _INTERNALS.search(_WEBUIS_EXCEPTION.sub("", answer.text)), answer.text[:2000]
     return body
 
 
@@ -36,7 +38,8 @@ def shape_of(answer: Answer) -> dict[str, Any]:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     body: dict[str, Any] = json.loads(answer.text, parse_constant=_no_constant)
-    assert body.keys() - {"errors"} == _KEYS
+    assert body.keys() - {"errors", "reason"} == _KEYS
+    assert ("reason" in body) == (body["code"] == "webui_error")
     assert body["status"] == answer.status_code
     assert body["type"] == f"/docs/errors#{body['code']}"
     assert body["request_id"] == answer.headers["X-Request-ID"]

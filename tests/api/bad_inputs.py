@@ -264,6 +264,9 @@ def several() -> Iterator[BadRequest]:
     yield _wrong("txt2img", "too many pixels", "height", "at most 2359296 pixels", width=2048, height=2048)
     yield _wrong("txt2img", "just too many pixels", "height", "at most 2359296 pixels", width=1536, height=1544)
     yield _wrong("img2img", "too many pixels", "height", "at most 2359296 pixels", width=2048, height=1160)
+    yield _wrong(
+        "txt2img", "a seed too high", "seed", "at most 4294967292 with batch_size 4", seed=2**32 - 3, batch_size=4
+    )
     yield BadRequest(name="an empty object", body=b"{}", fields=frozenset({"prompt"}))
     yield BadRequest(
         name="nothing for inpainting", route="inpainting", body=b"{}", fields=frozenset({"prompt", "image", "mask"})

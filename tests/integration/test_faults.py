@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -17,30 +18,33 @@ from tests.running import PREFIX, service_in_process, wait_until
 PROMPT = "a secret harbour"
 BODY = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 1, "sampler": "Euler"}
 
-#: fault -> (status, code, retryable)
-ANSWERS: dict[str, tuple[int, str, bool]] = {
-    "refuse": (502, "webui_error", True),
-    "reset-before": (502, "webui_error", True),
-    "reset-after": (502, "webui_error", True),
-    "cut": (502, "webui_error", True),
-    "garbage": (502, "webui_error", True),
-    "not-json": (502, "webui_error", True),
-    "oom": (503, "gpu_out_of_memory", False),
-    "nan": (502, "webui_error", False),
-    "load-failed": (502, "webui_error", False),
-    "error-plain": (502, "webui_error", False),
-    "error-json": (502, "webui_error", False),
-    "busy": (503, "webui_unavailable", True),
-    "unauthorized": (502, "webui_error", False),
-    "disabled": (502, "webui_error", True),
-    "not-base64": (502, "webui_error", True),
-    "not-picture": (502, "webui_error", True),
-    "empty-images": (502, "webui_error", True),
-    "too-few": (502, "webui_error", True),
-    "wrong-size": (502, "webui_error", True),
-    "wrong-model": (502, "webui_error", True),
-    "wrong-sampler": (502, "webui_error", True),
+#: fault -> (status, code, reason, retryable, a part of the detail)
+ANSWERS: dict[str, tuple[int, str, str | None, bool, str]] = {
+    "refuse": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
+    "reset-before": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
+    "reset-after": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
+    "cut": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
+    "garbage": (502, "webui_error", "invalid_answer", True, "is not JSON"),
+    "not-json": (502, "webui_error", "invalid_answer", True, "is not JSON"),
+    "oom": (503, "gpu_out_of_memory", None, False, "the GPU's memory does not suffice"),
+    "nan": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
+    "load-failed": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
+    "error-plain": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
+    "error-json": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
+    "busy": (503, "webui_unavailable", None, True, "busy"),
+    "rate-limited": (503, "webui_unavailable", None, True, "busy"),
+    "unauthorized": (502, "webui_error", "http_401", False, "user name and password"),
+    "disabled": (502, "webui_error", "http_404", True, "its API may be off"),
+    "not-base64": (502, "webui_error", "damaged_image", True, "the WebUI sent a damaged picture"),
+    "not-picture": (502, "webui_error", "damaged_image", True, "the WebUI sent a damaged picture"),
+    "empty-images": (502, "webui_error", "missing_images", True, "the WebUI returned 0 of 1 pictures"),
+    "too-few": (502, "webui_error", "missing_images", True, "the WebUI returned 0 of 1 pictures"),
+    "wrong-size": (502, "webui_error", "wrong_size", True, "the WebUI painted 40x32 instead of 64x64"),
+    "wrong-model": (502, "webui_error", "wrong_model", True, "the WebUI painted with another model"),
+    "wrong-sampler": (502, "webui_error", "wrong_sampler", True, "the WebUI painted with another sampler"),
 }
+#: fault -> the exception that the WebUI names
+EXCEPTIONS = {"nan": "NansException", "load-failed": "AttributeError", "error-json": "RuntimeError"}
 HARMLESS = {"slow:seconds=0.05", "interim", "no-info", "empty-info", "jpeg", "webp"}
 TOO_LATE = {"hang-before", "hang-middle", "drip"}
 
@@ -49,13 +53,20 @@ def test_every_fault_is_tried() -> None:
     assert {*ANSWERS, *TOO_LATE, *(name.partition(":")[0] for name in HARMLESS)} == KINDS
 
 
+def _is_told(told: dict[str, Any], fault: str) -> None:
+    *expected, words = ANSWERS[fault]
+    assert [told["status"], told["code"], told.get("reason"), told["retryable"]] == expected
+    assert words in told["detail"]
+
+
 @pytest.mark.parametrize("fault", sorted(ANSWERS))
 def test_fault(client: FlaskClient, simulator: Simulator, fault: str) -> None:
     simulator.set_fault(fault, times=1)
     answer = client.post(f"{PREFIX}/txt2img", json=BODY)
 
     told = problem_of(answer)
-    assert (told["status"], told["code"], told["retryable"]) == ANSWERS[fault]
+    _is_told(told, fault)
+    assert EXCEPTIONS.get(fault, "") in told["detail"]
     assert PROMPT not in answer.text
     assert ("Retry-After" in answer.headers) == (told["status"] == 503 and told["retryable"])
     assert len(simulator.generations) <= 1, "a job that may have been painted is never sent again"
@@ -73,8 +84,7 @@ def test_errors_of_other_servers(tmp_path_factory: pytest.TempPathFactory, flavo
         client = app.test_client()
         webui.set_fault(fault, times=1)
         answer = client.post(f"{PREFIX}/txt2img", json=body)
-        told = problem_of(answer)
-        assert (told["status"], told["code"], told["retryable"]) == ANSWERS[fault]
+        _is_told(problem_of(answer), fault)
         assert PROMPT not in answer.text
         assert client.post(f"{PREFIX}/txt2img", json=body).status_code == 200
 

@@ -226,7 +226,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("no images", answer(...), "no images"),
     ("images null", answer(None), "no images"),
     ("images text", answer(PICTURE), "no images"),
-    ("too few", answer([]), "0 of 1 images"),
+    ("too few", answer([]), "0 of 1 pictures"),
     ("info broken", answer(told="{'seed': 42}"), "info is not JSON"),
     ("KoboldCpp's failure", answer([""], ""), "no picture"),
     ("null for a picture", answer([None]), "no picture"),
@@ -241,8 +241,8 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("a prefix alone", answer(["data:image/png;base64,"]), "no picture"),
     ("a prefix without comma", answer(["data:image/png"]), "no picture"),
     ("a cut PNG", answer([CUT]), "cut off"),
-    ("a GIF", answer([GIF]), "no picture"),
-    ("text", answer([in_base64(b"hello")]), "no picture"),
+    ("a GIF", answer([GIF]), "neither PNG, JPEG nor WebP"),
+    ("text", answer([in_base64(b"hello")]), "neither PNG, JPEG nor WebP"),
     ("one seed for another", answer(told=info(all_seeds=[43])), "another seed"),
     ("a seed cut to int32", answer(told=info(all_seeds=[-1])), "another seed"),
     ("a seed as text", answer(told=info(all_seeds=["42"])), "another seed"),
@@ -258,7 +258,7 @@ def test_what_is_no_result(body: bytes, message: str) -> None:
 
 def test_an_interrupted_batch_is_no_result() -> None:
     """A1111 answers 200 with the images that were begun, and the seeds of all."""
-    with pytest.raises(InvalidAnswerError, match="1 of 3 images"):
+    with pytest.raises(InvalidAnswerError, match="1 of 3 pictures"):
         read(answer([PICTURE], info(all_seeds=[42, 43, 44])), job(batch_size=3))
 
 

@@ -90,7 +90,7 @@ def test_answers_of_a1111(case: str, sampler: str | None) -> None:
     [
         ("txt2img_unknown_sampler", "Nope", "another sampler"),
         ("txt2img_override_unknown_model", None, "another model"),
-        ("txt2img_send_images_false", None, "0 of 1 images"),
+        ("txt2img_send_images_false", None, "0 of 1 pictures"),
     ],
 )
 def test_what_a1111_replaced_in_silence(case: str, sampler: str | None, message: str) -> None:

@@ -392,7 +392,8 @@ ERRORS: list[tuple[str, int, bytes, type[WebUIStatusError], str]] = [
         WebUIStatusError,
         "HTTPException",
     ),
-    ("SD.Next, too many", 429, b'{"error":"rate limit"}', WebUIStatusError, ""),
+    ("SD.Next, too many", 429, b'{"error":"rate limit"}', WebUIBusyError, ""),
+    ("a word that is no class", 500, b'{"error":"castle"}', WebUIStatusError, ""),
     ("sd.cpp, a client's error", 400, b'{"error":"prompt required"}', WebUIStatusError, ""),
     (
         "sd.cpp, its own",
@@ -440,7 +441,8 @@ def test_every_shape_of_error(status: int, body: bytes, expected: type[WebUIStat
     assert type(error) is expected
     assert isinstance(error, WebUIStatusError)
     assert (error.status, error.kind) == (status, kind)
-    assert str(error) == f"the WebUI answered {status}" + (f" ({kind})" if kind else "")
+    assert str(error) == f"the WebUI answered {status}" + (f" ({kind})" if kind else "") + expected.meaning
+    assert error.reason == f"http_{status}"
 
 
 def test_a_class_name_that_is_a_text_is_not_passed_on() -> None:

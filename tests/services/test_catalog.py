@@ -140,7 +140,7 @@ def problems(known: Catalog, wanted: Wanted) -> dict[str, str]:
 
 def test_all_problems_at_once() -> None:
     stepped = capabilities(V15, size_step=64, max_seed=2**31 - 1)
-    wanted = Wanted(model="nome", sampler="Eular", scheduler="Carras", width=520, height=24, last_seed=2**31)
+    wanted = Wanted(model="nome", sampler="Eular", scheduler="Carras", width=520, height=24, seed=2**31)
     found = problems(catalog(stepped), wanted)
     assert found.keys() == {"model", "sampler", "scheduler", "width", "height", "seed"}
     assert "did you mean 'Euler'" in found["sampler"]
@@ -150,6 +150,14 @@ def test_all_problems_at_once() -> None:
     with pytest.raises(InvalidParamsError) as caught:
         catalog(stepped).choose(wanted)
     assert not isinstance(caught.value, ModelNotFoundError)
+
+
+def test_the_seeds_of_a_whole_batch_must_fit() -> None:
+    cut = catalog(capabilities(V15, max_seed=2**31 - 1))
+    assert problems(cut, Wanted(seed=2**31 - 2, batch_size=2)) == {}
+    (found,) = cut.problems(Wanted(seed=2**31 - 2, batch_size=3))
+    assert (found.field, found.received) == ("seed", 2**31 - 2)
+    assert found.message == "must be at most 2147483645 for this model with batch_size 3: image i has seed + i"
 
 
 def test_no_problem_where_one_webui_of_the_pool_can() -> None:
