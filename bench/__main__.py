@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from bench import limiter, machine, memory, overload, report
@@ -45,11 +46,14 @@ def main() -> int:
     parser.add_argument("--name", help="of the results' file (default: bench, with --quick: quick)")
     parser.add_argument("--quick", action="store_true", help="short rounds and small bursts, to see that it works")
     parser.add_argument("--no-litellm", action="store_true", help="without it even where it is installed")
+    parser.add_argument("--older", type=Path, metavar="FOLDER", help="another checkout of this service, as a peer")
     args = parser.parse_args()
+    if args.older and not (args.older / "gunicorn.conf.py").exists():
+        parser.error(f"--older: {args.older} is not a checkout of this service")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = RESULTS / f"{args.name or ('quick' if args.quick else 'bench')}.json"
     try:
-        results = measured(quick=args.quick, litellm=not args.no_litellm)
+        results = measured(quick=args.quick, litellm=not args.no_litellm, older=args.older and args.older.resolve())
     except KeyboardInterrupt:
         say("stopped; nothing was written")
         return 130
@@ -63,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def measured(*, quick: bool, litellm: bool) -> dict[str, Any]:
+def measured(*, quick: bool, litellm: bool, older: Path | None) -> dict[str, Any]:
     """All that is saved."""
     began = time.monotonic()
     with Stage() as stage, Callers() as callers, Callers() as prober:
@@ -77,7 +81,7 @@ def measured(*, quick: bool, litellm: bool) -> dict[str, Any]:
         upstream.order()  # what overload asked for would hold up each first request
         say("starting everybody")
         with Stage() as everybody:
-            found = cast(everybody, upstream, litellm=litellm)
+            found = cast(everybody, upstream, litellm=litellm, older=older)
             rounds = _rounds(callers, upstream, found, quick=quick, until=began + LAST_ROUND_S)
     rounds["absent"] |= results["absent"]
     return results | rounds | {"took_s": round(time.monotonic() - began)}

@@ -156,16 +156,20 @@ class Stage:
         self._wait("simulator", port, "/sdapi/v1/sd-models")
         return Server(port=port, pids=(pid,))
 
-    def service(self, name: str, webuis: str, *, workers: int = 2, **settings: str) -> Server:
-        """This service as in production, with all that is on by default; waited for until it sees every WebUI."""
+    def service(self, name: str, webuis: str, *, workers: int = 2, root: Path = ROOT, **settings: str) -> Server:
+        """
+        This service as in production, with all that is on by default; waited for until it sees every WebUI.
+
+        :param root: the checkout whose code is started, with this one's packages.
+        """
         folder = self._folder / name
         (folder / "images").mkdir(parents=True)
         own = {"IMAGE_DIR": str(folder / "images"), "RUNTIME_DIR": str(folder / "run"), "SD_WEBUI_URL": webuis}
-        config = ["-c", str(ROOT / "gunicorn.conf.py"), "-w", str(workers)]
+        config = ["-c", str(root / "gunicorn.conf.py"), "-w", str(workers)]
         server = self._listening(
             name,
             lambda fd: [*_GUNICORN, *config, "-b", f"fd://{fd}", "stable_diffusion_api:app"],
-            {**own, **NO_LIMITS, **settings},
+            {"PYTHONPATH": str(root), **own, **NO_LIMITS, **settings},
             path=f"{PREFIX}/health",
             ready=lambda answer: json.loads(answer)["webuis"]["available"] == len(webuis.split(",")),
         )
@@ -238,7 +242,7 @@ class Stage:
     ) -> int:
         # All that it says goes into its log, which is shown where it ends by itself.
         quiet = ["/bin/sh", "-c", 'exec "$@" 2>&1', name, *command]
-        own = environment({**(settings or {}), "PYTHONPATH": str(ROOT)})
+        own = environment({"PYTHONPATH": str(ROOT), **(settings or {})})
         return self._children.start(name, quiet, environ=own, log=self._folder / f"{name}.log", pass_fds=fds).pid
 
     def _wait(self, name: str, port: int, path: str, ready: Callable[[bytes], bool] = lambda answer: True) -> None:

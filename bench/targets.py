@@ -23,6 +23,7 @@ WEBUIS = 16
 GENERATIONS: tuple[Mode, ...] = ("txt2img", "img2img", "inpainting")
 
 SERVICE = "this service"
+OLDER = "older checkout"
 REDIS = "this service, Redis"
 X_ACCEL = "this service, nginx X-Accel"
 NGINX = "nginx proxy_pass"
@@ -92,7 +93,8 @@ class Cast:
     absent: dict[str, str]
 
 
-def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True) -> Cast:
+def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True, older: Path | None = None) -> Cast:
+    """:param older: another checkout of this service, to be measured beside it."""
     absent: dict[str, str] = {}
     webuis = upstream.webuis(WEBUIS)
     service = _service(SERVICE, stage.service("service", webuis))
@@ -101,6 +103,7 @@ def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True) -> Cast:
     with_redis = Server(port=shared.port, pids=(*shared.pids, redis_pid), images=shared.images)
     targets = [
         service,
+        *([_service(OLDER, stage.service("service-older", webuis, root=older))] if older else []),
         _service(REDIS, with_redis),
         *_behind_nginx(stage, upstream, service, absent),
         Target(name=N3, server=stage.peer("without_pillow", upstream)),
