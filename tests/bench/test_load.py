@@ -40,8 +40,9 @@ def test_no_more_than_asked_for(upstream: Upstream) -> None:
 
 
 def test_requests_at_a_fixed_pace_do_not_come_sooner(upstream: Upstream) -> None:
-    began = sorted(call.began for call in carried_out(work(upstream, seconds=60, most=3, period_s=0.1)).calls)
-    assert began[2] - began[0] >= 0.19
+    began = sorted(call.began for call in carried_out(work(upstream, seconds=60, most=3, period_s=0.5)).calls)
+    # The first may come late on a loaded machine, and those after it are still on time.
+    assert began[2] - began[0] >= 0.7
 
 
 def test_who_is_refused_waits(upstream: Upstream) -> None:
