@@ -6,9 +6,10 @@ from PIL import Image, ImageChops, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
 from services import exif
+from services.picture_decoding import decode_upright
 from services.picture_files import png_chunks, read_file
 from services.picture_formats import PNG_SIGNATURE, PictureError, describe, sniff
-from services.pictures import decode_upright, flatten
+from services.pictures import flatten
 from services.png_encoding import encode_png
 from spool import FileData
 

@@ -12,6 +12,11 @@ from uuid import UUID
 import cachetools
 from PIL import Image
 
+from services.colours import in_channels, to_srgb
+from services.picture_decoding import decode
+from services.picture_files import read_file
+from services.pictures import flatten
+
 Format = Literal["png", "jpeg", "webp"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -63,11 +68,27 @@ class Copies:
 
 
 def _encoded(png: bytes, *, form: Format, width: int) -> bytes:
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as opened:
-        image = opened.convert("RGB")
+    image = _shown(png, with_alpha=form != "jpeg")
     if width != image.width:
         height = max(1, round(image.height * width / image.width))
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, form.upper(), **_OPTIONS[form])
+    visible = image.convert("RGBA") if image.mode == "RGBa" else image
+    visible.save(buffer, form.upper(), **_OPTIONS[form])
     return buffer.getvalue()
+
+
+def _shown(png: bytes, *, with_alpha: bool) -> Image.Image:
+    """As it looks, in sRGB: RGBa where it has and may have transparent parts, else RGB over white.
+
+    RGBa has colours weighed by their opacity: those of hidden pixels are gone, and bleed into no neighbours.
+    """
+    file = read_file(png)
+    stored = decode(png, file, max_pixels=None)
+    image = in_channels(stored)
+    convert = to_srgb(stored.mode, file.colours.profile)
+    if convert is not None:
+        image = convert(image)
+    if with_alpha and image.has_transparency_data:
+        return image.convert("RGBA").convert("RGBa")
+    return flatten(image, "white")

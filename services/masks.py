@@ -5,8 +5,10 @@ from typing import Literal
 
 from PIL import Image, ImageOps
 
+from services.picture_decoding import decode_upright, see_whole, upright_size
+from services.picture_files import read_file
 from services.picture_formats import PictureError, describe
-from services.pictures import ResizeMode, decode_upright, flatten, read_picture, resample
+from services.pictures import ResizeMode, flatten, resample
 from services.png_encoding import encode_png
 from spool import FileData
 
@@ -26,18 +28,20 @@ class Mask:
 
 
 def read_mask(data: bytes, *, mode: MaskMode, max_pixels: int) -> Mask:
-    """Checks a mask as `read_picture` checks a picture.
+    """Checks a mask as `read_picture` checks a picture. Its colours are its meaning: no profile changes them.
 
     What is transparent is kept in the modes "white" and "black", so that a drawing on a transparent canvas works in
     either colour; in mode "alpha" the colours do not matter and what is transparent is repainted.
 
     :raises PictureError: as `read_picture`; in mode "alpha" also a mask without transparency information.
     """
-    picture = read_picture(data, max_pixels=max_pixels)
-    if mode == "alpha" and not picture.has_alpha:
+    file = read_file(data)
+    size, image = see_whole(data, file, max_pixels=max_pixels)
+    if mode == "alpha" and (image is None or not image.has_transparency_data):
         message = 'has no alpha channel, which mask_mode "alpha" needs; send one, or use mask_mode "white" or "black"'
         raise PictureError(message, received=describe(data))
-    return Mask(width=picture.width, height=picture.height, mode=mode, data=data)
+    width, height = upright_size(size, file)
+    return Mask(width=width, height=height, mode=mode, data=data)
 
 
 def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> bytes:

@@ -1,7 +1,7 @@
 """What a picture file is made of: PNG chunks, JPEG segments, WebP chunks. Bytes only, nothing is decoded here.
 
 The walk finds what a decoder does not tell: a file that ends early, bytes after its end, and metadata. It also
-takes the metadata out, so that the decoder never parses a caller's EXIF, ICC profile or text.
+takes the metadata out, so that the decoder never parses a caller's EXIF or text; of them the colours' profile is kept.
 """
 
 import re
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from zlib_ng import zlib_ng
 
+from services import colour_tags
+from services.colour_tags import Colours
 from services.picture_formats import PNG_SIGNATURE, PictureError, PictureFormat, broken, describe, sniff
 
 # Enough for 32 MB in pieces of 512 bytes; a file of millions of empty pieces would cost seconds of CPU.
@@ -29,6 +31,7 @@ class PictureFile:
 
     `stripped` is the same file without metadata and without bytes after its end: what a decoder needs.
     `exif` is the TIFF structure of the EXIF data, or None.
+    `colours` is what the whole file says about its colours.
     `plain` is true where `stripped` is an 8-bit RGB PNG or JPEG that holds nothing but one frame's pixels.
     `idat` is what a PNG's pixels are compressed to, as it is cut into chunks.
     """
@@ -36,6 +39,7 @@ class PictureFile:
     format: PictureFormat
     stripped: bytes = field(repr=False)
     exif: bytes | None = field(repr=False)
+    colours: Colours = field(repr=False)
     plain: bool
     idat: tuple[memoryview, ...] = field(default=(), repr=False)
 
@@ -71,7 +75,7 @@ def read_file(data: bytes) -> PictureFile:
             return _read_webp(data)
         case "BMP":
             _check_bmp(data)
-            return PictureFile(format="BMP", stripped=data, exif=None, plain=False)
+            return PictureFile(format="BMP", stripped=data, exif=None, colours=colour_tags.of_bmp(data), plain=False)
         case None if not data:
             raise PictureError("is empty; send a PNG, JPEG, WebP or BMP picture", received="0 bytes")
         case None:
@@ -121,6 +125,9 @@ def _read_png(data: bytes) -> PictureFile:
         format="PNG",
         stripped=data if sum(map(len, pieces)) == len(data) and b"tRNS" not in kept else b"".join(pieces),
         exif=next((chunk.body(data) for chunk in chunks if chunk.type == b"eXIf"), None),
+        colours=colour_tags.of_png(
+            {c.type: c.body(data) for c in reversed(chunks) if c.type in colour_tags.PNG_CHUNKS}
+        ),
         plain=kept == {b"IHDR", b"IDAT", b"IEND"} and (depth, colour_type) == (8, 2),
         idat=tuple(view[chunk.start + 8 : chunk.end - 4] for chunk in chunks if chunk.type == b"IDAT"),
     )
@@ -140,7 +147,7 @@ def _colour_key(body: bytes, depth: int, colour_type: int) -> bytes:
     return struct.pack(f">{len(samples)}H", *((sample & top) * 255 // top for sample in samples))
 
 
-_SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _COMMON_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive: what every decoder reads
 _BARE_LENGTHS = {_APP0: 18, _APP14: 16}
@@ -183,6 +190,7 @@ def _read_jpeg(data: bytes) -> PictureFile:
         format="JPEG",
         stripped=b"".join(pieces),
         exif=next((body for body in (_exif_body(data, segment) for segment in segments) if body), None),
+        colours=colour_tags.of_jpeg([data[s.start + 4 : s.end] for s in segments if s.marker == _APP2]),
         plain=plain,
     )
 
@@ -214,10 +222,12 @@ def _read_webp(data: bytes) -> PictureFile:
     if end > len(data):
         raise broken(data, "the file ends early")
     exif = next((body for kind, body in _webp_chunks(data, end) if kind == b"EXIF"), None)
+    iccp = next((body for kind, body in _webp_chunks(data, end) if kind == b"ICCP"), None)
     return PictureFile(
         format="WEBP",
         stripped=data[:end],
         exif=exif.removeprefix(b"Exif\0\0") if exif else None,
+        colours=colour_tags.of_webp(iccp),
         plain=False,
     )
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from services.copies import FORMATS, Copies
+from tests.services import colour_profiles
 
 
 def png(width: int = 200, height: int = 100) -> bytes:
@@ -75,3 +76,44 @@ def test_the_cache_is_bounded_and_works_without_room():
     for _ in range(2):
         assert copies.get(image_id, source, form="jpeg", width=50)
     assert len(read) == 2
+
+
+def half_hidden(hidden: tuple[int, int, int], mode: str = "RGBA") -> bytes:
+    """The left half is opaque blue, the right half hides a colour."""
+    image = Image.new("RGBA", (64, 32), (0, 0, 255, 255))
+    image.paste((*hidden, 0), (32, 0, 64, 32))
+    if mode == "P":
+        image = Image.new("P", (64, 32), 0)
+        image.putpalette([0, 0, 255, *hidden])
+        image.paste(1, (32, 0, 64, 32))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **({"transparency": 1} if mode == "P" else {}))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+@pytest.mark.parametrize("width", [16, 17, 24, 63, 64])
+@pytest.mark.parametrize("form", FORMATS)
+def test_hidden_colours_show_nowhere(form, width, mode):
+    red, green = (
+        Copies().get(uuid4(), lambda hidden=hidden: half_hidden(hidden, mode), form=form, width=width)
+        for hidden in ((255, 0, 0), (0, 255, 0))
+    )
+    assert red == green
+    image = Image.open(io.BytesIO(red))
+    assert image.mode == ("RGB" if form == "jpeg" else "RGBA")
+    right = image.getpixel((width - 2, 4))
+    if form == "jpeg":
+        assert min(right) > 240, "it lies over white"
+    else:
+        assert (image.getpixel((2, 4))[3], right[3]) == (255, 0)
+
+
+def test_a_copy_of_a_picture_with_a_profile_is_srgb():
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 120, 100)).save(buffer, "PNG", icc_profile=colour_profiles.P3)
+    for form in FORMATS:
+        image = Image.open(io.BytesIO(Copies().get(uuid4(), buffer.getvalue, form=form, width=16)))
+        assert not image.info.get("icc_profile")
+        expected = colour_profiles.in_srgb((200, 120, 100), colour_profiles.P3_TO_SRGB, colour_profiles.srgb_light)
+        assert all(abs(a - b) <= 4 for a, b in zip(image.convert("RGB").getpixel((8, 8)), expected, strict=True))

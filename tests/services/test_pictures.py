@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
+from services.picture_decoding import decode_upright
 from services.picture_formats import PictureError, sniff
-from services.pictures import Picture, ResizeMode, fit, read_picture
+from services.pictures import Picture, ResizeMode, fit, flatten, read_picture
 from tests.services import picture_samples as samples
 
 MAX_PIXELS = 50_000_000
@@ -259,9 +260,54 @@ MODES = {
 
 @pytest.mark.parametrize(("data", "expected"), MODES.values(), ids=MODES)
 def test_any_colour_mode_becomes_rgb_over_white(data: bytes, expected: tuple[int, int, int]) -> None:
-    image = samples.pixels(sent(data))
+    image = flatten(decode_upright(data), "white")
     assert image.mode == "RGB"
     assert image.getcolors() == [(256, expected)]
+    if not _is_hidden(data):
+        assert samples.pixels(sent(data)).tobytes() == image.tobytes()
+
+
+def _is_hidden(data: bytes) -> bool:
+    """It is whatever it is laid over."""
+    over_red, over_black = (flatten(decode_upright(data), colour) for colour in ("red", "black"))
+    return ImageChops.difference(over_red, over_black).getcolors() == [(256, RED)]
+
+
+def _bmp_with_alpha(alpha: int) -> bytes:
+    """32 bits a pixel, with the masks that make the fourth byte an alpha channel."""
+    pixels = bytes((0, 0, 255, alpha)) * 256
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 16, 16, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + bytes(52)
+    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+
+
+def test_a_bmp_whose_alpha_was_never_filled_in_shows_its_colours() -> None:
+    assert samples.pixels(_bmp_with_alpha(0)).getpixel((3, 3)) == (*RED, 0), "it is decoded with an alpha channel"
+    assert samples.pixels(sent(_bmp_with_alpha(0))).getcolors() == [(256, RED)]
+    assert not read(_bmp_with_alpha(0)).has_alpha
+    assert samples.pixels(sent(_bmp_with_alpha(128))).getcolors() == [(256, (255, 127, 127))]
+
+
+NOTHING_TO_SEE = {
+    "PNG": _solid("RGBA", (*RED, 0)),
+    "PNG, grey": _solid("LA", (9, 0)),
+    "PNG, palette": _palette(b"\0\0"),
+    "PNG, one transparent colour": _solid("RGB", RED, transparency=RED),
+    "WebP": _solid("RGBA", (*RED, 0), "WEBP", lossless=True, exact=True),
+}
+
+
+@pytest.mark.parametrize("data", NOTHING_TO_SEE.values(), ids=NOTHING_TO_SEE)
+def test_a_picture_that_is_transparent_everywhere_is_refused(data: bytes) -> None:
+    with pytest.raises(PictureError, match="is transparent everywhere") as caught:
+        read(data)
+    assert caught.value.received.endswith(f"{len(data)} bytes")
+
+
+def test_one_visible_pixel_is_a_picture() -> None:
+    image = Image.new("RGBA", (16, 16))
+    image.putpixel((3, 3), (*RED, 1))
+    assert read(samples.encode(image)).has_alpha
 
 
 # How a camera held otherwise stores an upright scene, by the orientation it notes.
@@ -461,7 +507,8 @@ def test_every_resize_mode_gives_exactly_the_size(
 
 
 def test_many_threads_at_once() -> None:
-    files = [make() for make in samples.WHOLE.values()] + [data for data, _ in MODES.values()] * 2
+    visible = [data for data, _ in MODES.values() if not _is_hidden(data)]
+    files = [make() for make in samples.WHOLE.values()] + visible * 2
     alone = [sent(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(sent, files)) == alone

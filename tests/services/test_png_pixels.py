@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from zlib_ng import zlib_ng
 
+from services.picture_decoding import decode_upright
 from services.picture_files import read_file
 from services.picture_formats import PictureError
-from services.pictures import decode_upright, read_picture
+from services.pictures import read_picture
 from services.png_pixels import inflates
 from tests.services import picture_samples as samples
 
