@@ -17,15 +17,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config_types import (
+    ApiKeys,
+    CorsOrigins,
+    Host,
     ImageDir,
     LogLevel,
     ModelAliases,
     PublicUrl,
     RateLimit,
+    RedisPrefix,
     RedisUrl,
     StorageUrl,
     WebUIUrls,
-    Words,
+    left_over,
 )
 
 #: Per worker; see :attr:`Config.threads`.
@@ -78,13 +82,13 @@ class Config(BaseModel):
     sd_queue_limit: int = Field(64, ge=0, le=10_000)
 
     # HTTP
-    host: str = Field("0.0.0.0", min_length=1)  # noqa: S104 - a container listens to its network
+    host: Host = Field("0.0.0.0", min_length=1)  # noqa: S104 - a container listens to its network
     port: int = Field(5002, ge=1, le=65_535)
     public_url: PublicUrl | None = None
     max_body_mb: float = Field(32.0, ge=0.1, le=1024)
     trusted_proxies: int = Field(0, ge=0, le=10)
-    cors_origins: Words = ()
-    api_keys: Words = Field((), repr=False)
+    cors_origins: CorsOrigins = ()
+    api_keys: ApiKeys = Field((), repr=False)
     #: The page at /.
     studio: bool = True
 
@@ -111,8 +115,12 @@ class Config(BaseModel):
         default_factory=lambda: os.path.join(tempfile.gettempdir(), f"stable-diffusion-api-{os.getuid()}")
     )
     redis_url: RedisUrl | None = Field(None, repr=False)
+    #: What every key in Redis begins with.
+    redis_prefix: RedisPrefix = "sd-api"
     rate_limit_global: RateLimit = "50/minute;500/hour"
     rate_limit_generation: RateLimit = "10/minute"
+    #: For images alone, which then do not count against ``rate_limit_global``; None: they do.
+    rate_limit_images: RateLimit | None = None
     log_level: LogLevel = "INFO"
     log_format: Literal["json", "text"] = "json"
 
@@ -172,6 +180,10 @@ class Config(BaseModel):
             problems.append("STORAGE_URL: cannot be set beside IMAGE_DIR: images are kept in one place")
         if {"STORAGE_URL", "SENDFILE_HEADER"} <= given.keys():
             problems.append("SENDFILE_HEADER: cannot be set beside STORAGE_URL: nginx sends files of IMAGE_DIR only")
+        for name in sorted(known & given.keys()):
+            if problem := left_over(given[name].strip()):
+                problems.append(f"{name}: {problem}")
+                del given[name]
         values: dict[str, Any] = {name.lower(): given[name].strip() for name in known & given.keys()}
         problems += _folder_problems(given)
         values, ca_problems = _with_ca_bundle(values, given)
@@ -187,14 +199,8 @@ class Config(BaseModel):
 
 
 def _folder_problems(given: Mapping[str, str]) -> list[str]:
-    problems = []
-    for name in ("IMAGE_DIR", "RUNTIME_DIR"):
-        path = given.get(name, "").strip()
-        if path.startswith("~"):
-            problems.append(f"{name}: must be a path; ~ is not read")
-        elif "\0" in path:
-            problems.append(f"{name}: must not contain NUL")
-    return problems
+    homes = [name for name in ("IMAGE_DIR", "RUNTIME_DIR") if given.get(name, "").strip().startswith("~")]
+    return [f"{name}: must be a path; ~ is not read" for name in homes]
 
 
 def _with_ca_bundle(values: dict[str, Any], given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
@@ -15,6 +16,30 @@ _SENTINELS = re.compile(
 )
 _THIS_HOST = ("localhost", "127.0.0.1", "::1")
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")
+
+_QUOTES = tuple("\"'`\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb")
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::?[-?+][^}]*)?\}")
+
+_NAME = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
+_ORIGIN = re.compile(
+    rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>(?:\*\.)?{_NAME}(?:\.{_NAME})*|\[[0-9a-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+#: Shorter ones are a slip of the pen, such as ``API_KEYS=a,b`` of an example.
+_SHORTEST_KEY = 2
+
+
+def left_over(text: str) -> str | None:
+    """What a shell, an editor or an env file left in a setting's text, that nobody can have meant; None: nothing."""
+    pieces = [piece.strip() for piece in text.split(",")]
+    if any(piece.startswith(_QUOTES) or piece.endswith(_QUOTES) for piece in pieces):
+        return "has quotation marks around it, which an env file does not take away: leave them out"
+    if variable := _VARIABLE.search(text):
+        return f"has the variable {variable['name']} in it, for which nothing was put in: write its value"
+    hidden = next((char for char in text if not char.isprintable()), None)
+    return hidden and f"has a character in it that cannot be seen (U+{ord(hidden):04X}): leave it out"
 
 
 def _split(text: object) -> object:
@@ -33,6 +58,8 @@ def _parsed(url: str) -> SplitResult:
     except ValueError:
         # The parser's own text quotes the URL, and what it takes for the port may be a piece of the password.
         raise ValueError("is not a URL; in a user name or password / ? # [ ] @ : , must be percent-encoded") from None
+    if any(char.isspace() for char in url):
+        raise ValueError("must not have white space in it")
     return parts
 
 
@@ -42,8 +69,6 @@ def _webui_url(url: str) -> str:
         raise ValueError("must be http://host:port or https://host:port, several separated by commas")
     if parts.query or parts.fragment:
         raise ValueError("must not have a query or a fragment")
-    if any(char.isspace() for char in url):
-        raise ValueError("must not have white space in it")
     if "@" in parts.path or (parts.password is not None and not parts.username):
         raise ValueError("must have its user name and password, percent-encoded, before the host")
     # The address of its API is taken as well: whoever copies it from a browser means the WebUI.
@@ -66,9 +91,11 @@ def _place(url: str) -> tuple[str, int, str]:
 
 def _rate_limit(text: str) -> str:
     try:
-        limits.parse_many(text)
+        windows = limits.parse_many(text)
     except ValueError:
         raise ValueError("must be limits such as 10/minute, several separated by ;") from None
+    if not all(window.amount for window in windows):
+        raise ValueError("must let one request through at least; for no limit, one that nobody reaches: 1000000/second")
     return text
 
 
@@ -134,7 +161,66 @@ def _public_url(url: str) -> str:
         raise ValueError("must be an absolute http(s) URL without a query")
     if "@" in parts.netloc:
         raise ValueError("must not have a user name or password: every caller sees it")
+    if not re.fullmatch(r"[!-~]+", url) or re.search(r"[\"<>\\^`{|}]", url):
+        raise ValueError("must be ASCII, as browsers send it: a host as xn--…, the rest percent-encoded")
     return url.rstrip("/")
+
+
+def _host(text: str) -> str:
+    bare = text.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+            raise ValueError(
+                "must be an address or a host's name to listen at, without a port, which is PORT"
+            ) from None
+    return bare
+
+
+def _api_key(key: str) -> str:
+    if len(key) < _SHORTEST_KEY:
+        raise ValueError("holds a key of one character, which everybody can guess; make one with: openssl rand -hex 32")
+    if any(char.isspace() for char in key):
+        raise ValueError("holds a key with white space in it; keys are separated by commas")
+    return key
+
+
+def _origin(text: str) -> str:
+    """As browsers send it, so that it can be compared: small letters, no default port, the shortest IPv6."""
+    if text == "*":
+        return text
+    if "*" in text.replace("://*.", "://", 1):
+        raise ValueError("may have a * at one place only: https://*.shop.example for all subdomains")
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None:
+        raise ValueError(
+            "must be * alone, or origins as browsers send them: https://shop.example, with a scheme, perhaps a :port, "
+            "and nothing behind it, no slash either"
+        )
+    scheme, host, port = found["scheme"], found["host"], found["port"]
+    if host.startswith("*.") and "." not in host[2:] and host != "*.localhost":
+        raise ValueError("must name a domain behind *., not a whole top-level one: https://*.shop.example")
+    try:
+        host = f"[{ipaddress.IPv6Address(host[1:-1])}]" if host.startswith("[") else host
+    except ValueError:
+        raise ValueError("has no IPv6 address between [ and ]") from None
+    if port is not None and not 0 < int(port) < 65_536:
+        raise ValueError("must have a port between 1 and 65535")
+    is_default = port is None or port == _DEFAULT_PORTS.get(scheme)
+    return f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{int(port or 0)}"
+
+
+def _alone(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in origins and len(origins) > 1:
+        raise ValueError("has * beside others: it lets every page in, so leave out the one or the others")
+    return origins
+
+
+def _redis_prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
+        raise ValueError("must be 1 to 64 letters, digits or . _ : -")
+    return text
 
 
 def _aliases(text: object) -> object:
@@ -153,7 +239,12 @@ def _upper(text: object) -> object:
     return text.upper() if isinstance(text, str) else text
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+ApiKeys = Annotated[tuple[Annotated[str, AfterValidator(_api_key)], ...], BeforeValidator(_split)]
+CorsOrigins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), AfterValidator(_alone)
+]
+Host = Annotated[str, AfterValidator(_host)]
+RedisPrefix = Annotated[str, AfterValidator(_redis_prefix)]
 WebUIUrls = Annotated[
     tuple[Annotated[str, AfterValidator(_webui_url)], ...], BeforeValidator(_split), AfterValidator(_distinct)
 ]

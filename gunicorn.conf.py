@@ -16,6 +16,7 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from config import KEEPALIVE_S, Config, ConfigError, check_folder
+from doctor.settings import holds, misspelt, weak_keys
 from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
 from observability.metrics_folder import count_death, mark_dead, merge_dead, own_folder, reserve
@@ -90,7 +91,13 @@ def on_starting(server: Any) -> None:
         graceful_timeout_s=server.cfg.graceful_timeout,
         keepalive_s=server.cfg.keepalive,
     )
-    for found in (*contradictions(_config, asked), *per_process(_config, asked)):
+    server.log.info("settings: %s", holds(_config, asked))
+    for found in (
+        *misspelt(os.environ),
+        *weak_keys(_config),
+        *contradictions(_config, asked),
+        *per_process(_config, asked),
+    ):
         server.log.warning("%s; %s", found.text, found.remedy)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from config import Config, ConfigError
-from doctor import images, nginx, redis_server, timeouts, webuis
+from doctor import images, nginx, redis_server, settings, timeouts, webuis
 from doctor.findings import Finding, as_json, as_text, error, exit_status, ok
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         _, *problems = str(problem).split("\n  ")
         findings = [error("settings", text, "see docs/configuration.md") for text in problems]
     else:
-        findings = [*examine(config), *_of_nginx(asked.nginx, config)]
+        findings = [*examine(config), *settings.misspelt(environ), *_of_nginx(asked.nginx, config)]
     sys.stdout.write((as_json if asked.json else as_text)(findings) + "\n")
     return exit_status(findings)
 
@@ -31,7 +31,8 @@ def examine(config: Config) -> list[Finding]:
     """Everything that the settings name, asked now. Nothing is changed but by probes that are removed again."""
     server = timeouts.planned(config)
     return [
-        ok("settings", "they can be read, and fit each other"),
+        ok("settings", f"they can be read, and fit each other: {settings.holds(config, server)}"),
+        *settings.weak_keys(config),
         *webuis.check(config),
         *(redis_server.check(config.redis_url) if config.redis_url else []),
         *images.check(config),

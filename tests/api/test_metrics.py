@@ -48,11 +48,11 @@ def fresh(make_app: MakeApp, simulator: Simulator) -> FlaskClient:
 
 
 def test_it_asks_for_no_key_and_is_never_limited(make_app: MakeApp, simulator: Simulator) -> None:
-    client = make_app(simulator.url, API_KEYS="k", RATE_LIMIT_GLOBAL="1/hour").test_client()
+    client = make_app(simulator.url, API_KEYS="key", RATE_LIMIT_GLOBAL="1/hour").test_client()
     assert [client.get("/metrics").status_code for _ in range(5)] == [200] * 5
     assert client.head("/metrics").status_code == 200
     assert client.get(f"{PREFIX}/models").status_code == 401
-    assert client.post("/metrics", headers={"X-API-Key": "k"}).status_code == 405
+    assert client.post("/metrics", headers={"X-API-Key": "key"}).status_code == 405
 
 
 def test_prometheus_may_ask_for_openmetrics(client: FlaskClient) -> None:
@@ -265,8 +265,8 @@ def test_images_that_cannot_be_stored(make_app: MakeApp, simulator: Simulator, t
 
 
 def test_images_that_are_removed(make_app: MakeApp, simulator: Simulator) -> None:
-    client = make_app(simulator.url, API_KEYS="k").test_client()
-    key = {"X-API-Key": "k"}
+    client = make_app(simulator.url, API_KEYS="key").test_client()
+    key = {"X-API-Key": "key"}
     image_id = client.post(f"{PREFIX}/txt2img", json=BODY, headers=key).get_json()["image_id"]
     assert [client.delete(f"{PREFIX}/image/{image_id}", headers=key).status_code for _ in range(2)] == [204, 404]
     shown = scrape(client)

@@ -51,7 +51,7 @@ def keyed(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory)
         yield app
 
 
-@pytest.mark.parametrize("settings", [{}, {"API_KEYS": "a"}, {"PUBLIC_URL": "https://paint.example/sd"}, BOUNDS])
+@pytest.mark.parametrize("settings", [{}, {"API_KEYS": "key"}, {"PUBLIC_URL": "https://paint.example/sd"}, BOUNDS])
 def test_it_is_valid(make_app: MakeApp, simulator: Simulator, settings: dict[str, str]) -> None:
     document = description(make_app(simulator.url, **settings))
     assert document["openapi"].startswith("3.1")

@@ -126,14 +126,14 @@ def test_retry_after_comes_with_refusals_only(make_app: MakeApp, simulator: Simu
 
 def test_each_key_has_its_own_count(make_app: MakeApp, simulator: Simulator) -> None:
     client = make_app(
-        simulator.url, API_KEYS="a,b", RATE_LIMIT_GENERATION="1/hour", RATE_LIMIT_GLOBAL="5/hour"
+        simulator.url, API_KEYS="one,two", RATE_LIMIT_GENERATION="1/hour", RATE_LIMIT_GLOBAL="5/hour"
     ).test_client()
-    assert [paint(client, **{"X-API-Key": "a"}).status_code for _ in range(2)] == [200, 429]
-    assert [paint(client, Authorization="Bearer b").status_code for _ in range(2)] == [200, 429]
+    assert [paint(client, **{"X-API-Key": "one"}).status_code for _ in range(2)] == [200, 429]
+    assert [paint(client, Authorization="Bearer two").status_code for _ in range(2)] == [200, 429]
     # Guessed keys are counted by address: another guess is no new caller.
     guesses = [client.get(f"{PREFIX}/models", headers={"X-API-Key": f"guess{n}"}).status_code for n in range(7)]
     assert guesses == [401] * 5 + [429] * 2
-    assert client.get(f"{PREFIX}/models", headers={"X-API-Key": "a"}).status_code == 200
+    assert client.get(f"{PREFIX}/models", headers={"X-API-Key": "one"}).status_code == 200
 
 
 #: Every endpoint, and whether the limit over all routes counts it. A new one must be decided on here.

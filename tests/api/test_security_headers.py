@@ -49,7 +49,7 @@ def test_every_answer_with_an_image(client: FlaskClient) -> None:
 
 
 def test_every_answer_where_a_key_is_asked_for(make_app: MakeApp, simulator: Simulator) -> None:
-    client = make_app(simulator.url, API_KEYS="a", RATE_LIMIT_GLOBAL="2/hour").test_client()
+    client = make_app(simulator.url, API_KEYS="key", RATE_LIMIT_GLOBAL="2/hour").test_client()
     statuses = []
     for _ in range(3):
         answer = client.get(f"{PREFIX}/models")

@@ -102,7 +102,7 @@ def test_it_can_be_switched_off(make_app: Callable[..., Flask], simulator: Simul
 
 
 def test_it_needs_no_key_and_counts_nowhere(make_app: Callable[..., Flask], simulator: Simulator) -> None:
-    client = make_app(simulator.url, API_KEYS="k", RATE_LIMIT_GLOBAL="1/hour").test_client()
+    client = make_app(simulator.url, API_KEYS="key", RATE_LIMIT_GLOBAL="1/hour").test_client()
     for _ in range(3):
         for path in ("/", "/studio/app.js"):
             answer = client.get(path)

@@ -45,8 +45,10 @@ DEFAULTS: dict[str, object] = {
     "image_max_gb": None,
     "runtime_dir": f"{tempfile.gettempdir()}/stable-diffusion-api-{os.getuid()}",
     "redis_url": None,
+    "redis_prefix": "sd-api",
     "rate_limit_global": "50/minute;500/hour",
     "rate_limit_generation": "10/minute",
+    "rate_limit_images": None,
     "log_level": "INFO",
     "log_format": "json",
 }
@@ -78,12 +80,22 @@ GIVEN: list[tuple[str, str, object]] = [
     ("SD_QUEUE_TIMEOUT", "0", 0.0),
     ("SD_QUEUE_LIMIT", "0", 0),
     ("HOST", "127.0.0.1", "127.0.0.1"),
+    ("HOST", "::", "::"),
+    ("HOST", "[::1]", "::1"),
+    ("HOST", "gpu-1.internal", "gpu-1.internal"),
     ("PORT", "8080", 8080),
     ("PUBLIC_URL", "https://example.com/ai/", "https://example.com/ai"),
     ("MAX_BODY_MB", "0.5", 0.5),
     ("TRUSTED_PROXIES", "2", 2),
     ("CORS_ORIGINS", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
+    ("CORS_ORIGINS", "*", ("*",)),
+    ("CORS_ORIGINS", "HTTPS://Shop.Example:443,http://localhost:80", ("https://shop.example", "http://localhost")),
+    ("CORS_ORIGINS", "https://*.shop.example:8443", ("https://*.shop.example:8443",)),
+    ("CORS_ORIGINS", "http://*.localhost:03000", ("http://*.localhost:3000",)),
+    ("CORS_ORIGINS", "http://[0:0:0:0:0:0:0:1]:3000", ("http://[::1]:3000",)),
+    ("CORS_ORIGINS", "capacitor://localhost", ("capacitor://localhost",)),
     ("API_KEYS", "one, two,", ("one", "two")),
+    ("API_KEYS", "kéy,it's,a$b", ("kéy", "it's", "a$b")),
     ("STUDIO", "false", False),
     ("MAX_PROMPT_CHARS", "500", 500),
     ("MAX_STEPS", "60", 60),
@@ -114,6 +126,8 @@ GIVEN: list[tuple[str, str, object]] = [
     ),
     ("RATE_LIMIT_GLOBAL", "5/second;100/minute", "5/second;100/minute"),
     ("RATE_LIMIT_GENERATION", "1 per 10 seconds", "1 per 10 seconds"),
+    ("RATE_LIMIT_IMAGES", "600/minute", "600/minute"),
+    ("REDIS_PREFIX", "shop:pictures", "shop:pictures"),
     ("LOG_LEVEL", "debug", "DEBUG"),
     ("LOG_FORMAT", "text", "text"),
 ]
@@ -148,14 +162,45 @@ WRONG: list[tuple[str, str, str]] = [
     ("SD_TIMEOUT", "5m", "valid number"),
     ("SD_QUEUE_TIMEOUT", "-1", "greater than or equal to 0"),
     ("SD_QUEUE_LIMIT", "1.5", "valid integer"),
+    ("HOST", "http://0.0.0.0", "without a port"),
+    ("HOST", "0.0.0.0:5002", "without a port"),
+    ("HOST", "0.0.0.0 127.0.0.1", "without a port"),
     ("PORT", "0", "greater than or equal to 1"),
     ("PORT", "65536", "less than or equal to 65535"),
     ("PUBLIC_URL", "/ai", "absolute http(s) URL"),
     ("PUBLIC_URL", "https://user:secret@example.com", "user name or password"),
+    ("PUBLIC_URL", "https://paint.example/my shop", "white space"),
+    ("PUBLIC_URL", "https://bücher.example", "must be ASCII"),
+    ("PUBLIC_URL", "https://paint.example/<shop>", "must be ASCII"),
     ("MAX_BODY_MB", "0", "greater than or equal to 0.1"),
     ("TRUSTED_PROXIES", "yes", "valid integer"),
     ("CORS_ORIGINS", ",", "is set, but names nothing"),
+    ("CORS_ORIGINS", "https://shop.example/", "no slash either"),
+    ("CORS_ORIGINS", "https://shop.example/cart", "no slash either"),
+    ("CORS_ORIGINS", "shop.example", "with a scheme"),
+    ("CORS_ORIGINS", "localhost:3000", "with a scheme"),
+    ("CORS_ORIGINS", "//shop.example", "with a scheme"),
+    ("CORS_ORIGINS", "https://a.example https://b.example", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "https://user@shop.example", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "https://shop..example", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "https://bücher.example", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "null", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "https://shop.example:99999", "a port between 1 and 65535"),
+    ("CORS_ORIGINS", "https://[::g]", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "https://[1:2]", "no IPv6 address"),
+    ("CORS_ORIGINS", "https://*shop.example", "a * at one place only"),
+    ("CORS_ORIGINS", "https://shop.*", "a * at one place only"),
+    ("CORS_ORIGINS", "https://*.*.example", "a * at one place only"),
+    ("CORS_ORIGINS", "*.shop.example", "a * at one place only"),
+    ("CORS_ORIGINS", "https://*", "a * at one place only"),
+    ("CORS_ORIGINS", "https://shop.example:*", "a * at one place only"),
+    ("CORS_ORIGINS", ".*", "a * at one place only"),
+    ("CORS_ORIGINS", r"https://.+\.shop\.example", "must be * alone, or origins"),
+    ("CORS_ORIGINS", "https://*.com", "a domain behind *."),
+    ("CORS_ORIGINS", "*,https://shop.example", "has * beside others"),
     ("API_KEYS", " , ", "is set, but names nothing"),
+    ("API_KEYS", "secret,x", "a key of one character"),
+    ("API_KEYS", "one two", "white space in it; keys are separated by commas"),
     ("MAX_PROMPT_CHARS", "0", "greater than or equal to 1"),
     ("MAX_STEPS", "20 steps", "valid integer"),
     ("MAX_PIXELS", "1000", "greater than or equal to 262144"),
@@ -188,7 +233,12 @@ WRONG: list[tuple[str, str, str]] = [
     ("REDIS_URL", "redis+sentinel://a:1,b:port/mymaster", "is not a URL"),
     ("REDIS_URL", "redis+cluster://a:1,b:2", "Redis Cluster is not supported"),
     ("RATE_LIMIT_GLOBAL", "often", "must be limits such as"),
+    ("RATE_LIMIT_GLOBAL", "50/minute;0/hour", "must let one request through"),
     ("RATE_LIMIT_GENERATION", "10/fortnight", "must be limits such as"),
+    ("RATE_LIMIT_IMAGES", "none", "must be limits such as"),
+    ("REDIS_PREFIX", "two words", "must be 1 to 64 letters, digits"),
+    ("REDIS_URL", "redis://redis.example/ 0", "white space"),
+    ("STORAGE_URL", "s3://pictures/my shop", "white space"),
     ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     ("LOG_FORMAT", "xml", "'json' or 'text'"),
 ]
@@ -242,6 +292,40 @@ def test_every_problem_is_told_at_once() -> None:
 @pytest.mark.parametrize("empty", ["", "  "])
 def test_an_empty_variable_counts_as_unset(name: str, empty: str) -> None:
     assert Config.from_env({name.upper(): empty}).model_dump() == unset()
+
+
+#: What each type of setting is given, where its text matters.
+TEXTS = {
+    **{name.upper(): str(value) for name, value in DEFAULTS.items() if value not in ((), {}, None)},
+    **{name: text for name, text, _ in GIVEN},
+    "SD_WEBUI_URL": "http://gpu:7860",
+    "RUNTIME_DIR": "/run/sd",
+}
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ('"{}"', "quotation marks"),
+        ("'{}'", "quotation marks"),
+        ('"{}', "quotation marks"),
+        ("{}'", "quotation marks"),
+        ("\u201c{}\u201d", "quotation marks"),
+        ('"{}","another"', "quotation marks"),
+        ("${{SHOP_SETTING}}{}", "the variable SHOP_SETTING in it"),
+        ("${{SHOP_SETTING:-s3cr3t}}{}", "the variable SHOP_SETTING in it"),
+        ("{}\nx", "cannot be seen (U+000A)"),
+        ("\ufeff{}", "cannot be seen (U+FEFF)"),
+        ("{}\u00a0x", "cannot be seen (U+00A0)"),
+        ("{}\x00", "cannot be seen (U+0000)"),
+    ],
+)
+def test_what_an_env_file_leaves_in_a_text(name: str, left: str, told: str) -> None:
+    (problem,) = problems_of({name: left.format(TEXTS[name])})
+    assert problem.startswith(f"{name}: ")
+    assert told in problem
+    assert "s3cr3t" not in problem
 
 
 @pytest.mark.parametrize("url", ["s3://pictures", "file:///srv/images"])
