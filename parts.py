@@ -18,6 +18,7 @@ from services.generation import GenerationService
 from services.health import HealthService, answers
 from services.housekeeping import Housekeeping, folder_name
 from services.idempotency import IdempotencyService
+from services.installations import Installations
 from services.ledger import FileLedger, Ledger
 from services.redis_connection import open_redis
 from services.requests import FileNotes, RequestService, shared_notes
@@ -55,12 +56,12 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     shared_ledger = _shared_ledger(config, ledger, spare)
     pool = _pool(config, connection, storage, metrics)
     catalog = _catalog(config, pool)
-    notes = shared_notes(FileNotes(Path(config.runtime_dir) / "requests"), spare)
+    notes = shared_notes(FileNotes(Path(config.runtime_dir) / "requests"), spare, redis_prefix=config.redis_prefix)
     requests = RequestService(pool=pool, notes=notes)
     health = HealthService(
         pool=pool,
         storage=storage,
-        ping_redis=_ping(connection, metrics),
+        ping_redis=_ping(config, connection, metrics),
         queue_limit=config.sd_queue_limit,
         version=version,
     )
@@ -98,7 +99,7 @@ def _shared_ledger(config: Config, on_disk: FileLedger, spare: FailingFastRedis 
     if spare is None:
         return None
     host = f"{socket.gethostname()}-{folder_name(config.image_place)}"
-    return SharedLedger(spare, prefix="sd-api:idempotency", on_disk=on_disk, host=host)
+    return SharedLedger(spare, prefix=f"{config.redis_prefix}:idempotency", on_disk=on_disk, host=host)
 
 
 def _pool(config: Config, connection: redis.Redis | None, storage: ImageStorage, metrics: Metrics) -> WebUIPool:
@@ -108,6 +109,7 @@ def _pool(config: Config, connection: redis.Redis | None, storage: ImageStorage,
         queue_limit=config.sd_queue_limit,
         folder=Path(config.runtime_dir),
         redis_client=connection,
+        redis_prefix=config.redis_prefix,
         on_redis_error=metrics.redis_failed("schedule"),
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
@@ -162,7 +164,16 @@ def _housekeeping(config: Config, storage: ImageStorage, ledger: FileLedger, met
     )
 
 
-def _ping(connection: redis.Redis | None, metrics: Metrics) -> Callable[[], bool] | None:
+def _ping(config: Config, connection: redis.Redis | None, metrics: Metrics) -> Callable[[], bool] | None:
     if connection is None:
         return None
-    return lambda: answers(connection, on_error=metrics.redis_failed("health"))
+    prefix = config.redis_prefix
+    installations = Installations(connection, prefix=prefix, webuis=config.sd_webui_url)
+
+    def ping() -> bool:
+        up = answers(connection, prefix=prefix, on_error=metrics.redis_failed("health"))
+        if up:
+            installations.look()
+        return up
+
+    return ping

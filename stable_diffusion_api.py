@@ -86,7 +86,9 @@ def _add_edge(app: Flask, config: Config, metrics: Metrics) -> rate_limit.RateLi
         app,
         everything=config.rate_limit_global,
         generation=config.rate_limit_generation,
+        images=config.rate_limit_images,
         redis_client=open_redis(config.redis_url) if config.redis_url else None,
+        redis_prefix=config.redis_prefix,
         metrics=metrics,
     )
     if config.api_keys:
@@ -152,6 +154,7 @@ def _offer(config: Config, bounds: Bounds) -> Offer:
         max_body_mb=config.max_body_mb,
         rate_limit_global=config.rate_limit_global,
         rate_limit_generation=config.rate_limit_generation,
+        rate_limit_images=config.rate_limit_images,
     )
 
 

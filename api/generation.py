@@ -13,7 +13,8 @@ from api.accounting import Account
 from api.body import read_values
 from api.caller import still_there
 from api.errors import UnsupportedMediaTypeError
-from api.rate_limit import RateLimits, caller
+from api.identity import caller
+from api.rate_limit import RateLimits
 from api.schemas import Bounds, Fields, RefusedFieldsError, check, to_request
 from api.transfers import Uploads
 from observability.metrics import Metrics
@@ -93,7 +94,7 @@ class GenerationRoutes:
         if asked.idempotency is None:
             return self._generate(mode, asked, check=caller_is_there), False
         key, print_ = asked.idempotency
-        mine = request_key(caller(), g.request_id)
+        mine = _follow_key()
         with self.idempotency.claim(key, print_, request=mine, check=caller_is_there, wait_s=asked.wait_s) as claim:
             if claim.replay is not None:
                 return claim.replay, True
@@ -108,7 +109,7 @@ class GenerationRoutes:
         account = Account(mode=mode)
         call = Call(
             request_id=g.request_id,
-            key=request_key(caller(), g.request_id),
+            key=_follow_key(),
             started=g.started,
             wait_s=asked.wait_s,
             check=check,
@@ -141,7 +142,7 @@ class GenerationRoutes:
             with_base64=fields.response_format == "base64",
             as_png=as_png,
             wait_s=wait_s,
-            idempotency=None if key is None else (request_key(caller(), f"{mode}\n{key}"), fingerprint(mode, values)),
+            idempotency=None if key is None else (_idempotency_of(mode, key), fingerprint(mode, values)),
         )
 
     def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem]) -> Fields:
@@ -156,6 +157,15 @@ class GenerationRoutes:
 
     def _url(self, image: GeneratedImage) -> str | None:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
+
+
+def _follow_key() -> str:
+    """What this request can be followed by."""
+    return request_key(caller("following", request_id=g.request_id), g.request_id)
+
+
+def _idempotency_of(mode: Mode, key: str) -> str:
+    return request_key(caller("idempotency"), f"{mode}\n{key}")
 
 
 def _seeds(seeds: Sequence[int]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
-from api.rate_limit import caller
+from api.identity import caller
 from api.schemas.answers import RequestAnswer
 from services.requests import RequestService, request_key
 
@@ -26,7 +26,7 @@ class RequestRoutes:
 
     def get_request(self, request_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Where a request stands."""
-        found = self.service.status(request_key(caller(), request_id))
+        found = self.service.status(_key(request_id))
         answer = RequestAnswer(
             status=found.status,
             queue_position=found.queue_position,
@@ -38,5 +38,9 @@ class RequestRoutes:
 
     def cancel_request(self, request_id: str) -> tuple[str, int]:
         """Cancels a request that waits or runs."""
-        self.service.cancel(request_key(caller(), request_id))
+        self.service.cancel(_key(request_id))
         return "", 204
+
+
+def _key(request_id: str) -> str:
+    return request_key(caller("following", request_id=request_id), request_id)

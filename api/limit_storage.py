@@ -20,19 +20,26 @@ log = logging.getLogger(__name__)
 #: While Redis fails one request in so many seconds asks it again.
 PAUSE_S = 1.0
 
-#: Under each key are the times of its requests, the newest first, as limits' own script for one window keeps them.
+#: Under each key are the times of its requests, the newest first, as limits' own script for one window keeps them. They
+#: are of Redis' clock, which all hosts share. Where that was set back, the newest are of the future: they are none.
 #: Everything is looked at before anything is written: what is found to be foreign has not been counted in part.
 _ACQUIRE_IN_ORDER = b"""
-local now = tonumber(ARGV[1])
+local clock = redis.call('time')
+local text = string.format('%d.%06d', clock[1], clock[2])
+local now = tonumber(text)
 
--- How many of the newest still count, and the oldest of them.
+-- How many of the newest are of the future; and of the others, how many still count, and the oldest of these.
 local function counting(key, since)
-    local low, high = 0, redis.call('llen', key)
-    local oldest = high > 0 and redis.call('lindex', key, high - 1)
-    if not oldest or tonumber(oldest) >= since then
-        return high, oldest or ARGV[1]
+    local first, size = 0, redis.call('llen', key)
+    while first < size and tonumber(redis.call('lindex', key, first)) > now do
+        first = first + 1
     end
-    oldest = ARGV[1]
+    local low, high = first, size
+    local oldest = high > low and redis.call('lindex', key, high - 1)
+    if not oldest or tonumber(oldest) >= since then
+        return first, high - first, oldest or text
+    end
+    oldest = text
     while low < high do
         local middle = math.floor((low + high) / 2)
         local time = redis.call('lindex', key, middle)
@@ -42,25 +49,29 @@ local function counting(key, since)
             high = middle
         end
     end
-    return low, oldest
+    return first, low - first, oldest
 end
 
-local counts = {}
+local counts, future = {}, {}
 for at, key in ipairs(KEYS) do
-    local limit, expiry, amount = tonumber(ARGV[3 * at - 1]), tonumber(ARGV[3 * at]), tonumber(ARGV[3 * at + 1])
-    local taken, oldest = counting(key, now - expiry)
-    counts[at] = {taken + amount <= limit and amount or 0, oldest, taken}
+    local limit, expiry, amount = tonumber(ARGV[3 * at - 2]), tonumber(ARGV[3 * at - 1]), tonumber(ARGV[3 * at])
+    local first, taken, oldest = counting(key, now - expiry)
+    future[at] = first
+    counts[at] = {taken + amount <= limit and amount or 0, oldest, taken, text}
     if counts[at][1] == 0 then
         break
     end
 end
 for at, count in ipairs(counts) do
-    for _ = 1, count[1] do
-        redis.call('lpush', KEYS[at], ARGV[1])
-    end
     if count[1] > 0 then
-        redis.call('ltrim', KEYS[at], 0, ARGV[3 * at - 1] - 1)
-        redis.call('expire', KEYS[at], ARGV[3 * at])
+        if future[at] > 0 then
+            redis.call('ltrim', KEYS[at], future[at], -1)
+        end
+        for _ = 1, count[1] do
+            redis.call('lpush', KEYS[at], text)
+        end
+        redis.call('ltrim', KEYS[at], 0, ARGV[3 * at - 2] - 1)
+        redis.call('expire', KEYS[at], ARGV[3 * at - 1])
     end
     count[3] = count[3] + count[1]
 end
@@ -96,10 +107,11 @@ class SharedCounts(RedisStorage):
         uri: str,
         *,
         connection_pool: redis.ConnectionPool,
+        key_prefix: str,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(uri, connection_pool=connection_pool)
+        super().__init__(uri, connection_pool=connection_pool, key_prefix=key_prefix)
         self.shared = True
         self._acquire_in_order = self.get_connection().register_script(_ACQUIRE_IN_ORDER)
         self._remove_foreign = self.get_connection().register_script(_REMOVE_FOREIGN)
@@ -141,14 +153,14 @@ class SharedCounts(RedisStorage):
         keys = [self.prefixed_key(window.key) for window in windows]
         bounds = [bound for window in windows for bound in (window.limit, window.expiry_s, window.amount)]
         try:
-            found = self._acquire_in_order(keys, [time.time(), *bounds])
+            found = self._acquire_in_order(keys, bounds)
         except redis.ResponseError as error:
             if not _FOREIGN.search(str(error)):
                 raise
             if sum(self._remove_foreign([key]) for key in keys):
                 log.warning("a rate limit's key in redis held something else: it is counted anew")
-            found = self._acquire_in_order(keys, [time.time(), *bounds])
-        return [Count(acquired > 0, float(start), taken) for acquired, start, taken in found]
+            found = self._acquire_in_order(keys, bounds)
+        return [Count(acquired > 0, float(start), taken, float(now)) for acquired, start, taken, now in found]
 
     def _may_ask(self) -> bool:
         if self.shared:

@@ -27,13 +27,15 @@ class Count(NamedTuple):
     How a window stands after a request.
 
     :ivar acquired: whether there was room.
-    :ivar start: of the oldest request that counts, in seconds since 1970.
+    :ivar start: of the oldest request that counts, in seconds of the storage's clock, whichever that is.
     :ivar taken: by the requests that count.
+    :ivar now: when it was counted, by the same clock.
     """
 
     acquired: bool
     start: float
     taken: int
+    now: float
 
 
 class WindowStorage(Protocol):

@@ -43,9 +43,9 @@ class ProcessCounts(MemoryStorage):
         uri: str = "process://",
         wrap_exceptions: bool = False,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param clock: seconds since 1970: callers are told when their window ends."""
+        """:param clock: in seconds. Not the time of day: where that is set back, a window stays full."""
         super().__init__(uri, wrap_exceptions)
         self._clock = clock
         self._windows: dict[str, _Times] = {}
@@ -100,7 +100,7 @@ class ProcessCounts(MemoryStorage):
         acquired = len(kept.times) + window.amount <= window.limit
         if acquired:
             kept.times.extend([now] * window.amount)
-        return Count(acquired, kept.times[0] if kept.times else now, len(kept.times))
+        return Count(acquired, kept.times[0] if kept.times else now, len(kept.times), now)
 
     def _sweep(self, now: float) -> None:
         if now < self._sweep_at:

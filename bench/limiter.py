@@ -50,7 +50,9 @@ def _app(*, limited: bool, client: redis.Redis | None) -> Flask:
         app,
         everything=NO_LIMITS["RATE_LIMIT_GLOBAL"],
         generation=NO_LIMITS["RATE_LIMIT_GENERATION"],
+        images=None,
         redis_client=client,
+        redis_prefix="sd-api",
         metrics=Metrics(),
     )
 

@@ -68,7 +68,7 @@ def measure(url: str, webuis: int, processes: int) -> Measured:
 def fill(url: str, webuis: tuple[str, ...]) -> None:
     with redis.Redis.from_url(url) as client:
         client.flushall()
-        schedule = RedisSchedule(client, name="bench", holder="0")
+        schedule = RedisSchedule(client, prefix="sd-api:bench", holder="0")
         schedule.renew()
 
         def full(state: Schedule) -> Schedule:
@@ -102,7 +102,7 @@ def turn_over(url: str, webuis: tuple[str, ...], number: int) -> _Run:
     """A process changes the schedule without a pause."""
     tries = itertools.count()
     with redis.Redis.from_url(url) as client:
-        schedule = RedisSchedule(client, name="bench", holder=str(number))
+        schedule = RedisSchedule(client, prefix="sd-api:bench", holder=str(number))
         schedule.renew()
         _barrier.wait()
         began = renewed = time.monotonic()

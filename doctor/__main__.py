@@ -34,7 +34,7 @@ def examine(config: Config) -> list[Finding]:
         ok("settings", f"they can be read, and fit each other: {settings.holds(config, server)}"),
         *settings.weak_keys(config),
         *webuis.check(config),
-        *(redis_server.check(config.redis_url) if config.redis_url else []),
+        *(redis_server.check(config.redis_url, prefix=config.redis_prefix) if config.redis_url else []),
         *images.check(config),
         *images.check_runtime_folder(config),
         *timeouts.contradictions(config, server),

@@ -20,12 +20,12 @@ _OLDEST = (7, 0)
 _FULL = 0.9
 
 
-def check(url: str) -> list[Finding]:
-    """:param url: ``REDIS_URL``; nothing of it is told, for a password may be in it."""
+def check(url: str, *, prefix: str = "sd-api") -> list[Finding]:
+    """:param url: ``REDIS_URL``; nothing of it is told, for a password may be in it. :param prefix: of all keys."""
     client = open_redis(url)
     try:
         client.ping()
-        return [*_of_info(client), *_of_rights(client)]
+        return [*_of_info(client), *_of_rights(client, prefix)]
     except redis.RedisError as problem:
         return [_of_error(problem)]
     finally:
@@ -39,7 +39,7 @@ def _of_error(problem: redis.RedisError) -> Finding:
         )
     if isinstance(problem, NoPermissionError):
         text = "its user may not do what the service needs"
-        return error(_SUBJECT, text, "ACL SETUSER … ~* +@all -@dangerous")
+        return error(_SUBJECT, text, "ACL SETUSER … ~<REDIS_PREFIX>:* +@all -@dangerous")
     if isinstance(problem, MasterNotFoundError):
         text = "no Sentinel knows where the master is"
         return error(
@@ -88,9 +88,9 @@ def _of_facts(info: dict[str, Any]) -> list[Finding]:
     return found
 
 
-def _of_rights(client: redis.Redis) -> list[Finding]:
+def _of_rights(client: redis.Redis, prefix: str) -> list[Finding]:
     """What the service does, each once: a value that expires, a transaction, a script, the time."""
-    key = f"sd-api:doctor:{uuid4()}"
+    key = f"{prefix}:doctor:{uuid4()}"
     try:
         with client.pipeline() as pipeline:
             pipeline.watch(key)  # type: ignore[no-untyped-call]

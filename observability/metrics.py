@@ -150,7 +150,7 @@ class Metrics:
             self.jobs.labels(mode, "done")
             for histogram in (self.generation_overhead, self.webui_duration, self.queue_wait):
                 histogram.labels(mode)
-        for limit in ("global", "generation"):
+        for limit in ("global", "generation", "images"):
             for decision in ("allowed", "refused"):
                 self.rate_limit_decisions.labels(limit, decision)
         for reason in REMOVALS:

@@ -57,6 +57,7 @@ class WebUIPool:
     :param queue_limit: jobs that may wait, over the same.
     :param folder: where the workers of this host meet.
     :param redis_client: where all hosts meet; None: this host is alone. ``on_redis_error`` is called when it fails.
+    :param redis_prefix: what the keys there begin with.
     :param new_file: what a picture is put into while it arrives.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
@@ -72,6 +73,7 @@ class WebUIPool:
         cpu_fallback: bool,
         ca_bundle: str | None = None,
         redis_client: redis.Redis | None = None,
+        redis_prefix: str = "sd-api",
         on_redis_error: Callable[[], None] = lambda: None,
         new_file: Callable[[], Spool] = Spool,
         patience_s: float = 0.0,
@@ -82,7 +84,7 @@ class WebUIPool:
         self._slots = slots
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)
         self._clock = clock
-        self._board = _board(folder, redis_client, on_redis_error)
+        self._board = _board(folder, redis_client, redis_prefix, on_redis_error)
         # Whoever serves the same WebUIs looks at them once.
         pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
         (folder / pool).mkdir(exist_ok=True, mode=0o700)
@@ -246,8 +248,11 @@ class WebUIPool:
         return seen is not None and seen.capabilities is not None and seen.capabilities.has_progress
 
 
-def _board(folder: Path, redis_client: redis.Redis | None, on_redis_error: Callable[[], None]) -> Board:
+def _board(
+    folder: Path, redis_client: redis.Redis | None, redis_prefix: str, on_redis_error: Callable[[], None]
+) -> Board:
     local = SharedSchedule(folder)
     if redis_client is None:
         return Board(local, None)
-    return Board(local, RedisSchedule(redis_client, name="pool", holder=local.holder, on_error=on_redis_error))
+    prefix = f"{redis_prefix}:pool"
+    return Board(local, RedisSchedule(redis_client, prefix=prefix, holder=local.holder, on_error=on_redis_error))

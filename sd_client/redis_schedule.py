@@ -31,7 +31,7 @@ _APART_S = 0.003
 
 class RedisSchedule:
     """
-    :param name: of the pool; services of one name on one Redis share one schedule.
+    :param prefix: what its keys begin with; services with one prefix on one Redis share one schedule.
     :param holder: names this process, uniquely.
     :param on_error: called with every command that Redis did not answer.
     :raises redis.RedisError: every method but ``close``, when Redis is away. After one error all fail at once, whoever
@@ -39,10 +39,10 @@ class RedisSchedule:
     """
 
     def __init__(
-        self, client: redis.Redis, *, name: str, holder: str, on_error: Callable[[], None] = lambda: None
+        self, client: redis.Redis, *, prefix: str, holder: str, on_error: Callable[[], None] = lambda: None
     ) -> None:
         self._client = client
-        self._prefix = f"sd-api:{name}"
+        self._prefix = prefix
         self._key = f"{self._prefix}:schedule"
         self._json = ScheduleJson()
         self._mutex = threading.Lock()

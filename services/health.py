@@ -132,13 +132,13 @@ class HealthService:
             self._storage_ok = True
 
 
-def answers(connection: redis.Redis, *, on_error: Callable[[], None]) -> bool:
+def answers(connection: redis.Redis, *, prefix: str, on_error: Callable[[], None]) -> bool:
     """
     Whether Redis takes what is written, within its connection's time-out. One that is full or a read-only replica
     answers PING and is of no use.
     """
     try:
-        return bool(connection.set("sd-api:health", 1, ex=60))
+        return bool(connection.set(f"{prefix}:health", 1, ex=60))
     except redis.RedisError:
         on_error()
         return False

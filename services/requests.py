@@ -128,9 +128,10 @@ class RedisNotes:
         return shared if shared and shared.status != "open" else self._otherwise.read(key) or shared
 
 
-def shared_notes(on_disk: FileNotes, connection: redis.Redis | None) -> Notes:
+def shared_notes(on_disk: FileNotes, connection: redis.Redis | None, *, redis_prefix: str) -> Notes:
     """The notes of all hosts, or of this one where there is no Redis."""
-    return on_disk if connection is None else RedisNotes(connection, prefix="sd-api:request", otherwise=on_disk)
+    prefix = f"{redis_prefix}:request"
+    return on_disk if connection is None else RedisNotes(connection, prefix=prefix, otherwise=on_disk)
 
 
 def _note(raw: bytes) -> Note | None:

@@ -53,6 +53,7 @@ class Offer:
     max_body_mb: float
     rate_limit_global: str
     rate_limit_generation: str
+    rate_limit_images: str | None
 
 
 def describe(offer: Offer) -> dict[str, Any]:
@@ -86,8 +87,11 @@ _SECURITY_SCHEMES = {
 
 def _introduction(offer: Offer) -> str:
     keys = "An API key is asked for" if offer.keys else "No API key is asked for"
+    rates = f"`{offer.rate_limit_global}` over all routes, `{offer.rate_limit_generation}` generations"
+    if offer.rate_limit_images:
+        rates += f", `{offer.rate_limit_images}` images (which then do not count with the rest)"
     return f"""\
-Limits per caller: `{offer.rate_limit_global}` over all routes, `{offer.rate_limit_generation}` generations. {keys}.
+Limits per caller: {rates}. {keys}.
 A body has at most {offer.max_body_mb:g} MB, a picture at most {offer.bounds.max_input_pixels} pixels,
 width × height at most {offer.bounds.max_pixels}.
 

@@ -86,6 +86,19 @@ def test_a_key_belongs_to_its_route_and_its_caller(make_app: MakeApp, simulator:
     assert len(simulator.generations) == 6
 
 
+def test_on_an_open_service_a_retry_may_come_from_another_address(make_app: MakeApp, simulator: Simulator) -> None:
+    """From Wi-Fi to mobile: the connection broke because of that, and the picture must not be painted again."""
+    client = make_app(simulator.url, TRUSTED_PROXIES="1").test_client()
+
+    def send(address: str) -> Answer:
+        headers = {"Idempotency-Key": "k", "X-Forwarded-For": address}
+        return client.post(f"{PREFIX}/txt2img", json={**VALID["txt2img"], **SMALL}, headers=headers)
+
+    answers = [send(address) for address in ("198.51.100.7", "198.51.100.7:50123", "203.0.113.9", "[2001:db8::1]:443")]
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true", "true", "true"]
+    assert len(simulator.generations) == 1
+
+
 def test_failed_attempts_are_not_kept(keyed: FlaskClient, simulator: Simulator) -> None:
     simulator.set_fault("oom", times=1)
     assert [paint(keyed, "k").status_code for _ in range(3)] == [503, 200, 200]

@@ -154,6 +154,29 @@ def test_without_keys_a_caller_is_an_address(make_app: MakeApp, simulator: Simul
     assert problem_of(elsewhere)["code"] == "request_not_found"
 
 
+@pytest.mark.parametrize(
+    "request_id", ["0b9f1c1e-6a57-4d7e-9a53-0d2f8f6f4b11", "0B9F1C1E6A574D7E9A530D2F8F6F4B11", None]
+)
+def test_an_id_that_nobody_guesses_is_followed_from_any_address(
+    make_app: MakeApp, simulator: Simulator, request_id: str | None
+) -> None:
+    """A phone goes from Wi-Fi to mobile, or has both kinds of address: what it knows is the id."""
+    client = make_app(simulator.url).test_client()
+    answer = client.post(f"{PREFIX}/txt2img", json=SMALL, headers={"X-Request-ID": request_id or ""})
+    assert answer.status_code == 200
+    given = answer.headers["X-Request-ID"]
+    elsewhere = client.get(f"{PREFIX}/requests/{given}", environ_base={"REMOTE_ADDR": "10.0.0.9"})
+    assert elsewhere.get_json()["status"] == "done"
+    other = given.lower().replace("0b", "0c") if request_id else "f" * 32
+    assert problem_of(client.get(f"{PREFIX}/requests/{other}"))["code"] == "request_not_found"
+
+
+def test_one_key_does_not_follow_what_another_made(app: Flask, caller: Caller, threads: ThreadPoolExecutor) -> None:
+    request_id = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
+    assert caller.paint(request_id).result().status_code == 200
+    assert problem_of(Caller(app, threads, key="other").ask(request_id))["code"] == "request_not_found"
+
+
 def test_several_with_one_id_are_one_to_whoever_asks(caller: Caller, simulator: Simulator) -> None:
     """Ids are often a trace's: two calls of one trace are no mistake."""
     simulator.set_fault("hang-before")

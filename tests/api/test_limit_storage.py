@@ -40,7 +40,9 @@ def make_counts(redis_server: RedisServer, clock: Clock) -> Iterator[MakeCounts]
     def make() -> SharedCounts:
         clients.append(open_redis(redis_server.url))
         pool = clients[-1].connection_pool
-        return SharedCounts("shared-redis://", connection_pool=pool, metrics=Metrics(redis=True), clock=clock)
+        return SharedCounts(
+            "shared-redis://", connection_pool=pool, key_prefix="shop", metrics=Metrics(redis=True), clock=clock
+        )
 
     yield make
     for client in clients:
@@ -148,7 +150,8 @@ def test_it_counts_as_a_process_does(make_counts: MakeCounts) -> None:
         assert [(count.acquired, count.taken) for count in found] == [
             (count.acquired, count.taken) for count in expected
         ]
-        assert all(abs(count.start - own_count.start) < 1 for count, own_count in zip(found, expected, strict=True))
+        ages = [[count.now - count.start for count in counts] for counts in (found, expected)]
+        assert all(abs(age - own_age) < 1 for age, own_age in zip(*ages, strict=True))
     assert shared.shared
 
 
@@ -164,6 +167,49 @@ def test_what_is_too_old_does_not_count(make_counts: MakeCounts, admin: redis.Re
     assert admin.llen(counts.prefixed_key("caller")) == 4
 
 
+def redis_time(admin: redis.Redis) -> float:
+    seconds, microseconds = admin.time()
+    return float(seconds + microseconds / 1e6)
+
+
+@pytest.mark.parametrize(("future", "past"), [(LIMIT, 0), (3, 2), (2, 3), (1, 0)])
+def test_what_is_of_the_future_does_not_count(
+    make_counts: MakeCounts, admin: redis.Redis, future: int, past: int
+) -> None:
+    """Redis' clock was set back an hour: what came before that is the newest of the list."""
+    counts, now = make_counts(), redis_time(admin)
+    key = counts.prefixed_key("caller")
+    admin.rpush(key, *(now + HOUR_S - n for n in range(future)), *(now - 60 - n for n in range(past)))
+    (count,) = counts.acquire_in_order([Window("caller", LIMIT, HOUR_S)])
+    assert (count.acquired, count.taken) == (True, past + 1)
+    assert abs(count.start - (now - 60 - (past - 1) if past else now)) < 5
+    assert hit(counts, times=LIMIT) == [True] * (LIMIT - past - 1) + [False] * (past + 1)
+    times = [float(time) for time in admin.lrange(key, 0, -1)]
+    assert times == sorted(times, reverse=True)
+    assert times[0] < now + 60
+
+
+def test_the_hosts_clocks_do_not_matter(make_counts: MakeCounts, admin: redis.Redis) -> None:
+    """Redis' own counts, by which the callers are told as well."""
+    (count,) = make_counts().acquire_in_order([Window("caller", LIMIT, HOUR_S)])
+    (written,) = admin.lrange(make_counts().prefixed_key("caller"), 0, -1)
+    assert abs(float(written) - redis_time(admin)) < 60
+    assert float(written) == count.now == count.start
+
+
+def test_two_services_on_one_database_count_apart(redis_server: RedisServer) -> None:
+    client = open_redis(redis_server.url)
+    shop, blog = (
+        SharedCounts(
+            "shared-redis://", connection_pool=client.connection_pool, key_prefix=prefix, metrics=Metrics(redis=True)
+        )
+        for prefix in ("shop", "blog")
+    )
+    assert [hit(shop, times=LIMIT + 1), hit(blog)] == [[True] * LIMIT + [False], [True]]
+    assert {key.partition(b":")[0] for key in client.keys("*")} == {b"shop", b"blog"}
+    client.close()
+
+
 def test_a_key_that_is_not_ours_costs_the_others_nothing(make_counts: MakeCounts, admin: redis.Redis) -> None:
     counts = make_counts()
     FOREIGN["hash"](admin, counts.prefixed_key("hour"))
@@ -176,7 +222,7 @@ def test_a_worker_of_another_release_counts_together_with_it(make_counts: MakeCo
     """One that hits window after window with limits' own scripts."""
     counts = make_counts()
     pool = counts.get_connection().connection_pool
-    other = RedisStorage("redis://", connection_pool=pool)
+    other = RedisStorage("redis://", connection_pool=pool, key_prefix="shop")
     assert [other.acquire_entry("caller", LIMIT, HOUR_S), *hit(counts, times=3)] == [True] * 4
     assert other.get_moving_window("caller", LIMIT, HOUR_S)[1] == counted(counts) == 4
     assert [other.acquire_entry("caller", LIMIT, HOUR_S) for _ in range(2)] == [True, False]

@@ -58,11 +58,14 @@ def test_several_at_once_pass_or_none(counts: ProcessCounts, taken: int, amount:
 def test_windows_are_taken_in_order_up_to_the_first_that_is_full(counts: ProcessCounts, clock: Clock) -> None:
     minute, hour, day = Window("a", 2, MINUTE_S), Window("b", 3, 60 * MINUTE_S), Window("c", 9, 24 * 60 * MINUTE_S)
     for taken in (1, 2):
-        assert counts.acquire_in_order([minute, hour, day]) == [Count(True, 1000.0, taken)] * 3
-    assert counts.acquire_in_order([minute, hour, day]) == [Count(False, 1000.0, 2)]
+        assert counts.acquire_in_order([minute, hour, day]) == [Count(True, 1000.0, taken, 1000.0)] * 3
+    assert counts.acquire_in_order([minute, hour, day]) == [Count(False, 1000.0, 2, 1000.0)]
     clock.now += MINUTE_S + 1
-    assert counts.acquire_in_order([minute, hour]) == [Count(True, 1061.0, 1), Count(True, 1000.0, 3)]
-    assert counts.acquire_in_order([minute, hour, day]) == [Count(True, 1061.0, 2), Count(False, 1000.0, 3)]
+    assert counts.acquire_in_order([minute, hour]) == [Count(True, 1061.0, 1, 1061.0), Count(True, 1000.0, 3, 1061.0)]
+    assert counts.acquire_in_order([minute, hour, day]) == [
+        Count(True, 1061.0, 2, 1061.0),
+        Count(False, 1000.0, 3, 1061.0),
+    ]
     assert counts.get_moving_window("c", 9, day.expiry_s) == (1000.0, 2)
 
 

@@ -136,6 +136,52 @@ def test_each_key_has_its_own_count(make_app: MakeApp, simulator: Simulator) -> 
     assert client.get(f"{PREFIX}/models", headers={"X-API-Key": "one"}).status_code == 200
 
 
+def test_what_leads_nowhere_counts(make_app: MakeApp, simulator: Simulator) -> None:
+    """Unknown paths, methods that no route has, and redirects: each would be free, as often as one likes."""
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="4/hour").test_client()
+    calls = [("GET", "/nowhere"), ("PUT", f"{PREFIX}/txt2img"), ("POST", f"{PREFIX}/health"), ("GET", "/.env")]
+    assert [client.open(path, method=method).status_code for method, path in calls] == [404, 405, 405, 404]
+    refused = [client.open(path, method=method) for method, path in calls]
+    assert [problem_of(answer)["code"] for answer in refused] == ["rate_limited"] * 4
+    assert client.get(f"{PREFIX}/models").status_code == 429
+    for path in (f"{PREFIX}/health/live", "/metrics", "/openapi.json", "/docs/errors", "/"):
+        assert client.get(path).status_code == 200, path
+
+
+def test_keys_cannot_be_tried_at_paths_that_do_not_exist(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, API_KEYS="right,other", RATE_LIMIT_GLOBAL="5/hour").test_client()
+
+    def tried(key: str, path: str = "/nowhere", method: str = "GET") -> int:
+        return client.open(path, method=method, headers={"X-API-Key": key}).status_code
+
+    assert [tried(f"guess{n}") for n in range(7)] == [401] * 5 + [429] * 2
+    assert tried("guess", f"{PREFIX}/models") == tried("guess", f"{PREFIX}/txt2img", "PUT") == 429
+    assert [tried("right") for _ in range(6)] == [404] * 5 + [429], "a right one has its own count"
+    assert {tried("guess", "/nowhere", "OPTIONS"), tried("other", "/nowhere", "OPTIONS")} == {404}, "tells nothing"
+
+
+def test_images_have_a_limit_of_their_own_where_it_is_set(make_app: MakeApp, simulator: Simulator) -> None:
+    """A page of thumbnails is many calls at once."""
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="3/hour", RATE_LIMIT_IMAGES="60/minute;61/hour").test_client()
+    url = paint(client).get_json()["image_url"]
+    answers = [client.get(f"{url}?width=64&format=webp", buffered=True) for _ in range(59)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert told_limit(answers[-1]) == ("60", "1")
+    assert client.head(url, buffered=True).status_code == 200
+    refused = client.get(url)
+    assert problem_of(refused)["detail"] == "more than 60 per 1 minute"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    others = [client.get(f"{PREFIX}/models"), client.delete(url), client.get(f"{PREFIX}/models")]
+    assert [answer.status_code for answer in others] == [200, 403, 429], "which images take nothing from, nor give to"
+    assert client.get(f"{PREFIX}/image/x").status_code == 429
+
+
+def test_images_count_with_everything_else_by_default(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, RATE_LIMIT_GLOBAL="3/hour").test_client()
+    url = paint(client).get_json()["image_url"]
+    assert [client.get(url, buffered=True).status_code for _ in range(3)] == [200, 200, 429]
+
+
 #: Every endpoint, and whether the limit over all routes counts it. A new one must be decided on here.
 COUNTED = {
     "generation.txt2img": True,

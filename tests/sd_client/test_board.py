@@ -34,7 +34,7 @@ class Host:
     def __init__(self, server: RedisServer, folder: Path) -> None:
         client = redis.Redis.from_url(server.url, socket_timeout=0.25, socket_connect_timeout=0.25)
         local = SharedSchedule(folder)
-        self.shared = RedisSchedule(client, name="pool", holder=local.holder)
+        self.shared = RedisSchedule(client, prefix="shop:pool", holder=local.holder)
         self.board = Board(local, self.shared)
 
     def take(self, ticket: str) -> str | None:

@@ -23,7 +23,7 @@ def calls(client: redis.Redis, command: str) -> int:
 
 
 def test_what_has_not_changed_is_not_sent_again(client: redis.Redis) -> None:
-    one, other = (RedisSchedule(client, name="pool", holder=holder) for holder in ("one", "other"))
+    one, other = (RedisSchedule(client, prefix="shop:pool", holder=holder) for holder in ("one", "other"))
     one.update(lambda schedule: replace(schedule, job_seconds=1.0))
     assert other.look().job_seconds == 1.0
     whole, looks = calls(client, "get"), calls(client, "getrange")
@@ -40,7 +40,7 @@ def test_what_has_not_changed_is_not_sent_again(client: redis.Redis) -> None:
 
 
 def test_a_schedule_that_is_gone_is_seen_to_be_gone(client: redis.Redis) -> None:
-    schedule = RedisSchedule(client, name="pool", holder="one")
+    schedule = RedisSchedule(client, prefix="shop:pool", holder="one")
     schedule.update(lambda before: replace(before, job_seconds=1.0))
     client.flushall()
     wait_until(lambda: schedule.look() == Schedule(), "it is empty")
