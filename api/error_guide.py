@@ -68,7 +68,8 @@ ADVICE: Mapping[str, Advice] = {
     "request_not_found": Advice(
         cause="You made no request with this id during the last hour; or it has ended, so that it cannot be cancelled. "
         "Requests belong to the API key that made them; without one, an id that is no UUID belongs to its address.",
-        remedy="Send an `X-Request-ID` of your own with the generation, a UUID, and ask with the same key. Just after sending, ask again: the id is known once the request has passed its checks.",
+        remedy="Send an `X-Request-ID` of your own with the generation, a UUID, and ask with the same key. "
+        "Just after sending, ask again: the id is known once the request has passed its checks.",
         retry="No, unless the generation was sent only just now.",
     ),
     "method_not_allowed": Advice(
@@ -123,8 +124,8 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "rate_limited": Advice(
         cause="More calls than a limit allows: over everything (`RATE_LIMIT_GLOBAL`), over generations "
-        "(`RATE_LIMIT_GENERATION`), or over images (`RATE_LIMIT_IMAGES`). Calls are counted by valid API key, or else by "
-        "address.",
+        "(`RATE_LIMIT_GENERATION`), or over images (`RATE_LIMIT_IMAGES`). Calls are counted by valid API key, or "
+        "else by address.",
         remedy="Wait for `Retry-After`. Watch `X-RateLimit-Remaining` to stay below the limit.",
         retry=_AFTER,
     ),
