@@ -160,7 +160,7 @@ def _of_pool(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
 
 
 def _of_defaults(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
-    """What the service will say to a request that leaves model, sampler and scheduler open."""
+    """What the service will say to a request that leaves model, sampler and scheduler open, and what names mean."""
     states = {str(i): WebUIState(available=True, seen=0.0, capabilities=one) for i, one in enumerate(seen)}
     pool = PoolView(states=states, schedule=Schedule(), webuis=tuple(states), draining=False)
     catalog = Catalog(
@@ -170,12 +170,23 @@ def _of_defaults(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
     )
+    if not any(one.checkpoints for one in seen):
+        return []  # each WebUI is told of by itself
+    return [*_of_open_fields(config, catalog), *_of_namesakes(catalog, pool)]
+
+
+def _of_open_fields(config: Config, catalog: Catalog) -> list[Finding]:
     problems = catalog.problems(Wanted())
     if not problems:
         title = catalog.choose(Wanted()).checkpoint.title
         return [ok("defaults", f"model, sampler and scheduler are offered; {config.sd_model} is {title}")]
     remedy = "correct SD_{0}, or see to it that a WebUI offers it"
     return [error("defaults", f"{one.field}: {one.message}", remedy.format(one.field.upper())) for one in problems]
+
+
+def _of_namesakes(catalog: Catalog, pool: PoolView) -> list[Finding]:
+    remedy = "rename one of the files, or give both WebUIs the same one, so that both paint what is asked by that name"
+    return [warning("models", text, remedy) for text in catalog.namesakes(pool)]
 
 
 def _of_gpus(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -153,7 +154,9 @@ class WebUIClient:
             answer = self._transport.receive("POST", path, body, take, timeout_s=timeout_s)
         finally:
             took(exchange.webui_s())
-        return read_answer(answer.object(), params, checkpoint=checkpoint, spelling=spelling)
+        # Where this WebUI does not know the file's hash yet, the answer's must be the one that was asked for.
+        expected = checkpoint if checkpoint.known_hash else replace(checkpoint, hash=params.checkpoint.hash)
+        return read_answer(answer.object(), params, checkpoint=expected, spelling=spelling)
 
     def _options(self) -> Mapping[str, Any]:
         options = self._shown("/sdapi/v1/options")
@@ -203,19 +206,28 @@ class WebUIClient:
 
 def find_checkpoint(capabilities: Capabilities, wanted: Checkpoint) -> Checkpoint | None:
     """
-    The same file as this WebUI lists it: by hash where both know it, else by its name there, else by its bare name
-    where that names one file.
+    The same file as this WebUI lists it: by its path there, else by its hash where both know that, else by its name,
+    else by its bare name where that names one file. Never one whose hash is known to be another.
     """
-    unknown = (None, "", DUMMY_HASH)
-    for checkpoint in capabilities.checkpoints:
-        if checkpoint.hash == wanted.hash and wanted.hash not in unknown:
-            return checkpoint
-    possible = [c for c in capabilities.checkpoints if c.hash in unknown or wanted.hash in unknown]
-    for checkpoint in possible:
-        if checkpoint.model_name.lower() == wanted.model_name.lower():
-            return checkpoint
+    possible = [checkpoint for checkpoint in capabilities.checkpoints if checkpoint.may_be(wanted)]
+    for same in (_same_path, _same_hash, _same_name):
+        for checkpoint in possible:
+            if same(checkpoint, wanted):
+                return checkpoint
     bare = [checkpoint for checkpoint in possible if checkpoint.stem.lower() == wanted.stem.lower()]
     return bare[0] if len(bare) == 1 else None
+
+
+def _same_path(one: Checkpoint, other: Checkpoint) -> bool:
+    return one.path == other.path
+
+
+def _same_hash(one: Checkpoint, other: Checkpoint) -> bool:
+    return bool(one.known_hash) and one.known_hash == other.known_hash
+
+
+def _same_name(one: Checkpoint, other: Checkpoint) -> bool:
+    return one.model_name.lower() == other.model_name.lower()
 
 
 def loaded_model(capabilities: Capabilities) -> str | None:

@@ -36,15 +36,34 @@ class Checkpoint:
         """The name that stays when extension, folder and hash are taken off: the same on every WebUI."""
         return bare_name(self.filename or self.title)
 
+    @property
+    def known_hash(self) -> str:
+        """The first ten digits, lower case; "" where it is not known."""
+        return "" if self.hash in (None, DUMMY_HASH) else self.hash[:10].lower()
+
     def names(self) -> tuple[str, ...]:
         """Everything a caller may call it, most exact first."""
-        return self._names
+        return tuple(dict.fromkeys(name for name in self.ranked_names if name))
 
     @functools.cached_property
-    def _names(self) -> tuple[str, ...]:
+    def ranked_names(self) -> tuple[str, ...]:
+        """
+        The same, each kind at its own place, "" where there is none: title, title without hash, ``model_name``,
+        ``model_name [hash]``, file name, stem, hash.
+        """
         without_hash = _BRACKETED_HASH.sub("", self.title)
-        names = (self.title, without_hash, self.model_name, self.filename, self.stem, self.hash or "")
-        return tuple(dict.fromkeys(name for name in names if name and name != DUMMY_HASH))
+        hash_ = "" if self.hash == DUMMY_HASH else self.hash or ""
+        hashed = f"{self.model_name} [{hash_}]" if hash_ else ""
+        return self.title, without_hash, self.model_name, hashed, self.filename, self.stem, hash_
+
+    @functools.cached_property
+    def path(self) -> str:
+        """Below the models folder, where the WebUI tells it: the title without hash, lower case, with slashes."""
+        return self.ranked_names[1].replace("\\", "/").lower()
+
+    def may_be(self, other: Checkpoint) -> bool:
+        """False where the hashes tell that these are other weights."""
+        return not self.known_hash or not other.known_hash or self.known_hash == other.known_hash
 
 
 def bare_name(name: str) -> str:

@@ -45,8 +45,9 @@ class PoolView:
         return len(self.webuis)
 
     def capabilities(self) -> tuple[Capabilities, ...]:
-        """Of every WebUI ever seen, also while it is away."""
-        return tuple(state.capabilities for state in self.states.values() if state.capabilities)
+        """Of every WebUI ever seen, also while it is down, in the order of ``SD_WEBUI_URL``."""
+        states = (self.states.get(webui) for webui in self.webuis)
+        return tuple(state.capabilities for state in states if state and state.capabilities)
 
 
 class WebUIPool:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from typing import Literal
 
 from sd_client.client import find_checkpoint, loaded_model
 from sd_client.errors import NoWebUIError
-from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, normal_form
+from sd_client.models import Capabilities, Checkpoint, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.samplers import spell
-from services.model_names import ModelNames
+from services.model_names import ModelNames, union
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem, nearest
 
 #: A list in an error message ends here; the whole one is at GET options.
@@ -87,13 +86,13 @@ class Catalog:
         """The union over the pool, the WebUIs that are away included."""
         view = self._look()
         checkpoints, names = self._index(view.capabilities())
-        loaded = {_loaded(view, webui, state) for webui, state in view.states.items() if state.available}
         default = names.find(self._default_model)
+        loaded = [c for webui, state in view.states.items() if (c := _loaded(view, webui, state))]
         return tuple(
             ListedModel(
                 id=names.public(checkpoint),
                 checkpoint=checkpoint,
-                loaded=checkpoint.model_name.lower() in loaded,
+                loaded=any(_is_same(checkpoint, one) for one in loaded),
                 default=checkpoint in default,
             )
             for checkpoint in checkpoints
@@ -117,6 +116,19 @@ class Catalog:
         seen = {c.simulated for c in self._look().capabilities()}
         return "none" if True not in seen else "some" if False in seen else "all"
 
+    def default_found(self, view: PoolView) -> int:
+        """How many models ``SD_MODEL`` could mean: 1 where all is well."""
+        return len(self._index(view.capabilities())[1].find(self._default_model))
+
+    def namesakes(self, view: PoolView) -> tuple[str, ...]:
+        """A sentence for each file that has another one's name on another WebUI, and other weights."""
+        _, names = self._index(view.capabilities())
+        return tuple(
+            f"two WebUIs have a model {meant.model_name} with different weights: the name means {meant.title} "
+            f"(hash {meant.hash}), the other one is {names.public(other)!r}"
+            for meant, other in names.namesakes
+        )
+
     def problems(self, wanted: Wanted) -> list[Problem]:
         """What the pool cannot do; nothing where no WebUI has been seen yet."""
         try:
@@ -138,6 +150,8 @@ class Catalog:
             raise NoWebUIError("no WebUI has been reached yet", retry_after_s=5)
         model = wanted.model or self._default_model
         checkpoints, names = self._index(everything)
+        if not checkpoints:
+            raise NoWebUIError("no WebUI has a model", retry_after_s=5)
         found = names.find(model)
         known = [names.public(checkpoint) for checkpoint in checkpoints]
         problems = [] if len(found) == 1 else [_model_problem(model, found, known, asked=wanted.model is not None)]
@@ -161,37 +175,33 @@ class Catalog:
         """The union and its names; made anew only when some WebUI lists other files."""
         kept = self._kept
         if kept is None or kept[0] != [c.checkpoints for c in everything]:
-            union = _union(everything)
-            kept = self._kept = [c.checkpoints for c in everything], union, ModelNames(union, self._aliases)
+            checkpoints = union([c.checkpoints for c in everything])
+            names = ModelNames(checkpoints, self._aliases)
+            kept = self._kept = [c.checkpoints for c in everything], list(checkpoints), names
         return kept[1], kept[2]
 
 
-def _loaded(view: PoolView, webui: str, state: WebUIState) -> str | None:
-    """The model in a WebUI's memory, by its name there in lower case."""
-    if state.capabilities is None:
+def _loaded(view: PoolView, webui: str, state: WebUIState) -> Checkpoint | None:
+    """The model in a WebUI's memory, as it is listed there."""
+    if not state.available or state.capabilities is None:
         return None
-    loaded = view.schedule.loaded.get(webui) or loaded_model(state.capabilities)
-    return loaded.lower() if loaded else None
+    name = (view.schedule.loaded.get(webui) or loaded_model(state.capabilities) or "").lower()
+    return next((c for c in state.capabilities.checkpoints if c.model_name.lower() == name), None)
+
+
+def _is_same(checkpoint: Checkpoint, loaded: Checkpoint) -> bool:
+    return checkpoint.model_name.lower() == loaded.model_name.lower() and checkpoint.may_be(loaded)
 
 
 def _model_problem(name: str, found: Sequence[Checkpoint], known: Sequence[str], *, asked: bool) -> Problem:
     if found:
-        titles = ", ".join(checkpoint.title for checkpoint in found)
-        return Problem(field="model", message=f"is ambiguous: it could be {titles}", received=name)
-    source = "" if asked else " (the default; none was given)"
-    message = f"is not a model of this service{source}{nearest(name, known)} (known: {_some(known)})"
-    return Problem(field="model", message=message, received=name)
-
-
-def _union(everything: Sequence[Capabilities]) -> list[Checkpoint]:
-    """Each file once, as it is best known: with its hash if any WebUI knows that."""
-    union: dict[str, Checkpoint] = {}
-    for checkpoint in chain.from_iterable(c.checkpoints for c in everything):
-        key = checkpoint.model_name.lower()
-        known = union.get(key)
-        if known is None or (known.hash in (None, DUMMY_HASH) and checkpoint.hash not in (None, DUMMY_HASH)):
-            union[key] = checkpoint
-    return [replace(c, hash=None) if c.hash == DUMMY_HASH else c for c in union.values()]
+        message = f"is ambiguous: it could be {', '.join(checkpoint.title for checkpoint in found)}"
+    else:
+        message = f"is not a model of this service{nearest(name, known)} (known: {_some(known)})"
+    if asked:
+        return Problem(field="model", message=message, received=name)
+    # The caller sent nothing, so that nothing of it is shown as received.
+    return Problem(field="model", message=f"none was given, and SD_MODEL, this service's default ({name!r}), {message}")
 
 
 def _first_spellings(names: Iterable[str]) -> tuple[str, ...]:

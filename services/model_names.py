@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from sd_client.models import Checkpoint
+from sd_client.models import DUMMY_HASH, Checkpoint
 
 #: Public names that work out of the box, and the usual names of the files they stand for.
 KNOWN_ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -14,20 +15,50 @@ KNOWN_ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def union(lists: Sequence[Sequence[Checkpoint]]) -> dict[Checkpoint, int]:
+    """
+    Every model of a pool once, as it is best known (with its hash, if any WebUI knows that), and the first WebUI that
+    lists it. Files of one name on several WebUIs are one model unless their hashes tell them apart.
+
+    :param lists: each WebUI's models, in the order of ``SD_WEBUI_URL``.
+    """
+    found: list[tuple[Checkpoint, int]] = []
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for webui, checkpoints in enumerate(lists):
+        taken: set[int] = set()  # two files of one WebUI are two models, whatever they are called
+        for checkpoint in checkpoints:
+            known = places[checkpoint.model_name.lower()]
+            same = [place for place in known if place not in taken and found[place][0].may_be(checkpoint)]
+            place = min(same, key=lambda place: found[place][0].path != checkpoint.path, default=len(found))
+            if place == len(found):
+                known.append(place)
+                found.append((checkpoint, webui))
+            elif checkpoint.known_hash and not found[place][0].known_hash:
+                found[place] = checkpoint, found[place][1]
+            taken.add(place)
+    return {replace(c, hash=None) if c.hash == DUMMY_HASH else c: webui for c, webui in found}
+
+
 class ModelNames:
     """
-    An index of all names of all checkpoints: exact first, then without regard to case.
+    An index of all names of all checkpoints: exact first, then without regard to case. A more exact kind of name comes
+    before a less exact one: a file's own name is not doubted because another one in a subfolder has that stem.
 
+    :param checkpoints: and the WebUI that each is on, see :func:`union`. Of several WebUIs' files of one name that have
+        other weights, the name alone means the first one's.
     :param aliases: the operator's, before :data:`KNOWN_ALIASES` and before the names of files.
     """
 
-    def __init__(self, checkpoints: Sequence[Checkpoint], aliases: Mapping[str, str]) -> None:
+    def __init__(self, checkpoints: Mapping[Checkpoint, int], aliases: Mapping[str, str]) -> None:
         self._spellings = [_Spelling(checkpoints, aliases, same) for same in (str, str.lower)]
         by_alias = ((alias, self.find(alias)) for alias in (*aliases, *KNOWN_ALIASES))
         self._public: dict[Checkpoint, str] = {}
         for alias, found in by_alias:
             if len(found) == 1:
                 self._public.setdefault(found[0], alias)
+        for checkpoint in checkpoints:
+            self._public.setdefault(checkpoint, self._own_name(checkpoint))
+        self.namesakes = _namesakes(checkpoints)
 
     def find(self, name: str) -> list[Checkpoint]:
         """One checkpoint, several where the name is ambiguous, or none."""
@@ -40,8 +71,13 @@ class ModelNames:
         return []
 
     def public(self, checkpoint: Checkpoint) -> str:
-        """What a caller best calls it: an alias where there is one."""
-        return self._public.get(checkpoint, checkpoint.model_name)
+        """What a caller best calls it: an alias where there is one; nothing else is called the same."""
+        return self._public[checkpoint]
+
+    def _own_name(self, checkpoint: Checkpoint) -> str:
+        title, without_hash, model_name, hashed, *others = checkpoint.ranked_names
+        names = (model_name, hashed, without_hash, title, *others)
+        return next((name for name in names if name and self.find(name) == [checkpoint]), title)
 
     def _file(self, name: str) -> list[Checkpoint]:
         return next((found for spelling in self._spellings if (found := spelling.files(name))), [])
@@ -52,22 +88,48 @@ class ModelNames:
         return next((found for target in targets if (found := self._file(target))), [])
 
 
+def _namesakes(checkpoints: Mapping[Checkpoint, int]) -> tuple[tuple[Checkpoint, Checkpoint], ...]:
+    """Files of several WebUIs with one name and other weights: the one that the name alone means, and another one."""
+    first: dict[str, Checkpoint] = {}
+    pairs = ((first.setdefault(c.model_name.lower(), c), c) for c in checkpoints)
+    return tuple((meant, other) for meant, other in pairs if checkpoints[meant] < checkpoints[other])
+
+
 class _Spelling:
     """The index for one way to compare."""
 
     def __init__(
-        self, checkpoints: Sequence[Checkpoint], aliases: Mapping[str, str], same: Callable[[str], str]
+        self, checkpoints: Mapping[Checkpoint, int], aliases: Mapping[str, str], same: Callable[[str], str]
     ) -> None:
         self.same = same
         self.own_aliases = {same(alias): target for alias, target in aliases.items()}
-        self._titles: defaultdict[str, list[Checkpoint]] = defaultdict(list)
-        self._names: defaultdict[str, list[Checkpoint]] = defaultdict(list)
-        for checkpoint in checkpoints:
-            self._titles[same(checkpoint.title)].append(checkpoint)
-            for name in {same(known) for known in checkpoint.names()}:
-                self._names[name].append(checkpoint)
+        self._webuis = checkpoints
+        self._kinds: list[defaultdict[str, list[Checkpoint]]] = []
+        for names in zip(*(checkpoint.ranked_names for checkpoint in checkpoints), strict=True):
+            kind: defaultdict[str, list[Checkpoint]] = defaultdict(list)
+            for name, checkpoint in zip(names, checkpoints, strict=True):
+                if name:
+                    kind[same(name)].append(checkpoint)
+            self._kinds.append(kind)
 
     def files(self, name: str) -> list[Checkpoint]:
-        """A title is the most exact name: it decides where it names one file."""
-        titled = self._titles.get(self.same(name), [])
-        return titled if len(titled) == 1 else self._names.get(self.same(name), [])
+        """What the most exact kind of name that fits names."""
+        for kind in self._kinds:
+            if found := kind.get(self.same(name)):
+                return self._meant(found)
+        return []
+
+    def _meant(self, found: Sequence[Checkpoint]) -> list[Checkpoint]:
+        """Without copies of the same weights, and without what only a later WebUI has under that name."""
+        meant: list[Checkpoint] = []
+        for checkpoint in found:
+            rivals = [other for other in meant if _is_shadowed(checkpoint, other, self._webuis)]
+            if not rivals:
+                meant.append(checkpoint)
+        return meant
+
+
+def _is_shadowed(checkpoint: Checkpoint, first: Checkpoint, webuis: Mapping[Checkpoint, int]) -> bool:
+    if checkpoint.known_hash and checkpoint.known_hash == first.known_hash:
+        return True
+    return checkpoint.model_name.lower() == first.model_name.lower() and webuis[first] < webuis[checkpoint]

@@ -11,9 +11,10 @@ MODELS_DIR = "/opt/stable-diffusion-webui/models/Stable-diffusion"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model file, by its path below the models folder."""
+    """A model file, by its path below the models folder; `weights` tells files of one name apart."""
 
     file: str
+    weights: str = ""
 
     @property
     def model_name(self) -> str:
@@ -23,7 +24,7 @@ class Checkpoint:
     @property
     def sha256(self) -> str:
         """Stands for the file's hash; made from the name, so that it never changes."""
-        return hashlib.sha256(self.file.encode()).hexdigest()
+        return hashlib.sha256(f"{self.file}{self.weights}".encode()).hexdigest()
 
     @property
     def short_hash(self) -> str:
@@ -39,10 +40,10 @@ class Checkpoint:
 class Checkpoints:
     """All model files in the order a WebUI lists them. Safe from several threads."""
 
-    def __init__(self, files: tuple[str, ...]) -> None:
+    def __init__(self, files: tuple[str, ...], weights: str = "") -> None:
         if not files:
             raise ValueError("at least one model is needed")
-        self._all = tuple(Checkpoint(file) for file in sorted(files, key=str.lower))
+        self._all = tuple(Checkpoint(file, weights) for file in sorted(files, key=str.lower))
         self._lock = threading.Lock()
         self._hashed: set[Checkpoint] = set()
 

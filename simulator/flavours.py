@@ -24,6 +24,7 @@ def build(
     step_s: float,
     load_s: float,
     samples_format: str | None,
+    weights: str,
     source: random.Random,
 ) -> Flavour:
     """The server of this name.
@@ -37,7 +38,7 @@ def build(
             raise ValueError("sdcpp sends nothing but png")
         return SdCpp(model=models[0], step_s=step_s)
     config = {"samples_format": samples_format} if samples_format else {}
-    webui = partial(WebUI, models=models, step_s=step_s, load_s=load_s)
+    webui = partial(WebUI, models=models, step_s=step_s, load_s=load_s, weights=weights)
     match name:
         case "a1111":
             return A1111(webui(config=config), setup, source)

@@ -27,6 +27,7 @@ class Simulator:
     :param prefix: a path all routes live under.
     :param startup_time: so many seconds /sdapi does not exist yet although the port answers.
     :param idle_time: after so many seconds without a request a connection is closed.
+    :param weights: another value stands for other weights under the same file names: the hashes differ.
     :param certificate: a PEM file with certificate and key, to speak https.
     :param max_body_bytes: how much of a request's body the journal keeps; None for all.
     :raises OSError: the port is taken.
@@ -50,6 +51,7 @@ class Simulator:
         faults: tuple[Fault, ...] = (),
         source: random.Random | None = None,
         max_body_bytes: int | None = None,
+        weights: str = "",
         certificate: str | None = None,
     ) -> None:
         self._faults = Faults(faults)
@@ -62,6 +64,7 @@ class Simulator:
             step_s=step_time,
             load_s=load_time,
             samples_format=samples_format,
+            weights=weights,
             source=source or random.Random(),
         )
         site = Site(

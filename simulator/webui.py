@@ -76,8 +76,9 @@ class WebUI:
         config: dict[str, Any],
         defaults: dict[str, Any] | None = None,
         version: str | None = "v1.10.1",
+        weights: str = "",
     ) -> None:
-        self.checkpoints = Checkpoints(models)
+        self.checkpoints = Checkpoints(models, weights)
         first = self.checkpoints.find(models[0])
         assert first is not None
         self.loaded: Checkpoint = first

@@ -107,7 +107,10 @@ def test_names_and_passwords() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"SD_MODEL": "nothing"}, "model: is not a model of this service"),
+        (
+            {"SD_MODEL": "nothing"},
+            "model: none was given, and SD_MODEL, this service's default ('nothing'), is not a model",
+        ),
         ({"SD_SAMPLER": "Eule"}, "sampler: is not a sampler of this service; did you mean 'Euler'?"),
         ({"SD_SCHEDULER": "nothing"}, "scheduler: is not offered"),
     ],
@@ -117,6 +120,14 @@ def test_defaults_that_no_webui_offers(simulator: Simulator, given: dict[str, st
     assert (found.level, found.subject) == ("error", "defaults")
     assert told in found.text
     assert "SD_" in found.remedy
+
+
+def test_files_of_one_name_with_other_weights(simulator: Simulator) -> None:
+    with Simulator(weights="other") as second:
+        (found,) = wrong(webuis.check(settings(SD_WEBUI_URL=f"{simulator.url},{second.url}")))
+    assert (found.level, found.subject) == ("warning", "models")
+    assert "the name means v1-5-pruned-emaonly.safetensors [" in found.text
+    assert "the other one is 'v1-5-pruned-emaonly [" in found.text
 
 
 def test_a_default_that_another_webui_offers_is_in_order(simulator: Simulator) -> None:

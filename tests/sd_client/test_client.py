@@ -272,6 +272,19 @@ def test_generating_uses_this_webuis_own_names(web_server: WebServer) -> None:
         assert (body["sampler_name"], body["scheduler"]) == ("Euler a", "karras")
 
 
+def test_weights_that_were_not_asked_for_are_no_result(web_server: WebServer) -> None:
+    """Of a file that this WebUI has not loaded yet only the name is known: its answer tells the hash."""
+    web_server.routes["POST /sdapi/v1/txt2img"] = lambda received: as_json(painted(received.json))
+    unloaded = replace(CAPABILITIES, checkpoints=(replace(CHECKPOINT, title="v1-5-pruned-emaonly.ckpt", hash=None),))
+    client = WebUIClient(web_server.url)
+    for sha in ("6ce0161689", None):
+        asked = job(checkpoint=replace(CHECKPOINT, hash=sha))
+        assert client.txt2img(asked, unloaded, task_id="t", timeout_s=15)
+    asked = job(checkpoint=replace(CHECKPOINT, title="v1-5-pruned-emaonly.ckpt [aaaaaaaaaa]", hash="aaaaaaaaaa"))
+    with pytest.raises(InvalidAnswerError, match="another model"):
+        client.txt2img(asked, unloaded, task_id="t", timeout_s=15)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"checkpoint": Checkpoint(title="other", model_name="other")}, {"sampler": "PLMS"}, {"scheduler": "beta"}],

@@ -33,6 +33,7 @@ def test_all_names_of_a_checkpoint_most_exact_first() -> None:
         "sub/dream_8.safetensors [8b32423b5e]",
         "sub/dream_8.safetensors",
         "sub_dream_8",
+        "sub_dream_8 [8b32423b5e]",
         "dream_8.safetensors",
         "dream_8",
         "8b32423b5e",

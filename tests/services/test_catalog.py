@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sd_client.client import find_checkpoint
@@ -94,8 +96,18 @@ def test_a_part_of_a_name_is_none(name: str) -> None:
 
 
 def test_the_default_model_is_named_as_such_where_it_is_missing() -> None:
-    with pytest.raises(ModelNotFoundError, match="the default; none was given"):
+    with pytest.raises(ModelNotFoundError) as caught:
         catalog(capabilities(SDXL)).choose(Wanted())
+    (problem,) = caught.value.problems
+    assert problem.received is None, "the caller sent none"
+    assert problem.message == (
+        "none was given, and SD_MODEL, this service's default ('sd-v1-5'), is not a model of this service (known: sdxl)"
+    )
+
+
+def test_a_pool_without_any_model_can_do_nothing() -> None:
+    with pytest.raises(NoWebUIError, match="no WebUI has a model"):
+        catalog(capabilities()).choose(Wanted(model="sdxl"))
 
 
 def test_the_operators_alias_wins_over_a_known_one() -> None:
@@ -257,18 +269,75 @@ def _twins(*, hashes: tuple[str | None, str | None]) -> Capabilities:
 @pytest.mark.parametrize("name", ["b_model", "b/model.safetensors", "B_MODEL"])
 def test_files_of_one_name_in_two_folders_are_two_models(hashes: tuple[str | None, str | None], name: str) -> None:
     twins = _twins(hashes=hashes)
-    found = ModelNames(twins.checkpoints, {}).find(name)
+    found = ModelNames(dict.fromkeys(twins.checkpoints, 0), {}).find(name)
     assert found == [twins.checkpoints[1]]
     assert find_checkpoint(twins, found[0]) is twins.checkpoints[1]
 
 
+def test_a_file_keeps_its_name_where_a_subfolder_has_one_of_the_same() -> None:
+    copy = Checkpoint(
+        title="other/v1-5-pruned-emaonly.safetensors", model_name="other_v1-5-pruned-emaonly", filename=V15.filename
+    )
+    known = catalog(capabilities(copy, V15))
+    assert [(model.id, model.default) for model in known.models()] == [
+        ("other_v1-5-pruned-emaonly", False),
+        ("sd-v1-5", True),
+    ]
+    for name in ("v1-5-pruned-emaonly", "v1-5-pruned-emaonly.safetensors", "V1-5-Pruned-Emaonly", "sd-v1-5", None):
+        assert known.choose(Wanted(model=name)).checkpoint == V15
+    assert known.choose(Wanted(model="other_v1-5-pruned-emaonly")).checkpoint == copy
+
+
+def test_a_full_title_sends_that_file_though_another_one_is_the_same() -> None:
+    copy = replace(V15, title="a copy.safetensors [6ce0161689]", model_name="a copy", filename="a copy.safetensors")
+    both = capabilities(copy, V15)
+    for checkpoint in (copy, V15):
+        chosen = catalog(both).choose(Wanted(model=checkpoint.title)).checkpoint
+        assert find_checkpoint(both, chosen) == checkpoint
+    assert catalog(both).choose(Wanted(model="6ce0161689")).checkpoint == copy
+
+
+OTHER_V15 = replace(V15, title="v1-5-pruned-emaonly.safetensors [aaaaaaaaaa]", hash="aaaaaaaaaa")
+
+
+def test_files_of_one_name_with_other_weights_on_two_webuis_can_both_be_asked_for() -> None:
+    first, second = capabilities(V15, loaded=V15.title), capabilities(OTHER_V15, SDXL, loaded=SDXL.title)
+    pool = catalog(first, second)
+    listed = [(model.id, model.default, model.loaded) for model in pool.models()]
+    assert listed == [
+        ("sd-v1-5", True, True),
+        ("v1-5-pruned-emaonly [aaaaaaaaaa]", False, False),
+        ("sdxl", False, True),
+    ]
+    other = pool.choose(Wanted(model="v1-5-pruned-emaonly [aaaaaaaaaa]")).checkpoint
+    assert (find_checkpoint(first, other), find_checkpoint(second, other)) == (None, OTHER_V15)
+    for name in ("sd-v1-5", "v1-5-pruned-emaonly", None):
+        assert pool.choose(Wanted(model=name)).checkpoint == V15, "the first WebUI's"
+
+
+def test_which_of_two_is_meant_does_not_change_with_the_order_of_looks() -> None:
+    states = {
+        webui: WebUIState(available=True, seen=1.0, capabilities=capabilities(checkpoint))
+        for webui, checkpoint in (("second", OTHER_V15), ("first", V15))
+    }
+    view = PoolView(states=states, schedule=Schedule(), webuis=("first", "second"), draining=False)
+    settings = {"aliases": {}, "default_sampler": None, "default_scheduler": None}
+    assert Catalog(lambda: view, default_model="sd-v1-5", **settings).choose(Wanted()).checkpoint == V15
+
+
+def test_a_file_that_no_webui_has_loaded_is_one_until_its_hashes_tell() -> None:
+    unloaded = replace(V15, title="v1-5-pruned-emaonly.safetensors", hash=None)
+    assert len(catalog(capabilities(unloaded), capabilities(OTHER_V15)).models()) == 1
+    assert len(catalog(capabilities(V15), capabilities(unloaded), capabilities(OTHER_V15)).models()) == 2
+
+
 def test_the_bare_name_of_two_files_is_ambiguous() -> None:
     twins = _twins(hashes=(None, None))
-    assert ModelNames(twins.checkpoints, {}).find("model") == list(twins.checkpoints)
+    assert ModelNames(dict.fromkeys(twins.checkpoints, 0), {}).find("model") == list(twins.checkpoints)
 
 
 def test_an_alias_may_name_a_known_alias() -> None:
     file = Checkpoint(title="v1-5-pruned-emaonly.safetensors", model_name="v1-5-pruned-emaonly")
-    names = ModelNames((file,), {"fast": "sd-v1-5"})
+    names = ModelNames({file: 0}, {"fast": "sd-v1-5"})
     assert names.find("FAST") == [file]
     assert names.public(file) == "fast"
