@@ -60,6 +60,7 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     requests = RequestService(pool=pool, notes=notes)
     health = HealthService(
         pool=pool,
+        catalog=catalog,
         storage=storage,
         ping_redis=_ping(config, connection, metrics),
         queue_limit=config.sd_queue_limit,

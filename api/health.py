@@ -55,4 +55,5 @@ def _answer(report: HealthReport) -> HealthAnswer:
         queue=QueueAnswer(waiting=report.queue_waiting, limit=report.queue_limit),
         redis=report.redis,
         storage=report.storage,
+        reasons=report.reasons,
     )

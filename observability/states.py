@@ -25,6 +25,7 @@ class ServiceState:
     """
     :param webuis: those that have been looked at, by their place in ``SD_WEBUI_URL``.
     :param redis_up: None where there is none.
+    :param reasons: why health is not ``healthy``.
     """
 
     queue_waiting: int
@@ -37,6 +38,7 @@ class ServiceState:
     storage_up: bool
     redis_up: bool | None
     draining: bool
+    reasons: tuple[str, ...]
     version: str
 
 
@@ -63,6 +65,12 @@ class StateCollector(Collector):
         if state.redis_up is not None:
             yield _gauge("sd_api_redis_up", "Whether Redis answers.", state.redis_up)
         yield _gauge("sd_api_draining", "Whether the service shuts down.", state.draining)
+        yield _by(
+            "sd_api_health_reason",
+            "Why the service is not healthy.",
+            "reason",
+            dict.fromkeys(state.reasons, 1),
+        )
         build = GaugeMetricFamily("sd_api_build_info", "What runs.", labels=["version", "python"])
         build.add_metric([state.version, platform.python_version()], 1)
         yield build

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import redis
 
-from sd_client.pool import WebUIPool
+from sd_client.models import Capabilities
+from sd_client.pool import PoolView, WebUIPool
+from sd_client.probing import WebUIState
+from services.catalog import Catalog
 from storage.base import ImageStorage
 from storage.errors import StorageError
 
@@ -19,11 +22,39 @@ log = logging.getLogger(__name__)
 
 #: Between two looks at the disk and at Redis.
 INTERVAL_S = 5.0
+#: The same until the WebUIs have been looked at.
+FIRST_LOOK_S = 0.5
+
+
+#: Why a service is not healthy. Of the first four each by itself means that it does not serve.
+Reason = Literal[
+    "draining",
+    "no_webui",
+    "no_checkpoint",
+    "no_gpu",
+    "webui_down",
+    "webui_without_checkpoint",
+    "default_model_unknown",
+    "default_model_ambiguous",
+    "redis_down",
+    "storage_failing",
+]
+_NOT_SERVING: frozenset[Reason] = frozenset(("draining", "no_webui", "no_checkpoint", "no_gpu"))
+
+#: Those of which nothing else in the log tells.
+_WORDS: dict[Reason, str] = {
+    "no_checkpoint": "no WebUI has a model: nothing can be painted",
+    "no_gpu": "no WebUI has a GPU, and CPU_FALLBACK is off: nothing is painted",
+    "webui_without_checkpoint": "a WebUI has no model, so it gets no jobs",
+    "default_model_unknown": "SD_MODEL names no model of any WebUI: requests without a model are refused",
+    "default_model_ambiguous": "SD_MODEL could mean several models: requests without a model are refused",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthReport:
     """
+    :param reasons: why it is not healthy; empty where it is.
     :param device: what would serve now.
     :param webuis_gpu: available ones that report a GPU or do not tell; :param webuis_cpu: those that report none.
     """
@@ -41,6 +72,7 @@ class HealthReport:
     queue_limit: int
     redis: Literal["up", "down", "off"]
     storage: Literal["ok", "failing"]
+    reasons: tuple[Reason, ...]
 
     @property
     def serves(self) -> bool:
@@ -56,6 +88,7 @@ class HealthService:
         self,
         *,
         pool: WebUIPool,
+        catalog: Catalog,
         storage: ImageStorage,
         ping_redis: Callable[[], bool] | None,
         queue_limit: int,
@@ -63,6 +96,7 @@ class HealthService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
+        self._catalog = catalog
         self._storage = storage
         self._ping_redis = ping_redis
         self._queue_limit = queue_limit
@@ -71,6 +105,7 @@ class HealthService:
         self._began = clock()
         self._storage_ok = True
         self._redis_up = ping_redis is not None
+        self._told: frozenset[str] = frozenset()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
 
@@ -85,15 +120,14 @@ class HealthService:
     def report(self) -> HealthReport:
         """Asks nobody: milliseconds, whatever is frozen."""
         view = self._pool.view()
-        available = {webui: s for webui, s in view.states.items() if s.available and s.capabilities}
-        cpu = sum(1 for s in available.values() if s.capabilities and s.capabilities.gpu is False)
-        usable = self._pool.usable(view.states)
+        available = _available(view)
+        cpu = sum(1 for capabilities in available.values() if capabilities.gpu is False)
+        usable = self._pool.usable(_with_models(view))
         on_cpu = usable and all(s.capabilities and s.capabilities.gpu is False for s in usable.values())
-        storage: Literal["ok", "failing"] = "ok" if self._storage_ok else "failing"
-        redis: Literal["up", "down", "off"] = "off" if self._ping_redis is None else "up" if self._redis_up else "down"
-        whole = len(available) == view.total and storage == "ok" and redis != "down"
+        reasons = self._reasons(view)
         return HealthReport(
-            status="draining" if view.draining else "unhealthy" if not usable else "healthy" if whole else "degraded",
+            status=_status(reasons),
+            reasons=reasons,
             version=self._version,
             uptime_s=self._clock() - self._began,
             device="none" if not usable else "cpu" if on_cpu else "gpu",
@@ -104,9 +138,26 @@ class HealthService:
             webuis_cpu=cpu,
             queue_waiting=len(view.schedule.waiting),
             queue_limit=self._queue_limit,
-            redis=redis,
-            storage=storage,
+            redis="off" if self._ping_redis is None else "up" if self._redis_up else "down",
+            storage="ok" if self._storage_ok else "failing",
         )
+
+    def _reasons(self, view: PoolView) -> tuple[Reason, ...]:
+        available, able = _available(view), _with_models(view)
+        default = self._catalog.default_found(view) if able else 1
+        holds: dict[Reason, bool] = {
+            "draining": view.draining,
+            "no_webui": not available,
+            "no_checkpoint": bool(available) and not able,
+            "no_gpu": bool(able) and not self._pool.usable(able),
+            "webui_down": 0 < len(available) < view.total,
+            "webui_without_checkpoint": 0 < len(able) < len(available),
+            "default_model_unknown": default == 0,
+            "default_model_ambiguous": default > 1,
+            "redis_down": self._ping_redis is not None and not self._redis_up,
+            "storage_failing": not self._storage_ok,
+        }
+        return tuple(reason for reason, true in holds.items() if true)
 
     def _watch(self) -> None:
         while True:
@@ -116,8 +167,22 @@ class HealthService:
                 if up != self._redis_up:
                     log.warning("redis %s", "is back" if up else "does not answer, or takes no writes")
                 self._redis_up = up
-            if self._stopped.wait(INTERVAL_S):
+            view = self._pool.view()
+            looked = len(view.states) == view.total
+            if looked:
+                self._tell(view)
+            if self._stopped.wait(INTERVAL_S if looked else FIRST_LOOK_S):
                 return
+
+    def _tell(self, view: PoolView) -> None:
+        """What the log does not say elsewhere, once."""
+        reasons = [f"health: {reason}: {_WORDS[reason]}" for reason in self._reasons(view) if reason in _WORDS]
+        now = frozenset((*reasons, *self._catalog.namesakes(view)))
+        for text in sorted(now - self._told):
+            log.warning("%s", text)
+        for text in sorted(self._told - now):
+            log.warning("no more: %s", text)
+        self._told = now
 
     def _look_at_storage(self) -> None:
         try:
@@ -130,6 +195,23 @@ class HealthService:
             if not self._storage_ok:
                 log.warning("storage is back")
             self._storage_ok = True
+
+
+def _status(reasons: Collection[Reason]) -> Literal["healthy", "degraded", "unhealthy", "draining"]:
+    if not reasons:
+        return "healthy"
+    if "draining" in reasons:
+        return "draining"
+    return "degraded" if _NOT_SERVING.isdisjoint(reasons) else "unhealthy"
+
+
+def _available(view: PoolView) -> dict[str, Capabilities]:
+    return {webui: state.capabilities for webui, state in view.states.items() if state.available and state.capabilities}
+
+
+def _with_models(view: PoolView) -> dict[str, WebUIState]:
+    """The available WebUIs that have a model."""
+    return {webui: view.states[webui] for webui, seen in _available(view).items() if seen.checkpoints}
 
 
 def answers(connection: redis.Redis, *, prefix: str, on_error: Callable[[], None]) -> bool:

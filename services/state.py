@@ -22,6 +22,7 @@ def service_state(health: HealthService, pool: WebUIPool) -> ServiceState:
         webuis={place: _figures(view.states[webui]) for place, webui in enumerate(view.webuis) if webui in view.states},
         storage_up=report.storage == "ok",
         redis_up=None if report.redis == "off" else report.redis == "up",
+        reasons=report.reasons,
         draining=report.status == "draining",
         version=report.version,
     )

@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--load-time", type=float, default=0.0, metavar="SECONDS", help="for a switch of models")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="what /sdapi/v1/memory shows")
     parser.add_argument("--model", action="append", metavar="NAME", help="a model's file name; repeatable")
+    parser.add_argument("--broken", action="append", metavar="NAME", help="one of them cannot be loaded; repeatable")
     parser.add_argument("--samples-format", choices=("png", "jpg", "webp"))
     parser.add_argument("--api-auth", metavar="USER:PASS")
     parser.add_argument("--prefix", default="", metavar="/SOME/PATH", help="the path all routes live under")
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=_fault,
         default=[],
-        metavar="KIND[:route=ROUTE][:times=N][:seconds=S]",
+        metavar="KIND[:route=ROUTE][:times=N[:of=M]][:seconds=S]",
         help="a way to fail; repeatable, the first that fits strikes",
     )
     return parser
@@ -64,6 +65,7 @@ def main() -> None:
         load_time=args.load_time,
         device=args.device,
         models=tuple(args.model or DEFAULT_MODELS),
+        broken=tuple(args.broken or ()),
         samples_format=args.samples_format,
         api_auth=args.api_auth,
         prefix=args.prefix,

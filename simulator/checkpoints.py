@@ -41,8 +41,6 @@ class Checkpoints:
     """All model files in the order a WebUI lists them. Safe from several threads."""
 
     def __init__(self, files: tuple[str, ...], weights: str = "") -> None:
-        if not files:
-            raise ValueError("at least one model is needed")
         self._all = tuple(Checkpoint(file, weights) for file in sorted(files, key=str.lower))
         self._lock = threading.Lock()
         self._hashed: set[Checkpoint] = set()

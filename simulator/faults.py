@@ -1,6 +1,7 @@
 """Ways to fail: what can be set, where it strikes, and for how long."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,12 +57,14 @@ class Fault:
     :param route: the last part of a path (`txt2img`, `sd-models`, `internal/ping`), `*` for every route,
         None for the two generation routes.
     :param times: how often, None for always.
+    :param of: it strikes the first `times` of every so many that it is meant for, for ever.
     :param seconds: how much longer `slow` takes.
     """
 
     kind: str
     route: str | None = None
     times: int | None = None
+    of: int | None = None
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +72,8 @@ class Fault:
             raise FaultError(f"unknown fault {self.kind!r}; known are {', '.join(sorted(KINDS))}")
         if self.times is not None and self.times < 1:
             raise FaultError(f"times must be at least 1, not {self.times}")
+        if self.of is not None and (self.times is None or self.of <= self.times):
+            raise FaultError(f"of must be more than times, not {self.of}")
         if self.seconds is not None and self.seconds < 0:
             raise FaultError(f"seconds must not be negative, as {self.seconds} is")
 
@@ -80,7 +85,7 @@ class Fault:
 
 
 def parse_fault(spec: str) -> Fault:
-    """Read KIND[:route=…][:times=N][:seconds=S].
+    """Read KIND[:route=…][:times=N[:of=M]][:seconds=S].
 
     :raises FaultError: it cannot be understood.
     """
@@ -99,17 +104,18 @@ def fault_of(values: dict[str, Any]) -> Fault:
 
     :raises FaultError: it cannot be understood.
     """
-    unknown = values.keys() - {"kind", "route", "times", "seconds"}
+    unknown = values.keys() - {"kind", "route", "times", "of", "seconds"}
     if unknown:
-        raise FaultError(f"unknown setting {sorted(unknown)[0]!r}; known are route, times, seconds")
+        raise FaultError(f"unknown setting {sorted(unknown)[0]!r}; known are route, times, of, seconds")
     if not isinstance(values.get("kind"), str):
         raise FaultError("a fault needs a kind")
     try:
         times = None if values.get("times") is None else int(values["times"])
+        of = None if values.get("of") is None else int(values["of"])
         seconds = None if values.get("seconds") is None else float(values["seconds"])
     except (TypeError, ValueError) as exc:
-        raise FaultError(f"times and seconds must be numbers: {exc}") from exc
-    return Fault(kind=values["kind"], route=values.get("route"), times=times, seconds=seconds)
+        raise FaultError(f"times, of and seconds must be numbers: {exc}") from exc
+    return Fault(kind=values["kind"], route=values.get("route"), times=times, of=of, seconds=seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +133,7 @@ class Faults:
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._changed = threading.Condition()
         self._left: list[tuple[Fault, int | None]] = [(fault, fault.times) for fault in faults]
+        self._met: Counter[Fault] = Counter()
         self._epoch = 0
         self._closed = False
 
@@ -139,6 +146,7 @@ class Faults:
         """Take all away, and let go of what hangs."""
         with self._changed:
             self._left.clear()
+            self._met.clear()
             self._epoch += 1
             self._changed.notify_all()
 
@@ -158,7 +166,11 @@ class Faults:
         with self._changed:
             for index, (fault, left) in enumerate(self._left):
                 if fault.kind in only and fault.strikes(method, route):
-                    if left == 1:
+                    if fault.of is not None:
+                        self._met[fault] += 1
+                        if (self._met[fault] - 1) % fault.of >= (fault.times or 0):
+                            continue
+                    elif left == 1:
                         del self._left[index]
                     elif left is not None:
                         self._left[index] = (fault, left - 1)

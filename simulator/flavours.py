@@ -11,7 +11,7 @@ from simulator.forge import Forge
 from simulator.old_a1111 import OldA1111
 from simulator.sdcpp import SdCpp
 from simulator.sdnext import SDNext
-from simulator.webui import WebUI
+from simulator.webui import ForgeWebUI, WebUI
 
 NAMES = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp")
 
@@ -25,20 +25,22 @@ def build(
     load_s: float,
     samples_format: str | None,
     weights: str,
+    broken: tuple[str, ...],
     source: random.Random,
 ) -> Flavour:
     """The server of this name.
 
     :raises ValueError: there is none, or it cannot be set up like that.
     """
-    if not models:
+    if not models and name in ("sdcpp", "sdnext"):
         raise ValueError("at least one model is needed")
     if name == "sdcpp":
         if samples_format not in (None, "png"):
             raise ValueError("sdcpp sends nothing but png")
         return SdCpp(model=models[0], step_s=step_s)
     config = {"samples_format": samples_format} if samples_format else {}
-    webui = partial(WebUI, models=models, step_s=step_s, load_s=load_s, weights=weights)
+    kind: type[WebUI] = ForgeWebUI if name == "forge" else WebUI
+    webui = partial(kind, models=models, step_s=step_s, load_s=load_s, weights=weights, broken=broken)
     match name:
         case "a1111":
             return A1111(webui(config=config), setup, source)

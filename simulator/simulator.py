@@ -21,13 +21,14 @@ class Simulator:
     :param flavour: one of `flavours.NAMES`.
     :param step_time: seconds for one sampling step of one image of 512x512; grows with pixels and batch.
     :param load_time: seconds for a switch of models.
-    :param models: file names; the first is loaded at start.
+    :param models: file names; the first is loaded at start. None at all is a WebUI as it is unpacked.
     :param samples_format: png, jpg or webp; None for the flavour's own default.
     :param api_auth: `user:password`.
     :param prefix: a path all routes live under.
     :param startup_time: so many seconds /sdapi does not exist yet although the port answers.
     :param idle_time: after so many seconds without a request a connection is closed.
     :param weights: another value stands for other weights under the same file names: the hashes differ.
+    :param broken: those of the models that cannot be loaded: cut off, or no whole checkpoints.
     :param certificate: a PEM file with certificate and key, to speak https.
     :param max_body_bytes: how much of a request's body the journal keeps; None for all.
     :raises OSError: the port is taken.
@@ -52,6 +53,7 @@ class Simulator:
         source: random.Random | None = None,
         max_body_bytes: int | None = None,
         weights: str = "",
+        broken: tuple[str, ...] = (),
         certificate: str | None = None,
     ) -> None:
         self._faults = Faults(faults)
@@ -65,6 +67,7 @@ class Simulator:
             load_s=load_time,
             samples_format=samples_format,
             weights=weights,
+            broken=broken,
             source=source or random.Random(),
         )
         site = Site(

@@ -65,6 +65,7 @@ class WebUI:
 
     :param step_s: seconds for one step of one image of 512x512; grows with pixels and batch.
     :param load_s: seconds for switching models.
+    :param broken: files that cannot be loaded.
     """
 
     def __init__(
@@ -77,13 +78,15 @@ class WebUI:
         defaults: dict[str, Any] | None = None,
         version: str | None = "v1.10.1",
         weights: str = "",
+        broken: tuple[str, ...] = (),
     ) -> None:
         self.checkpoints = Checkpoints(models, weights)
-        first = self.checkpoints.find(models[0])
-        assert first is not None
-        self.loaded: Checkpoint = first
-        self.checkpoints.learn_hash(first)
-        config = {"sd_model_checkpoint": self.checkpoints.title(first), "sd_checkpoint_hash": first.sha256, **config}
+        self._broken = frozenset(broken)
+        self._loaded = self.checkpoints.find(models[0]) if models else None
+        if self._loaded is not None:
+            self.checkpoints.learn_hash(self._loaded)
+            title = self.checkpoints.title(self._loaded)
+            config = {"sd_model_checkpoint": title, "sd_checkpoint_hash": self._loaded.sha256, **config}
         self.options = Options(DEFAULTS if defaults is None else defaults, config)
         self.queue = FIFOLock()
         self.progress = Progress()
@@ -98,14 +101,45 @@ class WebUI:
         self.queue.close()
         self.progress.close()
 
+    @property
+    def loaded(self) -> Checkpoint:
+        """The model in memory.
+
+        :raises CrashError: there is none.
+        """
+        if self._loaded is None:
+            raise CrashError("AttributeError", "'NoneType' object has no attribute 'sd_checkpoint_info'")
+        return self._loaded
+
     def ensure_loaded(self) -> None:
-        """Load what the options name, if it is not loaded. Only to be called by whoever holds the queue."""
-        wanted = self.checkpoints.find(str(self.options.get("sd_model_checkpoint"))) or self.loaded
-        if wanted == self.loaded:
-            return
+        """Load what the options name, if it is not loaded. Only to be called by whoever holds the queue.
+
+        :raises CrashError: it cannot be loaded; the one before stays in memory, the option as it is.
+        """
+        wanted = self.wanted()
+        if wanted != self._loaded:
+            self.load(wanted, refusal=("SafetensorError", "Error while deserializing header: MetadataIncompleteBuffer"))
+
+    def wanted(self) -> Checkpoint:
+        """What the options name, else what is loaded.
+
+        :raises CrashError: there is no model at all.
+        """
+        wanted = self.checkpoints.find(str(self.options.get("sd_model_checkpoint"))) or self._loaded
+        if wanted is None:
+            raise CrashError("FileNotFoundError", "No checkpoints found. When searching for checkpoints, looked at: …")
+        return wanted
+
+    def load(self, wanted: Checkpoint, *, refusal: tuple[str, str]) -> None:
+        """Read a file.
+
+        :raises CrashError: of this class and text, it cannot be loaded.
+        """
         self.progress.rest(self._load_s)
+        if wanted.file in self._broken:
+            raise CrashError(*refusal)
         self.checkpoints.learn_hash(wanted)
-        self.loaded = wanted
+        self._loaded = wanted
         self.options.set("sd_checkpoint_hash", wanted.sha256)
 
     def choose(self, name: str) -> None:
@@ -230,6 +264,28 @@ class WebUI:
         place = index % prepared.job.batch_size
         key = (kind, text, prepared.scene(index), done, source and (source.key, place))
         return self._encoded.get(key, lambda: encode(prepared.paint(index, done), kind, text))
+
+
+class ForgeWebUI(WebUI):
+    """Forge: one load that failed leaves nothing in memory, and the model before it is then taken as loaded."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._remembered = self._loaded
+
+    def ensure_loaded(self) -> None:
+        """See `WebUI.ensure_loaded`. What was loaded last with success is never loaded twice in a row."""
+        wanted = self.wanted()
+        if wanted != self._remembered:
+            self._loaded = None
+            self.load(wanted, refusal=("ValueError", "Failed to recognize model type!"))
+            self._remembered = wanted
+
+    def wanted(self) -> Checkpoint:
+        """See `WebUI.wanted`."""
+        return (
+            self.checkpoints.find(str(self.options.get("sd_model_checkpoint"))) or self._remembered or super().wanted()
+        )
 
 
 def step_time(step_s: float, job: Job) -> float:

@@ -72,6 +72,7 @@ def metric_names() -> set[str]:
         storage_up=True,
         redis_up=True,
         draining=False,
+        reasons=("no_webui",),
         version="",
     )
     return Metrics().names() | {shown.name for shown in StateCollector(lambda: state).collect()}

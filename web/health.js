@@ -43,9 +43,17 @@ export class Health extends EventTarget {
   }
 }
 
-function words({ status, device, webuis, queue }) {
-  if (status === "draining") return "Shutting down";
-  if (status === "unhealthy") return "No WebUI reachable";
+const TROUBLES = {
+  draining: "Shutting down",
+  no_webui: "No WebUI reachable",
+  no_checkpoint: "No WebUI has a model",
+  no_gpu: "No WebUI has a GPU",
+};
+
+function words({ device, webuis, queue, reasons = [] }) {
+  const trouble = reasons.find((reason) => reason in TROUBLES);
+  if (trouble) return TROUBLES[trouble];
+  if (reasons.some((reason) => reason.startsWith("default_model_"))) return "No default model: choose one";
   const where = device === "gpu" ? "GPU" : "CPU";
   const waiting = queue.waiting ? `${queue.waiting} waiting` : webuis.busy ? `${webuis.busy} of ${webuis.available} busy` : "free";
   return `${where} · ${waiting}`;

@@ -103,10 +103,12 @@ HEALTHY = {
     "queue": {"waiting": 0, "limit": 64},
     "redis": "up",
     "storage": "ok",
+    "reasons": [],
 }
 UNHEALTHY = {
     **HEALTHY,
     "status": "unhealthy",
     "device": "none",
     "webuis": {"total": 1, "available": 0, "busy": 0, "gpu": 0, "cpu": 0},
+    "reasons": ["no_webui"],
 }

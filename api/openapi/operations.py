@@ -212,7 +212,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 headers=("Cache-Control",),
             ),
             503: Answer(
-                description="`unhealthy`: no WebUI can serve; or `draining`: the service is shutting down.",
+                description="`unhealthy`: nothing can be painted; or `draining`: the service is shutting down.",
                 content=_json("HealthAnswer", unhealthy=examples.UNHEALTHY),
                 headers=("Cache-Control",),
             ),

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from api.schemas.described import Described
 from api.schemas.fields import MAX_SEED
+from services.health import Reason
 
 _LEFT_OUT: Any = None
 _SEED = Field(ge=0, le=MAX_SEED, description="The one that was painted with, also where -1 was asked for.")
@@ -147,6 +148,7 @@ class HealthAnswer:
     queue: QueueAnswer
     redis: Literal["up", "down", "off"]
     storage: Literal["ok", "failing"]
+    reasons: Annotated[tuple[Reason, ...], Field(description="Why it is not `healthy`.")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ def test_every_key(client: FlaskClient) -> None:
         "queue": {"waiting": 0, "limit": 64},
         "redis": "off",
         "storage": "ok",
+        "reasons": [],
     }
 
 
@@ -78,6 +79,7 @@ def test_a_webui_without_a_gpu(make_app: MakeApp, settings: dict[str, str], devi
         wait_until(lambda: health(client)["webuis"]["available"] == 1, "it was seen")
         body = health(client)
         assert (body["status"], body["device"]) == (status, device)
+        assert body["reasons"] == (["no_gpu"] if status == "unhealthy" else [])
         assert body["webuis"] == {"total": 1, "available": 1, "busy": 0, "gpu": 0, "cpu": 1}
         answer = client.post(f"{PREFIX}/txt2img", json=SMALL)
         if device == "cpu":
@@ -97,13 +99,74 @@ def test_a_server_that_does_not_tell_counts_as_a_gpu(make_app: MakeApp) -> None:
 
 def test_no_webui(make_app: MakeApp) -> None:
     client = make_app(f"http://user:topsecret@127.0.0.1:{free_port()}").test_client()
-    assert health(client)["status"] == "unhealthy"
+    assert (health(client)["status"], health(client)["reasons"]) == ("unhealthy", ["no_webui"])
     told = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
     assert (told["status"], told["code"]) == (503, "webui_unavailable")
     answer = client.get(f"{PREFIX}/health")
     assert answer.status_code == 503
     assert "127.0.0.1" not in answer.text
     assert "topsecret" not in answer.text
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+def test_no_webui_has_a_model(make_app: MakeApp, capfd: pytest.CaptureFixture[str], flavour: str) -> None:
+    with Simulator(flavour=flavour, models=()) as webui:
+        client = make_app(webui.url, LOG_LEVEL="WARNING").test_client()
+        wait_until(lambda: health(client)["webuis"]["available"] == 1, "it was seen")
+        body = health(client)
+        assert (body["status"], body["device"], body["reasons"]) == ("unhealthy", "none", ["no_checkpoint"])
+        told = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
+        assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+        assert webui.generations == []
+        assert told_in_log(capfd, "health: no_checkpoint: no WebUI has a model") == 1
+
+
+def told_in_log(capfd: pytest.CaptureFixture[str], text: str) -> int:
+    """How often, once it is there at all."""
+    log = ""
+
+    def there() -> bool:
+        nonlocal log
+        log += capfd.readouterr().out
+        return text in log
+
+    wait_until(there, f"the log says {text}")
+    return log.count(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "words"),
+    [
+        ("foo", "default_model_unknown", "SD_MODEL names no model of any WebUI"),
+        ("twin", "default_model_ambiguous", "SD_MODEL could mean several models"),
+    ],
+)
+def test_a_default_model_that_names_none_or_several(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str], model: str, reason: str, words: str
+) -> None:
+    with Simulator(models=("one.safetensors", "a/twin.safetensors", "b/twin.safetensors")) as webui:
+        client = make_app(webui.url, SD_MODEL=model, LOG_LEVEL="WARNING").test_client()
+        wait_for(client, "degraded")
+        assert (health(client)["reasons"], health(client)["device"]) == ([reason], "gpu")
+        told = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
+        assert (told["status"], told["code"]) == (422, "model_not_found")
+        assert f"none was given, and SD_MODEL, this service's default ('{model}')" in told["detail"]
+        assert "(got" not in told["detail"], "the caller sent none"
+        assert client.post(f"{PREFIX}/txt2img", json={**SMALL, "model": "one"}).status_code == 200
+        assert told_in_log(capfd, f"health: {reason}: {words}") == 1
+
+
+def test_one_of_two_webuis_has_no_model(make_app: MakeApp, simulator: Simulator) -> None:
+    with Simulator(models=()) as empty:
+        client = make_app(f"{empty.url},{simulator.url}").test_client()
+        wait_until(lambda: health(client)["webuis"]["available"] == 2, "both were seen")
+        assert (health(client)["status"], health(client)["reasons"]) == ("degraded", ["webui_without_checkpoint"])
+        assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
+
+
+def test_one_of_two_webuis_is_down(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(f"http://127.0.0.1:{free_port()},{simulator.url}").test_client()
+    assert wait_for(client, "degraded")["reasons"] == ["webui_down"]
 
 
 def test_a_webui_that_starts_later(make_app: MakeApp) -> None:
@@ -120,14 +183,15 @@ def test_a_storage_that_fails_and_heals(make_app: MakeApp, simulator: Simulator,
     client = make_app(simulator.url, IMAGE_DIR=str(folder)).test_client()
 
     body = wait_for(client, "degraded")
-    assert (body["storage"], body["device"]) == ("failing", "gpu")
+    assert (body["storage"], body["device"], body["reasons"]) == ("failing", "gpu", ["storage_failing"])
     folder.unlink()
     assert wait_for(client, "healthy")["storage"] == "ok"
 
 
 def test_redis_that_is_not_there(make_app: MakeApp, simulator: Simulator) -> None:
     client = make_app(simulator.url, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0").test_client()
-    assert wait_for(client, "degraded")["redis"] == "down"
+    body = wait_for(client, "degraded")
+    assert (body["redis"], body["reasons"]) == ("down", ["redis_down"])
     assert client.get(f"{PREFIX}/models").status_code == 200
     assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
 

@@ -25,6 +25,7 @@ STATE = ServiceState(
     storage_up=False,
     redis_up=None,
     draining=True,
+    reasons=("draining", "storage_failing"),
     version="1.2",
 )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from sd_client.pool import WebUIPool
+from services.catalog import Catalog
 from services.health import HealthReport, HealthService
 from simulator import Simulator
 from storage import LocalStorage, OpenImage, StorageUnavailableError
@@ -34,6 +35,10 @@ class FullDisk:
         raise StorageUnavailableError("disk_full")
 
 
+def catalog_of(pool: WebUIPool) -> Catalog:
+    return Catalog(pool.view, default_model="sd-v1-5", aliases={}, default_sampler=None, default_scheduler=None)
+
+
 @pytest.fixture
 def pool(simulator: Simulator, tmp_path: Path) -> Iterator[WebUIPool]:
     made = WebUIPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path / "run", use_gpu=True, cpu_fallback=True)
@@ -48,7 +53,12 @@ def watch(pool: WebUIPool, tmp_path: Path) -> Iterator[Callable[..., HealthServi
     made: list[HealthService] = []
 
     def make(**changes: object) -> HealthService:
-        own: dict[str, object] = {"pool": pool, "storage": LocalStorage(tmp_path / "images"), "ping_redis": None}
+        own: dict[str, object] = {
+            "pool": pool,
+            "catalog": catalog_of(pool),
+            "storage": LocalStorage(tmp_path / "images"),
+            "ping_redis": None,
+        }
         made.append(HealthService(**{**own, "queue_limit": 4, "version": "1.2.3", **changes}))
         made[-1].start()
         return made[-1]
@@ -89,7 +99,9 @@ def test_before_any_look(tmp_path: Path, simulator: Simulator) -> None:
     pool = WebUIPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path, use_gpu=True, cpu_fallback=True)
     pool.start()
     try:
-        service = HealthService(pool=pool, storage=FullDisk(), ping_redis=None, queue_limit=4, version="1")
+        service = HealthService(
+            pool=pool, catalog=catalog_of(pool), storage=FullDisk(), ping_redis=None, queue_limit=4, version="1"
+        )
         report = service.report()
         found = (report.status, report.device, report.webuis_total, report.webuis_available)
         assert found == ("unhealthy", "none", 1, 0)

@@ -222,10 +222,21 @@ def test_a_bad_specification_is_refused(spec):
         parse_fault(spec)
 
 
+def test_some_of_every_so_many(api):
+    api.sim.set_fault("oom:times=2:of=3")
+    assert [post(api).status_code for _ in range(7)] == [500, 500, 200, 500, 500, 200, 500]
+
+
+@pytest.mark.parametrize("spec", ["oom:of=3", "oom:times=3:of=3", "oom:times=1:of=x"])
+def test_some_of_fewer_is_refused(spec):
+    with pytest.raises(FaultError):
+        parse_fault(spec)
+
+
 def test_control_over_http(api):
     url = f"{api.sim.url}/simulator"
     assert requests.post(f"{url}/faults", json={"kind": "oom", "times": 1}, timeout=20).json() == [
-        {"kind": "oom", "route": None, "times": 1, "seconds": None}
+        {"kind": "oom", "route": None, "times": 1, "of": None, "seconds": None}
     ]
     assert requests.post(f"{url}/faults", json=[{"kind": "busy"}, {"kind": "cut"}], timeout=20).status_code == 200
     assert post(api).status_code == 500
