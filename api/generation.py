@@ -117,7 +117,7 @@ class GenerationRoutes:
         )
         self.limits.count_generation()
         g.account = account
-        return self.service.generate(mode, choice, params, call)
+        return self.service.generate(asked.wanted, choice, params, call)
 
     def _parse(self, mode: Mode) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
@@ -179,9 +179,13 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
         value = values.get(field)
         return value if field not in refused and isinstance(value, str) else None
 
-    def whole(field: str) -> int | None:
+    def number(field: str) -> float | None:
         value = values.get(field)
-        return int(value) if field not in refused and isinstance(value, int | float) else None
+        return value if field not in refused and isinstance(value, int | float) else None
+
+    def whole(field: str) -> int | None:
+        value = number(field)
+        return None if value is None else int(value)
 
     return Wanted(
         model=text("model"),
@@ -189,6 +193,8 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
         scheduler=text("scheduler"),
         width=whole("width"),
         height=whole("height"),
+        steps=whole("steps"),
+        cfg_scale=number("cfg_scale"),
         seed=max(0, whole("seed") or 0),
         batch_size=max(1, whole("batch_size") or 1),
     )

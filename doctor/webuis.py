@@ -119,7 +119,7 @@ def _kind(transport: Transport, capabilities: Capabilities, timeout_s: float) ->
     if capabilities.simulated:
         return "a simulator, which paints without a model"
     if any(checkpoint.hash == DUMMY_HASH for checkpoint in capabilities.checkpoints):
-        return "stable-diffusion.cpp or KoboldCpp"
+        return "stable-diffusion.cpp" if capabilities.paints_batches else "KoboldCpp"
     version = _answer(transport, "/sdapi/v1/version", timeout_s)
     if isinstance(version, dict) and "updated" in version:
         return f"SD.Next of {version['updated']}"

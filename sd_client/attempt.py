@@ -7,7 +7,7 @@ from concurrent.futures import TimeoutError as NotYet
 
 from sd_client import schedule
 from sd_client.board import Board
-from sd_client.errors import JobCancelledError, WebUIError, WebUITimeoutError
+from sd_client.errors import JobCancelledError, LimitError, WebUIError, WebUITimeoutError
 from sd_client.models import Capabilities, PaintedImage
 from sd_client.orders import CHECK_S, Order
 from sd_client.painting import Painting
@@ -50,7 +50,7 @@ class Attempt:
         try:
             return self._watch(deadline, capabilities)
         except BaseException as error:
-            if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError):
+            if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError | LimitError):
                 course.failures.append(error)
             self._abandon()
             raise
@@ -86,6 +86,6 @@ class Attempt:
 
 
 def _too_long(capabilities: Capabilities) -> str:
-    if capabilities.can_interrupt:
+    if capabilities.can_interrupt or capabilities.ends_on_hang_up:
         return "the job ran longer than allowed and is being interrupted"
     return "the job ran longer than allowed; its WebUI cannot interrupt it and paints on"

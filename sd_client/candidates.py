@@ -56,12 +56,13 @@ def candidates(params: GenerationParams, states: States, tried: Collection[str],
 
 
 def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
-    """Whether a WebUI has the model and the sampler, and can paint the size and the seed."""
+    """Whether a WebUI has the model and the sampler, and can paint the size, so many steps and the seed."""
     return (
         find_checkpoint(capabilities, params.checkpoint) is not None
         and spell(capabilities, params.sampler, params.scheduler) is not None
-        and params.width % capabilities.size_step == 0
-        and params.height % capabilities.size_step == 0
+        and capabilities.limits.allow(
+            width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale
+        )
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
     )
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from sd_client.answer_stream import AnswerStream
-from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIStatusError
+from sd_client.call import Call
+from sd_client.errors import MissingRouteError, WebUIStatusError
 from sd_client.exchange_time import ExchangeTime
+from sd_client.lists import number, read_capabilities, read_models
 from sd_client.models import (
-    DUMMY_HASH,
     Capabilities,
     Checkpoint,
     GenerationParams,
     PaintedImage,
     Progress,
-    Sampler,
     bare_name,
 )
 from sd_client.payloads import payload, read_answer
@@ -29,10 +27,6 @@ from spool import Spool
 
 #: Lists come from memory; only a WebUI whose threads are all taken needs longer.
 READ_TIMEOUT_S = 5.0
-
-#: stable-diffusion.cpp's server and KoboldCpp paint multiples of 64, cut seeds to int32, and lack an interrupt.
-_NATIVE_SIZE_STEP = 64
-_NATIVE_MAX_SEED = 2**31 - 1
 
 Took = Callable[[float], None]
 
@@ -68,12 +62,16 @@ class WebUIClient:
         task_id: str,
         timeout_s: float,
         took: Took = _nobody,
+        call: Call | None = None,
     ) -> tuple[PaintedImage, ...]:
         """
-        :param timeout_s: seconds until the whole answer must be there; the WebUI may go on painting after that.
+        A WebUI that paints one picture a job is sent a batch as single jobs, one after another.
+
+        :param timeout_s: seconds until all answers must be there; the WebUI may go on painting after that.
         :param took: is told how many seconds the WebUI was waited for, also where it failed.
+        :param call: by which it can be ended from beside, and is followed.
         """
-        return self._generate("/sdapi/v1/txt2img", params, capabilities, task_id, timeout_s, took)
+        return self._generate("/sdapi/v1/txt2img", params, capabilities, task_id, timeout_s, took, call or Call())
 
     def img2img(
         self,
@@ -83,47 +81,38 @@ class WebUIClient:
         task_id: str,
         timeout_s: float,
         took: Took = _nobody,
+        call: Call | None = None,
     ) -> tuple[PaintedImage, ...]:
         """With ``params.inpainting`` as well; see :meth:`txt2img`."""
-        return self._generate("/sdapi/v1/img2img", params, capabilities, task_id, timeout_s, took)
+        return self._generate("/sdapi/v1/img2img", params, capabilities, task_id, timeout_s, took, call or Call())
 
     def sd_models(self) -> tuple[Checkpoint, ...]:
         """The one cheap path that also tells whether the API is up. :raises MissingRouteError: it is not."""
-        listed = self._transport.get("/sdapi/v1/sd-models", timeout_s=self._read_timeout_s)
-        if listed is None:
-            raise InvalidAnswerError("the WebUI's list of models has no text")
-        return tuple(checkpoint for entry in _entries(listed) if (checkpoint := _checkpoint(entry)))
+        return read_models(self._transport, timeout_s=self._read_timeout_s)
 
-    def capabilities(self) -> Capabilities:
-        """Everything a job must know about this WebUI, in a handful of GETs, one after another."""
-        checkpoints = self.sd_models()
-        options = self._options()
-        gpu_memory = self._gpu_memory()
-        native = any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints)
-        return Capabilities(
-            checkpoints=checkpoints,
-            loaded=_loaded(options),
-            samplers=self._samplers(),
-            schedulers=self._schedulers(),
-            upscalers=tuple(_names(self._shown("/sdapi/v1/upscalers"))),
-            loras=tuple(_names(self._shown("/sdapi/v1/loras"))),
-            gpu=None if gpu_memory is None else "error" not in gpu_memory and bool(gpu_memory),
-            has_progress=self.progress() is not None,
-            can_interrupt=not native,
-            size_step=_NATIVE_SIZE_STEP if native else 8,
-            max_seed=_NATIVE_MAX_SEED if native else 2**63 - 1,
-            # No real server has an option of this name.
-            simulated=options.get("simulator") is True,
-            gpu_free_bytes=_bytes(gpu_memory, "free"),
-            gpu_total_bytes=_bytes(gpu_memory, "total"),
-        )
+    def capabilities(self, known: Capabilities | None = None) -> Capabilities:
+        """:param known: what was read before; it stands in for what cannot be read now."""
+        return read_capabilities(self._transport, timeout_s=self._read_timeout_s, known=known)
 
-    def progress(self) -> Progress | None:
-        """Of whatever runs; None where the server does not tell."""
-        answer = self._shown("/sdapi/v1/progress?skip_current_image=true")
+    def progress(self, *, genkey: str = "") -> Progress | None:
+        """
+        Of whatever runs, or of the job with this key; None where the server does not tell.
+
+        :param genkey: what KoboldCpp knows a job by; it tells of no other.
+        """
+        path = "/sdapi/v1/progress?skip_current_image=true" + (f"&genkey={genkey}" if genkey else "")
+        try:
+            answer = self._transport.get(path, timeout_s=self._read_timeout_s)
+        except WebUIStatusError:
+            return None
         if not isinstance(answer, dict):
             return None
-        return Progress(fraction=_number(answer.get("progress")), eta_seconds=_number(answer.get("eta_relative")))
+        state = answer.get("state")
+        return Progress(
+            fraction=number(answer.get("progress")),
+            eta_seconds=number(answer.get("eta_relative")),
+            running=isinstance(state, dict) and number(state.get("job_count")) != 0,
+        )
 
     def interrupt(self) -> bool:
         """Stops whatever runs, at its next step; False where the server cannot."""
@@ -141,67 +130,49 @@ class WebUIClient:
         task_id: str,
         timeout_s: float,
         took: Took,
+        call: Call,
     ) -> tuple[PaintedImage, ...]:
         checkpoint = find_checkpoint(capabilities, params.checkpoint)
         spelling = spell(capabilities, params.sampler, params.scheduler)
         if checkpoint is None or spelling is None:
             # Whoever chose this WebUI looked at the same capabilities.
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
-        body = payload(params, title=checkpoint.title, spelling=spelling, task_id=task_id)
-        exchange = ExchangeTime()
-        try:
-            take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
-            answer = self._transport.receive("POST", path, body, take, timeout_s=timeout_s)
-        finally:
-            took(exchange.webui_s())
         # Where this WebUI does not know the file's hash yet, the answer's must be the one that was asked for.
         expected = checkpoint if checkpoint.known_hash else replace(checkpoint, hash=params.checkpoint.hash)
-        return read_answer(answer.object(), params, checkpoint=expected, spelling=spelling)
+        ends = time.monotonic() + timeout_s
+        exchange = ExchangeTime()
 
-    def _options(self) -> Mapping[str, Any]:
-        options = self._shown("/sdapi/v1/options")
-        return options if isinstance(options, dict) else {}
+        def paint(part: GenerationParams) -> tuple[PaintedImage, ...]:
+            body = payload(
+                part,
+                title=checkpoint.title,
+                spelling=spelling,
+                task_id=task_id,
+                lifts_limits=capabilities.lifts_limits,
+                genkey=call.genkey if capabilities.progress_by_genkey else "",
+            )
+            take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
+            left_s = max(0.001, ends - time.monotonic())
+            answer = self._transport.receive("POST", path, body, take, timeout_s=left_s, over=call.over)
+            limits = capabilities.limits if capabilities.clamps else None
+            return read_answer(answer.object(), part, checkpoint=expected, spelling=spelling, limits=limits)
 
-    def _samplers(self) -> tuple[Sampler, ...]:
-        return tuple(
-            Sampler(name=name, aliases=_strings(entry.get("aliases")))
-            for entry in _entries(self._optional("/sdapi/v1/samplers"))
-            if isinstance(name := entry.get("name"), str)
-        )
-
-    def _schedulers(self) -> tuple[Sampler, ...] | None:
-        """SD.Next lists its samplers' classes under this route: entries without a label are no schedulers."""
-        listed = self._optional("/sdapi/v1/schedulers")
-        if listed is None:
-            return None
-        return tuple(
-            Sampler(name=name, aliases=(label, *_strings(entry.get("aliases"))))
-            for entry in _entries(listed)
-            if isinstance(name := entry.get("name"), str) and isinstance(label := entry.get("label"), str)
-        )
-
-    def _gpu_memory(self) -> Mapping[str, Any] | None:
-        memory = self._shown("/sdapi/v1/memory")
-        cuda = memory.get("cuda") if isinstance(memory, dict) else None
-        return cuda if isinstance(cuda, dict) else None
-
-    def _optional(self, path: str) -> Any:
-        """The JSON of a route that a server may lack: None then."""
         try:
-            return self._transport.get(path, timeout_s=self._read_timeout_s)
-        except MissingRouteError:
-            return None
+            return paint(params) if capabilities.paints_batches else _one_by_one(params, paint, call)
+        finally:
+            took(exchange.webui_s())
 
-    def _shown(self, path: str) -> Any:
-        """
-        The JSON of a route that no job depends on: None also where it is broken, which must not cost the WebUI.
 
-        A1111 answers 500 to ``options`` on some fresh installations, others to ``loras`` over one damaged file.
-        """
-        try:
-            return self._transport.get(path, timeout_s=self._read_timeout_s)
-        except WebUIStatusError:
-            return None
+def _one_by_one(
+    params: GenerationParams, paint: Callable[[GenerationParams], tuple[PaintedImage, ...]], call: Call
+) -> tuple[PaintedImage, ...]:
+    """A batch as single jobs, with the seeds that its pictures have anyway."""
+    images: tuple[PaintedImage, ...] = ()
+    for place in range(params.batch_size):
+        if params.batch_size > 1:
+            call.on_painted(place, params.batch_size)
+        images += paint(replace(params, batch_size=1, seed=params.seed + place))
+    return images
 
 
 def find_checkpoint(capabilities: Capabilities, wanted: Checkpoint) -> Checkpoint | None:
@@ -238,49 +209,3 @@ def loaded_model(capabilities: Capabilities) -> str | None:
         if capabilities.loaded in checkpoint.names():
             return checkpoint.model_name
     return bare_name(capabilities.loaded)
-
-
-def _loaded(options: Mapping[str, Any]) -> str | None:
-    loaded = options.get("sd_model_checkpoint")
-    return loaded if isinstance(loaded, str) and loaded else None
-
-
-def _bytes(gpu_memory: Mapping[str, Any] | None, part: str) -> int | None:
-    system = (gpu_memory or {}).get("system")
-    told = system.get(part) if isinstance(system, dict) else None
-    return int(told) if isinstance(told, int | float) and math.isfinite(told) and told >= 0 else None
-
-
-def _entries(listed: object) -> list[Mapping[str, Any]]:
-    if listed is None:
-        return []
-    if not isinstance(listed, list):
-        raise InvalidAnswerError("the WebUI's list is not a list")
-    return [entry for entry in listed if isinstance(entry, dict)]
-
-
-def _checkpoint(entry: Mapping[str, Any]) -> Checkpoint | None:
-    title = entry.get("title") or entry.get("model_name")
-    if not isinstance(title, str) or not title:
-        return None
-    filename = entry.get("filename")
-    model_name = entry.get("model_name")
-    sha = entry.get("hash")
-    return Checkpoint(
-        title=title,
-        model_name=model_name if isinstance(model_name, str) and model_name else bare_name(title),
-        hash=sha if isinstance(sha, str) and sha else None,
-        filename=re.split(r"[\\/]", filename)[-1] if isinstance(filename, str) else "",
-    )
-
-
-def _names(listed: object) -> list[str]:
-    return [name for entry in _entries(listed) if isinstance(name := entry.get("name"), str) and name]
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

@@ -38,6 +38,7 @@ class OneExchange(HTTPAdapter):
         self._timeout_s = timeout_s
         self._cancel: Callable[[], None] = lambda: None
         self.expired = False
+        self._hung_up = False
 
     @property
     def connected(self) -> bool:
@@ -52,6 +53,13 @@ class OneExchange(HTTPAdapter):
         self._cancel()
         super().close()
 
+    def hang_up(self) -> None:
+        """Whoever waits for the answer is told that it was lost. May be called from any thread."""
+        with self._mutex:
+            connected, self._hung_up = self._socket, True
+        if connected is not None:
+            self._shut_down(connected)
+
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
         pool = super().get_connection_with_tls_context(*args, **kwargs)
         kind = _Secure if isinstance(pool, HTTPSConnectionPool) else _Plain
@@ -63,8 +71,8 @@ class OneExchange(HTTPAdapter):
         connected.settimeout(None)
         with self._mutex:
             self._socket = connected
-            expired = self.expired
-        if expired:
+            unwanted = self.expired or self._hung_up
+        if unwanted:
             self._shut_down(connected)
 
     def _expire(self) -> None:

@@ -13,6 +13,7 @@
     │   ├── WebUIBusyError       it did not take the job
     │   └── OutOfMemoryError     the GPU's memory does not suffice
     ├── InvalidAnswerError       answered 200 with what is no valid result
+    │   └── LimitError           painted, without a word, less than was asked for
     ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
@@ -30,6 +31,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sd_client.paint_limits import Limits
+
 #: Why an answer with status 200 holds no valid result.
 InvalidReason = Literal[
     "invalid_answer",
@@ -39,6 +42,7 @@ InvalidReason = Literal[
     "wrong_size",
     "wrong_model",
     "wrong_sampler",
+    "wrong_steps",
     "wrong_seed",
 ]
 #: How somebody else ended a job.
@@ -149,6 +153,19 @@ class JobStoppedError(WebUIError):
     def __init__(self, reason: StopReason) -> None:
         super().__init__(f"somebody else {reason} the job at the WebUI")
         self.reason: StopReason = reason
+
+
+class LimitError(InvalidAnswerError):
+    """
+    A server that clamps in silence has met one of its limits; no other WebUI could do the job. The limit is known from
+    now on, so that the same request is refused before it is painted.
+
+    :param limits: all that is known of the WebUI by now.
+    """
+
+    def __init__(self, message: str, limits: Limits, *, reason: InvalidReason) -> None:
+        super().__init__(message, reason=reason)
+        self.limits = limits
 
 
 class PoolError(WebUIError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sd_client.errors import WebUIError
+from sd_client.paint_limits import NO_LIMITS, Limits
 from spool import FileData
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
@@ -79,6 +80,15 @@ class Sampler:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BrokenList:
+    """A route that gave nothing usable. ``reason`` is for the log; ``late``: it did not answer in time."""
+
+    route: str
+    reason: str
+    late: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """
     What one WebUI can do, read from what it answers; empty lists where it lacks the route.
@@ -86,11 +96,17 @@ class Capabilities:
     :param loaded: the checkpoint in its memory, in the WebUI's spelling; None where it does not tell.
     :param gpu: True, False, or None where it does not tell (it has no ``/memory``).
     :param schedulers: None where the server has no such list (A1111 before 1.9.1).
+    :param progress_by_genkey: it tells the progress of the job whose ``genkey`` is named, and of no other.
     :param can_interrupt: a running job can be ended.
-    :param size_step: widths and heights it can paint are multiples of this, pixels.
+    :param ends_on_hang_up: a running job ends when its connection is closed.
+    :param paints_batches: False where it paints one picture a job, however many are asked for.
+    :param lifts_limits: it clamps steps and guidance unless ``add_sd_step_limit`` and ``add_sd_cfg_limit`` are sent.
+    :param clamps: what it cannot paint (a size, so many steps) comes back as what it can, without an error.
+    :param limits: of sizes, steps and guidance; where it clamps, as far as they have been learned.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
     :param gpu_free_bytes: and ``gpu_total_bytes``: of its GPU's memory; None where it does not tell.
+    :param broken: lists that could not be read; what was read from them before, if anything, stands here instead.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -101,12 +117,18 @@ class Capabilities:
     loras: tuple[str, ...] = ()
     gpu: bool | None = None
     has_progress: bool = True
+    progress_by_genkey: bool = False
     can_interrupt: bool = True
-    size_step: int = 8
+    ends_on_hang_up: bool = False
+    paints_batches: bool = True
+    lifts_limits: bool = False
+    clamps: bool = False
+    limits: Limits = NO_LIMITS
     max_seed: int = 2**63 - 1
     simulated: bool = False
     gpu_free_bytes: int | None = None
     gpu_total_bytes: int | None = None
+    broken: tuple[BrokenList, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,10 +185,11 @@ class PaintedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """``fraction`` 0 … 1; ``eta_seconds`` as the WebUI estimates it, wild at a job's start."""
+    """``fraction`` 0 … 1; ``eta_seconds`` as the WebUI estimates it, wild at a job's start; ``running``: a job does."""
 
     fraction: float
     eta_seconds: float
+    running: bool = False
 
 
 @dataclass(kw_only=True)

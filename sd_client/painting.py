@@ -10,9 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
+from sd_client.call import Call
 from sd_client.client import WebUIClient
 from sd_client.errors import (
     InvalidAnswerError,
+    LimitError,
     OutOfMemoryError,
     WebUIConnectError,
     WebUIError,
@@ -26,6 +28,10 @@ log = logging.getLogger(__name__)
 
 #: An interrupt that comes while the WebUI still loads a model is forgotten by it, so it is repeated.
 INTERRUPT_AGAIN_S = 2.0
+
+#: How long a WebUI may go on with a job whose connection was closed, and how often it is looked at.
+LONGEST_ENDING_S = 60.0
+_ENDING_LOOK_S = 0.2
 
 #: What a WebUI's failure says about the WebUI: nothing, that it answered with an error, or that it did not answer.
 Blame = Literal["answered", "silent"]
@@ -48,6 +54,7 @@ class Painting:
 
     :param release: gives the lease back; called once.
     :param alone: whether the WebUI has no other job: its interrupt hits whatever runs. May raise OSError.
+    :param call: by which the job is followed.
     """
 
     def __init__(
@@ -56,11 +63,15 @@ class Painting:
         *,
         release: Callable[[Ending], None],
         alone: Callable[[], bool] = lambda: True,
+        call: Call | None = None,
         interrupt_again_s: float = INTERRUPT_AGAIN_S,
     ) -> None:
         self._client = client
         self._interrupt_again_s = interrupt_again_s
         self._alone = alone
+        self._call = call or Call()
+        self._can_interrupt = True
+        self._ends_on_hang_up = False
         self._release = release
         self._over = threading.Event()
         self._abandoned = False
@@ -71,13 +82,19 @@ class Painting:
         self.result: Future[tuple[PaintedImage, ...]] = Future()
 
     def start(self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float) -> None:
-        call = self._client.txt2img if params.init_image is None else self._client.img2img
+        paint = self._client.txt2img if params.init_image is None else self._client.img2img
+        self._can_interrupt = capabilities.can_interrupt
+        self._ends_on_hang_up = capabilities.ends_on_hang_up
 
         def work() -> None:
             begun = time.monotonic()
             try:
-                images = call(params, capabilities, task_id=task_id, timeout_s=timeout_s, took=self._note)
+                images = paint(
+                    params, capabilities, task_id=task_id, timeout_s=timeout_s, took=self._note, call=self._call
+                )
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                if self._call.hung_up:
+                    self._wait_until_idle()
                 try:
                     self._give_back(Ending(ran_s=None, webui_to_blame=self._blame(error)))
                 finally:
@@ -92,9 +109,15 @@ class Painting:
         threading.Thread(target=work, name=f"job-{task_id}", daemon=True).start()
 
     def abandon(self) -> None:
-        """Interrupts the job, if it still runs, until it has ended; returns at once."""
+        """
+        Ends the job, if it still runs, the way its WebUI can; returns at once. One that cannot keeps its lease until
+        its WebUI has answered.
+        """
         self._abandoned = True
-        if not self._over.is_set():
+        if self._over.is_set():
+            return
+        self._call.end(hang_up=self._ends_on_hang_up)
+        if self._can_interrupt:
             threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
 
     def _note(self, asked_s: float) -> None:
@@ -108,11 +131,25 @@ class Painting:
             except OSError:
                 log.exception("a lease cannot be given back")  # the picture is there all the same
 
+    def _wait_until_idle(self) -> None:
+        """A WebUI whose connection was closed ends its job at its next step."""
+        deadline = time.monotonic() + LONGEST_ENDING_S
+        while time.monotonic() < deadline:
+            try:
+                told = self._client.progress(genkey=self._call.genkey)
+            except WebUIError:
+                return  # the next look finds out what became of the WebUI
+            if told is None or not told.running:
+                return
+            time.sleep(_ENDING_LOOK_S)
+
     def _blame(self, error: BaseException) -> Blame | None:
+        if self._call.hung_up:
+            return None
         if isinstance(error, WebUIConnectError | WebUIReadError | WebUITimeoutError):
             return "silent"
-        # An interrupted job may answer anything; a size that does not fit the memory is the job's fault.
-        if self._abandoned or isinstance(error, OutOfMemoryError):
+        # An interrupted job may answer anything; a size that does not fit the memory, or the model, is the job's fault.
+        if self._abandoned or isinstance(error, OutOfMemoryError | LimitError):
             return None
         return "answered" if isinstance(error, WebUIStatusError | InvalidAnswerError) else None
 

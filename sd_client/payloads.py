@@ -6,15 +6,21 @@ Facts about the fields: A1111's ``modules/api/models.py`` and ``modules/processi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pybase64
 from pydantic_core import from_json, to_json
 
-from sd_client.errors import InvalidAnswerError
+from sd_client.errors import InvalidAnswerError, LimitError
+from sd_client.lists import number
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, bare_name, normal_form
+from sd_client.paint_limits import Limits
 from sd_client.samplers import Spelling
 from spool import FileData, Spool, pieces
+
+#: KoboldCpp rounds what it tells, and stable-diffusion.cpp's numbers have 24 bits.
+_ROUNDING = 1e-3
 
 _FILL = {"fill": 0, "original": 1, "noise": 2, "nothing": 3}
 
@@ -53,7 +59,15 @@ class Payload:
         yield text + b"}"
 
 
-def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id: str) -> Payload:
+def payload(
+    params: GenerationParams,
+    *,
+    title: str,
+    spelling: Spelling,
+    task_id: str,
+    lifts_limits: bool = False,
+    genkey: str = "",
+) -> Payload:
     """
     The JSON body for ``txt2img`` or ``img2img``.
 
@@ -61,6 +75,8 @@ def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id
     because stable-diffusion.cpp's server answers 500 to most nulls.
 
     :param title: the checkpoint as this WebUI lists it.
+    :param lifts_limits: see :class:`sd_client.models.Capabilities`.
+    :param genkey: what KoboldCpp is to know the job by; "" for the others.
     """
     fields: dict[str, Any] = {
         "prompt": params.prompt,
@@ -85,6 +101,10 @@ def payload(params: GenerationParams, *, title: str, spelling: Spelling, task_id
         fields["sampler_name"] = spelling.sampler
     if spelling.scheduler is not None:
         fields["scheduler"] = spelling.scheduler
+    if lifts_limits:
+        fields |= {"add_sd_step_limit": params.steps, "add_sd_cfg_limit": params.cfg_scale}
+    if genkey:
+        fields["genkey"] = genkey
     if params.init_image is not None:
         fields |= _img2img_fields(params)
     return Payload(fields, _pictures(params))
@@ -116,19 +136,27 @@ def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, FileData, bytes
 
 
 def read_answer(
-    answer: Mapping[str, Any], params: GenerationParams, *, checkpoint: Checkpoint, spelling: Spelling
+    answer: Mapping[str, Any],
+    params: GenerationParams,
+    *,
+    checkpoint: Checkpoint,
+    spelling: Spelling,
+    limits: Limits | None = None,
 ) -> tuple[PaintedImage, ...]:
     """
     The images of an answer, exactly ``batch_size`` of them, without grids and whatever extensions append.
 
     :param answer: from :func:`sd_client.answer_stream.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
+    :param limits: what is known of a WebUI that clamps; None where it does not.
+    :raises LimitError: the ``info`` tells fewer steps or less guidance than was asked for.
     :raises InvalidAnswerError: too few pictures, bytes that are none, or the ``info`` names another model
         or sampler than was asked for (A1111 replaces unknown ones without a word).
     """
     info = _info(answer.get("info"))
     _check_model(info, checkpoint)
     _check_sampler(info, spelling)
+    _check_amounts(info, params, limits)
     images = answer.get("images")
     if not isinstance(images, list):
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
@@ -174,12 +202,31 @@ def _check_sampler(info: Mapping[str, Any], spelling: Spelling) -> None:
     name = info.get("sampler_name")
     if spelling.sampler is None or not isinstance(name, str) or not name:
         return
-    # stable-diffusion.cpp's server writes NONE for its own choice: asked for by "default", or because it did not know
-    # the name. It echoes those that it knows.
-    if name == "NONE" and normal_form(spelling.sampler) == "default":
-        return
-    if normal_form(name) != normal_form(spelling.sampler):
+    # With "default" the model's own sampler is asked for, whichever that is.
+    known = {normal_form(known) for known in (spelling.sampler, *spelling.aliases)}
+    if normal_form(name) not in known and "default" not in known:
         raise InvalidAnswerError("the WebUI painted with another sampler", reason="wrong_sampler")
+
+
+def _check_amounts(info: Mapping[str, Any], params: GenerationParams, limits: Limits | None) -> None:
+    steps, cfg_scale = _told(info, "steps", params.steps), _told(info, "cfg_scale", params.cfg_scale)
+    if limits is not None and steps <= params.steps and cfg_scale <= params.cfg_scale:
+        known = limits
+        if steps < params.steps:
+            limits = replace(limits, most_steps=int(steps))
+        if cfg_scale < params.cfg_scale:
+            limits = replace(limits, most_cfg_scale=cfg_scale)
+        if limits != known:
+            raise LimitError("the WebUI painted with fewer steps or less guidance", limits, reason="wrong_steps")
+    if (steps, cfg_scale) != (params.steps, params.cfg_scale):
+        text = "the WebUI painted with another number of steps or another cfg_scale"
+        raise InvalidAnswerError(text, reason="wrong_steps")
+
+
+def _told(info: Mapping[str, Any], name: str, asked: float) -> float:
+    """What the WebUI says that it used; what was asked for where it tells nothing, or the same but for rounding."""
+    told = number(info.get(name))
+    return asked if not told or abs(told - asked) <= _ROUNDING * asked else told
 
 
 def _listed(value: object) -> list[Any]:

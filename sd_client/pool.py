@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -14,13 +15,15 @@ import redis
 from sd_client import schedule
 from sd_client.attempt import Attempt
 from sd_client.board import Board
+from sd_client.call import Call
 from sd_client.candidates import GpuPolicy, can_do, webui_id
 from sd_client.client import WebUIClient
-from sd_client.errors import WebUIConnectError, WebUIError
+from sd_client.errors import LimitError, NoWebUIError, WebUIConnectError, WebUIError
 from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease
 from sd_client.leases import SharedSchedule
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
 from sd_client.orders import Order
+from sd_client.paint_limits import Limits, after_painting, png_size
 from sd_client.painting import Painting
 from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule
@@ -202,10 +205,14 @@ class WebUIPool:
         return self._done(order)
 
     def _done(self, order: Order) -> tuple[PaintedImage, ...]:
-        """By the first WebUI that can be reached."""
+        """By the first WebUI that can be reached, and that can paint it."""
         tried: frozenset[str] = frozenset()
+        met: LimitError | None = None
         while True:
-            lease = self._queue.acquire(order, tried)
+            try:
+                lease = self._queue.acquire(order, tried)
+            except NoWebUIError as error:
+                raise met or error from None
             capabilities = self._still_able(lease.webui, order.params)
             if capabilities is None:
                 self._queue.leave(lease.ticket)
@@ -213,11 +220,39 @@ class WebUIPool:
                 order.course.webui = self._places[lease.webui]
                 order.course.switches += lease.switches
                 try:
-                    return self._attempt(order, lease).run(capabilities)
+                    return self._painted(lease.webui, capabilities, order.params, self._attempt(order, lease))
+                except LimitError as error:
+                    met = error
                 except WebUIConnectError:
                     log.warning("a job could not be sent to its webui", extra={"webui": order.course.webui})
                     self._probing.report_failure(lease.webui)
             tried |= {lease.webui}
+
+    def _painted(
+        self, webui: str, capabilities: Capabilities, params: GenerationParams, attempt: Attempt
+    ) -> tuple[PaintedImage, ...]:
+        """:raises LimitError: the WebUI painted what it could instead, which is known of it from now on."""
+        try:
+            images = attempt.run(capabilities)
+            if capabilities.clamps:
+                self._check_sizes(webui, capabilities.limits, params, images)
+        except LimitError as error:
+            self._probing.learn(webui, error.limits)
+            raise
+        return images
+
+    def _check_sizes(
+        self, webui: str, known: Limits, params: GenerationParams, images: tuple[PaintedImage, ...]
+    ) -> None:
+        asked = params.width, params.height
+        for painted in {size for image in images if (size := png_size(image.data))}:
+            limits = after_painting(known, asked=asked, painted=painted)
+            if limits is None or limits == known:
+                continue  # a size that nothing explains is found by whoever looks at the pictures
+            if painted != asked:
+                text = f"the WebUI painted {painted[0]}x{painted[1]} for {asked[0]}x{asked[1]}"
+                raise LimitError(text, limits, reason="wrong_size")
+            self._probing.learn(webui, limits)
 
     def _still_able(self, webui: str, params: GenerationParams) -> Capabilities | None:
         """What the WebUI can do, or None where it lost the model, say, while the job waited."""
@@ -231,22 +266,31 @@ class WebUIPool:
             self._clients[lease.webui],
             release=lambda ending: self._queue.release(lease, ending),
             alone=lambda: not crowded or self._board.look().busy(lease.webui) == 1,
+            call=Call(genkey=lease.ticket, on_painted=partial(self._count, lease.ticket)),
         )
         return Attempt(order, painting, board=self._board, ticket=lease.ticket, crowded=crowded, clock=self._clock)
 
+    def _count(self, ticket: str, painted: int, pictures: int) -> None:
+        try:
+            self._board.update(lambda state: schedule.count(state, ticket, painted=painted, pictures=pictures))
+        except OSError as error:  # a job goes on though nobody can see how far it is
+            log.error("how far a job is cannot be written: %s", type(error).__name__)
+
     def _progress(self, job: Job) -> float | None:
+        seen = self._probing.states().get(job.webui or "")
+        if seen is None or seen.capabilities is None or not seen.capabilities.has_progress:
+            return None
+        by_genkey = seen.capabilities.progress_by_genkey
         # With more slots than one the WebUI's progress may be another job's.
-        if self._slots > 1 or job.webui not in self._clients or not self._tells_progress(job.webui):
+        if job.webui is None or (self._slots > 1 and not by_genkey):
             return None
         try:
-            told = self._clients[job.webui].progress()
+            told = self._clients[job.webui].progress(genkey=job.ticket if by_genkey else "")
         except WebUIError:
             return None
-        return None if told is None else min(1.0, max(0.0, told.fraction))
-
-    def _tells_progress(self, webui: str) -> bool:
-        seen = self._probing.states().get(webui)
-        return seen is not None and seen.capabilities is not None and seen.capabilities.has_progress
+        if told is None:
+            return None
+        return (job.painted + min(1.0, max(0.0, told.fraction))) / job.pictures
 
 
 def _board(

@@ -19,8 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from sd_client.client import WebUIClient
 from sd_client.errors import WebUIError, WebUITimeoutError
+from sd_client.learned_limits import LearnedLimits
 from sd_client.leases import try_lock
-from sd_client.models import Capabilities, Checkpoint
+from sd_client.models import BrokenList, Capabilities, Checkpoint
+from sd_client.paint_limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,7 @@ class Probing:
         self._states: dict[str, WebUIState] = {}
         # What another process saw, as long as its file is the same: with many WebUIs, to read all would be much.
         self._read: dict[str, tuple[tuple[int, int, int], WebUIState]] = {}
+        self._limits = LearnedLimits(folder)
         self._failed: dict[str, float] = {}
         self._mutex = threading.Lock()
         self._stopped = threading.Event()
@@ -122,8 +125,15 @@ class Probing:
         with self._mutex:
             return {
                 webui: replace(state, available=False) if self._failed.get(webui, -1.0) >= state.seen else state
-                for webui, state in self._states.items()
+                for webui, state in self._with_limits().items()
             }
+
+    def learn(self, webui: str, limits: Limits) -> None:
+        """What a job has shown that a WebUI can paint, or cannot: known at once here, soon to the other processes."""
+        with self._mutex:
+            state = self._states.get(webui)
+            if state is not None and state.capabilities is not None:
+                self._limits.learn(webui, state.capabilities, limits)
 
     def wait_for_first_look(self, timeout_s: float) -> bool:
         """Whether every WebUI has been looked at, waiting for it if need be."""
@@ -135,6 +145,19 @@ class Probing:
             self._failed[webui] = self._clock()
         self._wake[webui].set()
 
+    def _with_limits(self) -> dict[str, WebUIState]:
+        return {
+            webui: replace(state, capabilities=known) if (known := self._limited(webui, state)) else state
+            for webui, state in self._states.items()
+        }
+
+    def _limited(self, webui: str, state: WebUIState) -> Capabilities | None:
+        """Its capabilities with the limits that were learned; None where there are none of either."""
+        if state.capabilities is None:
+            return None
+        limited = self._limits.applied(webui, state.capabilities)
+        return None if limited is state.capabilities else limited
+
     def _spawn(self, target: Callable[..., None], name: str, *args: object) -> None:
         thread = threading.Thread(target=target, name=name, args=args, daemon=True)
         self._threads.append(thread)
@@ -142,7 +165,9 @@ class Probing:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            if self._lock is None:
+            if self._lock is not None:
+                self._refresh_limits()
+            else:
                 self._refresh()
                 try:
                     self._lock = try_lock(self._folder / "prober.lock")
@@ -160,12 +185,18 @@ class Probing:
                 self._read_one(webui)
             except (OSError, ValidationError):
                 continue
+        self._refresh_limits()
         now = self._clock()
         fresh = {w: state for w, (_, state) in self._read.items() if 0 <= now - state.seen < self._pace.stale_s}
         with self._mutex:
             self._states = fresh
         if len(fresh) == len(self._clients):
             self._looked.set()
+
+    def _refresh_limits(self) -> None:
+        """Whoever runs a job learns them, whichever process looks."""
+        with self._mutex:
+            self._limits.refresh(self._clients)
 
     def _read_one(self, webui: str) -> None:
         path = self._file(webui)
@@ -183,8 +214,9 @@ class Probing:
         while not self._stopped.is_set():
             self._wake[webui].clear()
             before = self._states.get(webui)
-            state = self._look(webui, before)
+            state = self._look_safely(webui, before)
             self._publish(webui, state)
+            self._tell_broken_lists(webui, before, state)
             if before is None or (before.available, before.reason) != (state.available, state.reason):
                 told = "available" if state.available else f"unavailable: {state.reason}"
                 log.warning("webui %s", told, extra={"webui": self._places[webui]})
@@ -194,6 +226,27 @@ class Probing:
             if not self._stopped.wait(min(wait_s, pace.first_pause_s)):
                 self._wake[webui].wait(max(0.0, wait_s - pace.first_pause_s))
 
+    def _look_safely(self, webui: str, before: WebUIState | None) -> WebUIState:
+        """Whatever a WebUI answers, the next look comes."""
+        begun = self._clock()
+        try:
+            return self._look(webui, before)
+        except Exception as error:
+            place = {"webui": self._places[webui]}
+            log.exception("a look ended in an error: %s", type(error).__name__, extra=place)
+            known = before.capabilities if before else None
+            return WebUIState(available=False, seen=begun, capabilities=known, reason=type(error).__name__)
+
+    def _tell_broken_lists(self, webui: str, before: WebUIState | None, state: WebUIState) -> None:
+        """Once when a list breaks, and once when it is whole again."""
+        was = _broken_lists(before)
+        for route, broken in _broken_lists(state).items():
+            if route not in was:
+                text = "webui without a usable answer to %s, which is done without: %s"
+                log.warning(text, route, broken.reason, extra={"webui": self._places[webui]})
+        for route in was.keys() - _broken_lists(state).keys():
+            log.warning("webui answers %s again", route, extra={"webui": self._places[webui]})
+
     def _look(self, webui: str, before: WebUIState | None) -> WebUIState:
         client = self._clients[webui]
         known = before.capabilities if before else None
@@ -201,10 +254,12 @@ class Probing:
         try:
             if before and before.available and known and begun - before.full_look < self._pace.full_look_s:
                 return replace(before, seen=begun, capabilities=_with_models(known, client.sd_models()))
-            seen = client.capabilities()
+            seen = client.capabilities(known)
             if known and not seen.checkpoints:
                 seen = _with_models(seen, known.checkpoints)
-            return WebUIState(available=True, seen=begun, full_look=begun, capabilities=seen)
+            # What came too late is asked for again with the next look; what is broken may well stay so.
+            full_look = 0.0 if any(broken.late for broken in seen.broken) else begun
+            return WebUIState(available=True, seen=begun, full_look=full_look, capabilities=seen)
         except WebUITimeoutError as error:
             try:
                 busy = before is not None and before.available and self._is_busy(webui)
@@ -217,15 +272,21 @@ class Probing:
     def _publish(self, webui: str, state: WebUIState) -> None:
         temporary = self._file(webui).with_suffix(".tmp")
         with self._mutex:
+            if not state.available:
+                self._limits.forget(webui)
             self._states = {**self._states, webui: state}
             try:
                 temporary.write_bytes(_STATE.dump_json(state))
                 temporary.replace(self._file(webui))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 # This process goes on with what it sees; to the others it grows stale.
                 log.error("what was seen cannot be written: %s", type(error).__name__)
             if len(self._states) == len(self._clients):
                 self._looked.set()
+
+
+def _broken_lists(state: WebUIState | None) -> dict[str, BrokenList]:
+    return {broken.route: broken for broken in state.capabilities.broken} if state and state.capabilities else {}
 
 
 def _with_models(known: Capabilities, checkpoints: tuple[Checkpoint, ...]) -> Capabilities:

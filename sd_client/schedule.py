@@ -25,6 +25,7 @@ class Entry:
     :param cancelled: its caller wants it no more; its holder ends it.
     :param passed: since when it has left idle WebUIs to others because one that has its model is busy.
     :param switches: it runs on a WebUI that had another model.
+    :param painted: how many of its ``pictures`` are there, where they are painted one by one.
     """
 
     ticket: str
@@ -36,6 +37,8 @@ class Entry:
     cancelled: bool = False
     passed: float | None = None
     switches: bool = False
+    pictures: int = 1
+    painted: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,14 @@ def enter(schedule: Schedule, job: Job) -> Schedule:
     """The job waits, behind all who came before it."""
     waiting = sorted((*schedule.waiting, job), key=lambda waiting: waiting.since)
     return replace(schedule, waiting=tuple(waiting))
+
+
+def count(schedule: Schedule, ticket: str, *, painted: int, pictures: int) -> Schedule:
+    """So many of a running job's pictures are there."""
+    running = (
+        replace(job, painted=painted, pictures=pictures) if job.ticket == ticket else job for job in schedule.running
+    )
+    return replace(schedule, running=tuple(running))
 
 
 def leave(schedule: Schedule, ticket: str, *, ran_s: float | None = None) -> Schedule:

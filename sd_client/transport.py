@@ -6,6 +6,7 @@ import base64
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -101,9 +102,18 @@ class Transport:
         self._max_answer_bytes = max_answer_bytes
         self._kept: dict[tuple[str, str, bool], requests.PreparedRequest] = {}
 
-    def get(self, path: str, *, timeout_s: float) -> Any:
-        """The JSON of a GET; None for an empty body. :raises WebUIError:"""
-        return self._json(self.exchange("GET", path, None, timeout_s=timeout_s))
+    def get(self, path: str, *, timeout_s: float, max_bytes: int | None = None) -> Any:
+        """
+        The JSON of a GET; None for an empty body.
+
+        :param max_bytes: of its body; None for those that an answer with pictures may have.
+        :raises WebUIError:
+        """
+
+        def take(pieces: Iterable[bytes]) -> bytes:
+            return b"".join(pieces if max_bytes is None else _bounded(pieces, most=max_bytes))
+
+        return self._json(self.receive("GET", path, None, take, timeout_s=timeout_s))
 
     def post(self, path: str, body: bytes, *, timeout_s: float) -> Any:
         """The JSON of a POST's answer; None for an empty body (SD.Next answers 204). :raises WebUIError:"""
@@ -121,15 +131,17 @@ class Transport:
         take: Callable[[Iterable[bytes]], T],
         *,
         timeout_s: float,
+        over: Callable[[OneExchange], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
     ) -> T:
         """
         What ``take`` makes of a successful answer's body, over a connection of its own.
 
         :param take: is called in the time; what it is given may end too early, which is found out after it.
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
+        :param over: is entered with the connection, which can be cut off as long as the request is under way.
         :raises WebUIError: one of the tree, never an exception of requests.
         """
-        with contextlib.closing(OneExchange(timeout_s=timeout_s)) as connection:
+        with contextlib.closing(OneExchange(timeout_s=timeout_s)) as connection, over(connection):
             try:
                 answer = self._answer(connection, method, path, body, take, timeout_s)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -191,8 +203,13 @@ def _pieces(response: requests.Response, *, most: int) -> Iterator[bytes]:
 
 def _whole(response: requests.Response, *, most: int) -> Iterator[bytes]:
     """:raises InvalidAnswerError: more than ``most`` bytes."""
+    return _bounded(_pieces(response, most=most), most=most)
+
+
+def _bounded(pieces: Iterable[bytes], *, most: int) -> Iterator[bytes]:
+    """:raises InvalidAnswerError: more than ``most`` bytes."""
     size = 0
-    for piece in _pieces(response, most=most):
+    for piece in pieces:
         size += len(piece)
         if size > most:
             raise InvalidAnswerError("the WebUI's answer is too large")

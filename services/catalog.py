@@ -38,6 +38,8 @@ class Wanted:
     scheduler: str | None = None
     width: int | None = None
     height: int | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
     seed: int = 0
     batch_size: int = 1
 
@@ -47,6 +49,7 @@ class Choice:
     """
     :param model: the name the caller used, or the default.
     :param size_step: derived sizes are multiples of this, pixels.
+    :param most_pixels: and of no more pixels; None where no bound is known.
     """
 
     model: str
@@ -54,6 +57,7 @@ class Choice:
     sampler: str | None
     scheduler: str | None
     size_step: int
+    most_pixels: int | None = None
 
 
 class Catalog:
@@ -164,12 +168,20 @@ class Catalog:
             problems += _sampler_problems(able, sampler, scheduler)
         able = spelling or able
         problems += _size_problems(able, wanted)
+        problems += _amount_problems(able, wanted)
         problems += _seed_problems(able, wanted)
         if problems:
             only_model = len(problems) == 1 and problems[0].field == "model"
             raise (ModelNotFoundError if only_model else InvalidParamsError)(problems)
-        step = min(c.size_step for c in able)
-        return Choice(model=model, checkpoint=found[0], sampler=sampler, scheduler=scheduler, size_step=step)
+        finest = min((c.limits for c in able), key=lambda limits: limits.sure_size_step)
+        return Choice(
+            model=model,
+            checkpoint=found[0],
+            sampler=sampler,
+            scheduler=scheduler,
+            size_step=finest.sure_size_step,
+            most_pixels=finest.most_pixels,
+        )
 
     def _index(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
         """The union and its names; made anew only when some WebUI lists other files."""
@@ -241,15 +253,44 @@ def _pair_problem(able: Sequence[Capabilities], sampler: str, scheduler: str, na
 
 
 def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
-    step = min(c.size_step for c in able)
+    step = min(c.limits.size_step for c in able)
     problems = []
     for field, pixels in (("width", wanted.width), ("height", wanted.height)):
-        if pixels is not None and all(pixels % c.size_step for c in able):
+        if pixels is not None and all(pixels % c.limits.size_step for c in able):
             below, above = pixels // step * step, (pixels // step + 1) * step
             nearest_sizes = f"{below} and {above}" if below else str(above)
             message = f"must be a multiple of {step} for this model; the nearest are {nearest_sizes}"
             problems.append(Problem(field=field, message=message, received=pixels))
+    return problems or _area_problems(able, wanted)
+
+
+def _area_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """Both fields are named: which of them should be smaller is the caller's to say."""
+    if wanted.width is None or wanted.height is None:
+        return []
+    pixels = wanted.width * wanted.height
+    if any(c.limits.allow_pixels(pixels) for c in able):
+        return []
+    most = max(c.limits.most_pixels or 0 for c in able)
+    message = f"width x height is too much for this model; {most} pixels can be painted"
+    received = f"{wanted.width}x{wanted.height}"
+    return [Problem(field=field, message=message, received=received) for field in ("width", "height")]
+
+
+def _amount_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """Steps and guidance that every WebUI would lower in silence."""
+    problems = []
+    if wanted.steps is not None and not any(c.limits.allow_steps(wanted.steps) for c in able):
+        most: float = max(c.limits.most_steps or 0 for c in able)
+        problems.append(_too_much("steps", wanted.steps, most))
+    if wanted.cfg_scale is not None and not any(c.limits.allow_cfg_scale(wanted.cfg_scale) for c in able):
+        most = max(c.limits.most_cfg_scale or 0.0 for c in able)
+        problems.append(_too_much("cfg_scale", wanted.cfg_scale, most))
     return problems
+
+
+def _too_much(field: str, received: float, most: float) -> Problem:
+    return Problem(field=field, message=f"must be at most {most:g} for this model", received=received)
 
 
 def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID, uuid4
 
-from sd_client.errors import InvalidAnswerError
+from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
 from services.answers import keep_unmasked, png_size, to_png
@@ -75,6 +75,8 @@ class GenerationRequest:
             scheduler=self.scheduler,
             width=self.width,
             height=self.height,
+            steps=self.steps,
+            cfg_scale=self.cfg_scale,
             seed=self.seed or 0,
             batch_size=self.batch_size,
         )
@@ -194,23 +196,16 @@ class GenerationService:
         )
         return choice, params
 
-    def generate(self, mode: Mode, choice: Choice, params: GenerationParams, call: Call) -> Generation:
+    def generate(self, request: GenerationRequest, choice: Choice, params: GenerationParams, call: Call) -> Generation:
         """
+        :param choice: and ``params``: what was prepared for the request.
+        :raises InvalidParamsError: its WebUI has shown by now that it cannot paint this.
         :raises WebUIError:
         :raises StorageUnavailableError: the disk has lost the picture while it arrived.
         """
         self._pool.check_room(params)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
-            painted = self._pool.run(
-                params,
-                task_id=call.request_id,
-                request=call.key,
-                wait_s=self._queue_timeout_s,
-                run_s=self._timeout_s,
-                total_s=None if call.wait_s is None else max(0.0, call.started + call.wait_s - self._clock()),
-                check=call.check,
-                course=call.course,
-            )
+            params, painted = self._painted(request, params, call)
             try:
                 images = tuple(self._finished(image, params) for image in painted)
             except InvalidAnswerError as error:
@@ -218,7 +213,7 @@ class GenerationService:
                 raise
             begun = self._clock()
             origin = Origin(
-                mode=mode,
+                mode=request.mode,
                 model=choice.model,
                 request_id=call.request_id,
                 taken_s=begun - call.started,
@@ -233,6 +228,43 @@ class GenerationService:
             processing_time_s=self._clock() - call.started,
             request_id=call.request_id,
         )
+
+    def _painted(
+        self, request: GenerationRequest, params: GenerationParams, call: Call
+    ) -> tuple[GenerationParams, tuple[PaintedImage, ...]]:
+        """The pictures, and what they were asked for with: a size that was left to the service may be another now."""
+        ends = self._clock() + self._queue_timeout_s + self._timeout_s
+        if call.wait_s is not None:
+            ends = min(ends, call.started + call.wait_s)
+        while True:
+            try:
+                painted = self._pool.run(
+                    params,
+                    task_id=call.request_id,
+                    request=call.key,
+                    wait_s=self._queue_timeout_s,
+                    run_s=self._timeout_s,
+                    total_s=max(0.0, ends - self._clock()),
+                    check=call.check,
+                    course=call.course,
+                )
+            except LimitError:
+                params = self._within_limits(request, params)
+            else:
+                return params, painted
+
+    def _within_limits(self, request: GenerationRequest, params: GenerationParams) -> GenerationParams:
+        """
+        The same with another size, where the caller left it to the service. Each time a limit has been met the bounds
+        are narrower, so that this ends.
+
+        :raises InvalidParamsError: the caller asked for what no WebUI can paint, as is known now.
+        """
+        _, again = self.prepare(replace(request, seed=params.seed))
+        if (again.width, again.height) == (params.width, params.height):
+            self._catalog.choose(replace(request.wanted(), width=params.width, height=params.height))
+            raise InvalidAnswerError("the WebUI keeps painting another size", reason="wrong_size")
+        return again
 
     def _spooled(self, file: FileData) -> FileData:
         if isinstance(file, bytes) and len(file) > _LARGE_BYTES:
@@ -253,7 +285,7 @@ class GenerationService:
                 request.image.height,
                 want_width=request.width,
                 want_height=request.height,
-                max_pixels=self._max_pixels,
+                max_pixels=min(self._max_pixels, choice.most_pixels or self._max_pixels),
                 step=choice.size_step,
             )
         except PictureError as error:

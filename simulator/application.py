@@ -59,6 +59,8 @@ class Flavour(ABC):
     connection_threads: int | None = None
     """How many connections are served at once; None for no limit."""
     length_header = "content-length"
+    http_version = "1.1"
+    """What its answers begin with; after an answer of HTTP/1.0 the connection is closed."""
     invalid_head = (("content-type", "text/plain; charset=utf-8"), ("Connection", "close"))
 
     @abstractmethod

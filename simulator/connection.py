@@ -72,7 +72,8 @@ class Connection:
         body = read_body(self._reader, head, self._sock.sendall)
         if body is None:
             return False
-        request = Request(head=head, path=self._site.path(head), body=body)
+        gone = self._client_has_gone
+        request = Request(head=head, path=self._site.path(head), body=body, client_has_gone=gone)
         with self._site.journal.entry(self._received(head, body)):
             return self._answer(request, fault)
 
@@ -134,19 +135,19 @@ class Connection:
         return changed_answer(fault, flavour.respond(replace(request, head=replace(request.head, headers=headers))))
 
     def _full_head(self, head: Head, response: Response) -> bytes:
-        headers = [*response.headers]
-        if response.status != NO_CONTENT:
-            headers.append((self._site.flavour.length_header, str(len(response.body))))
-        if not head.keeps_alive:
+        flavour, headers = self._site.flavour, [*response.headers]
+        if response.status != NO_CONTENT and response.has_length:
+            headers.append((flavour.length_header, str(len(response.body))))
+        if not head.keeps_alive and flavour.http_version == "1.1":
             headers.append(("Connection", "close"))
-        return answer_head(replace(response, headers=tuple(headers)))
+        return answer_head(replace(response, headers=tuple(headers)), flavour.http_version)
 
     def _send(self, head: Head, response: Response) -> bool:
         self._sock.sendall(self._full_head(head, response))
         if head.method != "HEAD":
             self._sock.sendall(response.body)
         closes = any(name.lower() == "connection" and value == "close" for name, value in response.headers)
-        return head.keeps_alive and not closes
+        return head.keeps_alive and not closes and self._site.flavour.http_version == "1.1"
 
     def _send_badly(self, head: Head, response: Response, fault: Strike) -> None:
         half = response.body[: len(response.body) // 2]
@@ -173,7 +174,10 @@ class Connection:
         # poll, not select: that one fails beyond file descriptor 1023.
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0)) and not self._sock.recv(1, socket.MSG_PEEK)
+        try:
+            return bool(poll.poll(0)) and not self._sock.recv(1, socket.MSG_PEEK)
+        except OSError:  # reset, which is gone as well
+            return True
 
     def _reset(self) -> None:
         """Close with RST instead of FIN.

@@ -8,12 +8,13 @@ from simulator.application import Flavour
 from simulator.forge import OPTIONS as FORGE_OPTIONS
 from simulator.forge import VERSION as FORGE_VERSION
 from simulator.forge import Forge
+from simulator.koboldcpp import KoboldCpp
 from simulator.old_a1111 import OldA1111
 from simulator.sdcpp import SdCpp
 from simulator.sdnext import SDNext
 from simulator.webui import ForgeWebUI, WebUI
 
-NAMES = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp")
+NAMES = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp", "koboldcpp", "koboldcpp-1.115")
 
 
 def build(
@@ -34,10 +35,12 @@ def build(
     """
     if not models and name in ("sdcpp", "sdnext"):
         raise ValueError("at least one model is needed")
-    if name == "sdcpp":
+    if name in ("sdcpp", "koboldcpp", "koboldcpp-1.115"):
         if samples_format not in (None, "png"):
-            raise ValueError("sdcpp sends nothing but png")
-        return SdCpp(model=models[0], step_s=step_s)
+            raise ValueError(f"{name} sends nothing but png")
+        if name == "sdcpp":
+            return SdCpp(model=models[0], step_s=step_s)
+        return KoboldCpp(model=models[0], step_s=step_s, version="1.115" if name.endswith("1.115") else "1.121")
     config = {"samples_format": samples_format} if samples_format else {}
     kind: type[WebUI] = ForgeWebUI if name == "forge" else WebUI
     webui = partial(kind, models=models, step_s=step_s, load_s=load_s, weights=weights, broken=broken)

@@ -1,4 +1,4 @@
-"""stable-diffusion.cpp's server: one model, int32 seeds, sizes in steps of 64, nothing to watch or to stop."""
+"""stable-diffusion.cpp's server: one model, int32 seeds, sizes in the model's steps, nothing to watch or to stop."""
 
 import json
 from dataclasses import replace
@@ -11,6 +11,7 @@ from simulator.progress import FIFOLock, Progress
 from simulator.sdcpp_plan import (
     LATENT_MODES,
     LORAS,
+    MAX_BATCH,
     SAMPLERS,
     SCHEDULERS,
     UPSCALERS,
@@ -18,6 +19,7 @@ from simulator.sdcpp_plan import (
     SdCppError,
     plan_of,
     read_body,
+    size_step,
 )
 from simulator.webui import REFERENCE_PIXELS, VERSION, EncodedPictures
 from simulator.wire import Request, Response
@@ -41,12 +43,12 @@ def answer_json(value: object, status: int = 200) -> Response:
 class SdCpp(Flavour):
     """The server of August 2026.
 
-    :param model: the file's name.
+    :param model: the file's name; one that begins like a DiT's (``flux``) is painted in that model's steps.
     :param step_s: seconds for one step of one image of 512x512.
     """
 
     name = "sdcpp"
-    connection_threads = CONNECTION_THREADS
+    connection_threads: int | None = CONNECTION_THREADS
     length_header = "Content-Length"
 
     def __init__(self, *, model: str, step_s: float) -> None:
@@ -58,6 +60,7 @@ class SdCpp(Flavour):
         self._get = {path: answer_json(value) for path, value in self._lists().items()}
         page = b"Stable Diffusion Server is running"
         self._get["/"] = Response(status=200, body=page, headers=(("Content-Type", "text/html"),))
+        self._get["/sdcpp/v1/capabilities"] = answer_json(self._native_capabilities())
 
     def _lists(self) -> dict[str, object]:
         stem = PurePosixPath(self._model).stem
@@ -72,6 +75,23 @@ class SdCpp(Flavour):
             f"{API}options": {"samples_format": "png", "sd_model_checkpoint": stem, "simulator": True},
             f"{API}sd-models": [{**model, "sha256": "8" * 64}],
             "/v1/models": {"data": [{"id": "sd-cpp-local", "object": "model", "owned_by": "local"}]},
+        }
+
+    def _native_capabilities(self) -> dict[str, object]:
+        """The part of the server's own API by which it is told from others."""
+        features = ("cache", "cancel_queued", "hires", "init_image", "lora", "mask_image", "ref_images", "vae_tiling")
+        sides = {
+            f"{bound}_{side}": size for bound, size in (("min", 64), ("max", 4096)) for side in ("width", "height")
+        }
+        return {
+            "current_mode": "img_gen",
+            "features": {**dict.fromkeys(features, True), "cancel_generating": False},
+            "limits": {**sides, "max_batch_count": MAX_BATCH, "max_queue_size": 64},
+            "loras": list(LORAS),
+            "model": {"name": self._model, "path": self._model, "stem": PurePosixPath(self._model).stem},
+            "samplers": list(SAMPLERS[1:]),
+            "schedulers": list(SCHEDULERS[1:]),
+            "upscalers": [{"name": name} for name in (*UPSCALERS, *LATENT_MODES)],
         }
 
     def close(self) -> None:
@@ -112,7 +132,7 @@ class SdCpp(Flavour):
         return replace(response, headers=(first, *response.headers, *CORS, origin))
 
     def _generate(self, body: dict[str, Any], *, with_pictures: bool) -> Response:
-        plan = plan_of(body, with_pictures=with_pictures)
+        plan = replace(plan_of(body, with_pictures=with_pictures), step=size_step(self._model))
         width, height = plan.size
         step_s = self._step_s * width * height / REFERENCE_PIXELS
         with self._queue.turn():

@@ -17,6 +17,8 @@ from simulator.pictures import flatten, open_picture
 
 MAX_BATCH = 8
 SIZE_STEP = 64
+#: What models that are no UNets need, by what their file is called here; the real server reads it out of the file.
+DIT_STEPS = (("flux2", 16), ("flux.2", 16), ("wan", 16), ("flux", 8), ("sd3", 8), ("qwen", 8), ("z_image", 8))
 INT32 = 1 << 32
 MAX_RANDOM_SEED = (1 << 31) - 1
 KEPT_SHARE = 0.12  # How much is painted even where the mask says to keep.
@@ -94,12 +96,13 @@ class Plan:
     init: Image.Image | None
     mask: Image.Image | None
     source_key: str
+    step: int = SIZE_STEP
 
     @property
     def size(self) -> tuple[int, int]:
-        """As it comes out: up to the next multiple of 64, hires fix included."""
-        width = -(-self.width // SIZE_STEP) * SIZE_STEP
-        height = -(-self.height // SIZE_STEP) * SIZE_STEP
+        """As it comes out: up to the next multiple of the step, hires fix included."""
+        width = -(-self.width // self.step) * self.step
+        height = -(-self.height // self.step) * self.step
         return (int(width * self.scale), int(height * self.scale))
 
     def scene(self, index: int, model: str) -> Scene:
@@ -129,6 +132,11 @@ class Plan:
             picture = Image.composite(picture, faint, self.mask.resize(self.size))
         stamp(picture, (0, 0, *self.size))
         return picture
+
+
+def size_step(model: str) -> int:
+    """What widths and heights must be multiples of with this model, pixels."""
+    return next((step for name, step in DIT_STEPS if model.lower().startswith(name)), SIZE_STEP)
 
 
 def read_body(body: bytes) -> dict[str, Any]:
@@ -183,7 +191,7 @@ def plan_of(body: dict[str, Any], *, with_pictures: bool) -> Plan:
         raise bad("prompt required")
     values = {**body, **_extra_args(prompt)}
     check_types(values)
-    init = _first_picture(body.get("init_images")) if with_pictures else None
+    init = first_picture(body.get("init_images")) if with_pictures else None
     mask = _mask(body.get("mask"), inverted=bool(values.get("inpainting_mask_invert"))) if init else None
     own = init.size if init else (512, 512)
     width, height = int(values.get("width", own[0])), int(values.get("height", own[1]))
@@ -248,7 +256,8 @@ def _seed(value: float) -> int:
     return seed
 
 
-def _first_picture(value: object) -> Image.Image | None:
+def first_picture(value: object) -> Image.Image | None:
+    """What img2img begins with; None where there is none, or none that can be decoded."""
     texts = value if isinstance(value, list) else [value]
     if not texts or value is None:
         return None
@@ -261,12 +270,17 @@ def _grey(picture: Image.Image) -> Image.Image:
     return flatten(picture).convert("L")
 
 
+def grey_picture(text: object) -> Image.Image | None:
+    """A mask; None where it cannot be decoded."""
+    return _picture_or_none(text, _grey)
+
+
 def _mask(text: object, *, inverted: bool) -> Image.Image | None:
-    mask = _picture_or_none(text)
+    mask = grey_picture(text)
     return mask.point([255 - value for value in range(256)]) if mask and inverted else mask
 
 
-def _picture_or_none(text: object, change: Callable[[Image.Image], Image.Image] = _grey) -> Image.Image | None:
+def _picture_or_none(text: object, change: Callable[[Image.Image], Image.Image]) -> Image.Image | None:
     """What cannot be decoded is ignored without a word."""
     if not isinstance(text, str):
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from simulator.a1111 import A1111, API
 from simulator.application import Route, fixed_route, json_response
-from simulator.errors import HTTPError
+from simulator.errors import CrashError, HTTPError
 from simulator.fields import Field
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS
 from simulator.samplers import Sampler, SamplerTable, Sampling, Scheduler
@@ -13,7 +13,6 @@ from simulator.wire import Request, Response
 
 DEFAULT_SAMPLER = "Default"
 NAMES = ("Default", "UniPC", "DDIM", "Euler", "Euler a", "Heun", "DPM++ 2M", "DPM++ 2M SDE", "DPM SDE", "LCM", "PNDM")
-SCHEDULERS = [{"name": name, "cls": f"{name.replace(' ', '')}Scheduler", "options": {}} for name in NAMES[1:]]
 CHANGED_DEFAULTS = {
     "sampler_index": DEFAULT_SAMPLER,
     "steps": 20,
@@ -60,10 +59,11 @@ class SDNext(A1111):
 
     def lists(self) -> dict[str, Any]:
         """See `A1111.lists`."""
+        lists = super().lists()
+        del lists["schedulers"]
         return {
-            **super().lists(),
+            **lists,
             "samplers": [{"name": name, "options": {}} for name in NAMES],
-            "schedulers": SCHEDULERS,
             "embeddings": {"loaded": [], "skipped": []},
         }
 
@@ -72,7 +72,8 @@ class SDNext(A1111):
         version = fixed_route(f"{API}version", {"app": "sd.next", "updated": "2026-01-01", "hash": "00000000"})
         status = Route(method="GET", path=f"{API}status", handler=self.status)
         checkpoint = Route(method="GET", path=f"{API}checkpoint", handler=self.checkpoint)
-        return [*super().list_routes(), version, status, checkpoint]
+        schedulers = Route(method="GET", path=f"{API}schedulers", handler=self.schedulers)
+        return [*super().list_routes(), version, status, checkpoint, schedulers]
 
     def routes(self) -> list[Route]:
         """No /internal, and no body where nothing is to be said."""
@@ -115,6 +116,10 @@ class SDNext(A1111):
                 "steps": now.state["sampling_steps"],
             }
         )
+
+    def schedulers(self, _request: Request, _body: None) -> Response:
+        """GET /sdapi/v1/schedulers: broken, because its first entry has no class and the answer's model wants one."""
+        raise CrashError("ResponseValidationError", "1 validation errors:")
 
     def checkpoint(self, _request: Request, _body: None) -> Response:
         """GET /sdapi/v1/checkpoint."""

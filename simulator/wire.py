@@ -55,6 +55,7 @@ class Request:
     head: Head
     path: str
     body: bytes
+    client_has_gone: Callable[[], bool] = lambda: False
 
     @property
     def method(self) -> str:
@@ -76,6 +77,8 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
     crashed: bool = False
     """Whether it stands for an unhandled exception (the WebUI then sends no x-process-time)."""
+    has_length: bool = True
+    """Whether its length is told; else its end is the connection's."""
 
 
 def read_head(reader: BufferedReader) -> Head | None:
@@ -148,8 +151,8 @@ def _read_chunks(reader: BufferedReader) -> bytes | None:
         chunks.append(chunk)
 
 
-def answer_head(response: Response) -> bytes:
+def answer_head(response: Response, version: str = "1.1") -> bytes:
     """The answer's first line and headers, up to and with the empty line."""
     reason = HTTPStatus(response.status).phrase
-    lines = [f"HTTP/1.1 {response.status} {reason}", *(f"{name}: {value}" for name, value in response.headers)]
+    lines = [f"HTTP/{version} {response.status} {reason}", *(f"{name}: {value}" for name, value in response.headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

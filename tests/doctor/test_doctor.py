@@ -42,6 +42,8 @@ def wrong(findings: list[Finding]) -> list[Finding]:
         ("forge", "Forge"),
         ("sdnext", "SD.Next"),
         ("sdcpp", "stable-diffusion.cpp"),
+        ("koboldcpp", "KoboldCpp"),
+        ("koboldcpp-1.115", "KoboldCpp"),
     ],
 )
 def test_every_flavour_in_order(flavour: str, kind: str) -> None:
@@ -54,7 +56,7 @@ def test_every_flavour_in_order(flavour: str, kind: str) -> None:
 
 
 def test_the_table_above_misses_no_flavour() -> None:
-    assert set(NAMES) == {"a1111", "a1111-1.6", "forge", "sdnext", "sdcpp"}
+    assert set(NAMES) == {"a1111", "a1111-1.6", "forge", "sdnext", "sdcpp", "koboldcpp", "koboldcpp-1.115"}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ class Stage:
         return dict(json.loads(self.webui.generations[-1].body))
 
 
+#: Flavours whose model needs multiples of 64, and tells nothing of it.
+STEP_64 = ("sdcpp", "koboldcpp", "koboldcpp-1.115")
+
+
 def staged(flavour: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with (
         Simulator(flavour=flavour) as webui,
@@ -97,7 +101,7 @@ def test_the_size_told_is_the_size_got(stage: Stage) -> None:
     picture = text(samples.encode(samples.gradient(200, 140)))
     body = stage.paint("img2img", image=picture)
 
-    step = 64 if stage.flavour == "sdcpp" else 8
+    step = 64 if stage.flavour in STEP_64 else 8
     assert (body["width"], body["height"]) == decoded(body).size
     assert (body["width"] % step, body["height"] % step) == (0, 0)
     assert (stage.job["width"], stage.job["height"]) == (body["width"], body["height"])
@@ -119,6 +123,8 @@ KARRAS = {
     "forge": ("DPM++ 2M", "karras"),
     "a1111-1.6": ("DPM++ 2M Karras", None),
     "sdcpp": ("dpm++2m", "karras"),
+    "koboldcpp": ("DPM++ 2M", "karras"),
+    "koboldcpp-1.115": ("DPM++ 2M", "karras"),
 }
 
 
@@ -149,7 +155,7 @@ def test_euler_a_everywhere(stage: Stage, asked: str) -> None:
 
 
 def test_models_are_switched_by_the_request(stage: Stage) -> None:
-    if stage.flavour == "sdcpp":
+    if stage.flavour in STEP_64:
         pytest.skip("it has one model")
     wanted = {"sdxl": "sd_xl_base_1.0", "sd-v1-5": "v1-5-pruned-emaonly", "dreamshaper_8": "dreamshaper_8"}
     painted = {}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
+from pydantic_core import to_json
 
 from sd_client.client import WebUIClient, find_checkpoint
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
-from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Progress, Sampler
+from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Progress, Sampler
+from sd_client.paint_limits import NO_LIMITS, Limits
 from tests.sd_client.jobs import CAPABILITIES, CHECKPOINT, INIT_IMAGE, INPAINTING, job
 from tests.sd_client.servers import (
     A1111_CPU,
@@ -17,6 +20,7 @@ from tests.sd_client.servers import (
     A1111_SAMPLERS,
     NOT_FOUND,
     Answer,
+    Received,
     WebServer,
     a1111_routes,
     as_json,
@@ -56,7 +60,7 @@ def test_a1111(web_server: WebServer) -> None:
         loras=("detail",),
         gpu=True,
         has_progress=True,
-        size_step=8,
+        limits=NO_LIMITS,
         max_seed=2**63 - 1,
         gpu_free_bytes=1,
         gpu_total_bytes=2,
@@ -90,7 +94,9 @@ def test_sdcpp(web_server: WebServer) -> None:
         loras=("tiny",),
         gpu=None,
         has_progress=False,
-        size_step=64,
+        can_interrupt=False,
+        clamps=True,
+        limits=Limits(size_step=8, sure_size_step=64),
         max_seed=2**31 - 1,
     )
 
@@ -105,17 +111,47 @@ def test_sdnext_lists_no_schedulers_under_that_name(web_server: WebServer) -> No
     assert (seen.samplers, seen.schedulers) == ((Sampler(name="UniPC"),), ())
 
 
+NO_ROUTE = Answer(status=404, body=b"Error: KoboldCpp HTTP Server is running, but this endpoint does not exist.")
+KOBOLDCPP = {
+    "GET /sdapi/v1/sd-models": as_json(
+        [{"title": "flux", "model_name": "flux", "hash": DUMMY_HASH, "sha256": None, "filename": "flux.gguf"}]
+    ),
+    "GET /sdapi/v1/options": as_json({"samples_format": "png", "sd_model_checkpoint": "flux"}),
+    "GET /sdapi/v1/samplers": as_json([{"name": "Euler a", "aliases": ["k_euler_a"], "options": {}}]),
+    "GET /sdapi/v1/upscalers": as_json([]),
+    "GET /sdcpp/v1/capabilities": NO_ROUTE,
+    "GET /api/extra/version": as_json({"result": "KoboldCpp", "version": "1.115.1", "protected": False}),
+}
+
+
 def test_koboldcpp(web_server: WebServer) -> None:
-    no_route = Answer(status=404, body=b"Error: KoboldCpp HTTP Server is running, but this endpoint does not exist.")
-    model = {"title": "flux", "model_name": "flux", "hash": DUMMY_HASH, "sha256": None, "filename": "flux.gguf"}
-    web_server.routes |= dict.fromkeys(a1111_routes(), no_route) | {
-        "GET /sdapi/v1/sd-models": as_json([model]),
-        "GET /sdapi/v1/options": as_json({"samples_format": "png", "sd_model_checkpoint": "flux"}),
-        "GET /sdapi/v1/samplers": as_json([{"name": "Euler a", "aliases": ["k_euler_a"], "options": {}}]),
-        "GET /sdapi/v1/upscalers": as_json([]),
-    }
+    web_server.routes |= dict.fromkeys(a1111_routes(), NO_ROUTE) | KOBOLDCPP
     seen = capabilities(web_server)
-    assert (seen.schedulers, seen.loras, seen.gpu, seen.has_progress, seen.size_step) == (None, (), None, False, 64)
+    assert (seen.schedulers, seen.loras, seen.gpu, seen.has_progress) == (None, (), None, False)
+    assert (seen.clamps, seen.limits, seen.max_seed) == (True, Limits(size_step=8, sure_size_step=64), 2**31 - 1)
+    assert (seen.paints_batches, seen.lifts_limits) == (False, True)
+    assert (seen.can_interrupt, seen.ends_on_hang_up, seen.progress_by_genkey) == (False, False, False)
+
+
+def test_a_koboldcpp_that_tells_progress_ends_a_job_on_hang_up(web_server: WebServer) -> None:
+    progress = {"GET /sdapi/v1/progress": as_json({"progress": 0.0, "state": {"job_count": 0}})}
+    web_server.routes |= dict.fromkeys(a1111_routes(), NO_ROUTE) | KOBOLDCPP | progress
+    seen = capabilities(web_server)
+    assert (seen.can_interrupt, seen.ends_on_hang_up, seen.progress_by_genkey) == (False, True, True)
+
+
+def test_a_koboldcpp_stays_one_while_its_version_is_late(web_server: WebServer) -> None:
+    web_server.routes |= dict.fromkeys(a1111_routes(), NO_ROUTE) | KOBOLDCPP
+    client = WebUIClient(web_server.url)
+    whole = client.capabilities()
+    web_server.routes |= dict.fromkeys(("GET /sdcpp/v1/capabilities", "GET /api/extra/version"), BROKEN)
+    assert not client.capabilities(whole).paints_batches
+
+
+def test_only_servers_with_the_dummy_hash_are_asked_which_they_are(web_server: WebServer) -> None:
+    web_server.routes |= a1111_routes()
+    capabilities(web_server)
+    assert not [path for path in web_server.paths() if not path.startswith("/sdapi/v1/")]
 
 
 @pytest.mark.parametrize("missing", sorted(a1111_routes().keys() - {"GET /sdapi/v1/sd-models"}))
@@ -129,16 +165,70 @@ def test_every_route_but_the_models_may_be_missing(web_server: WebServer, missin
     assert without.checkpoints == whole.checkpoints
 
 
-@pytest.mark.parametrize("broken", ["options", "upscalers", "loras", "memory", "progress"])
-@pytest.mark.parametrize("status", [500, 401, 422, 503])
-def test_what_no_job_depends_on_may_be_broken(web_server: WebServer, broken: str, status: int) -> None:
-    web_server.routes |= a1111_routes() | {f"GET /sdapi/v1/{broken}": as_json({"error": "KeyError"}, status)}
-    assert capabilities(web_server).checkpoints == (CHECKPOINT,)
+LISTS = ["options", "samplers", "schedulers", "upscalers", "loras", "memory", "progress"]
+UNUSABLE = {
+    "broken": BROKEN,
+    "unauthorized": as_json({"detail": "Not authenticated"}, 401),
+    "busy": as_json({"error": "busy"}, 503),
+    "text": as_json("no list"),
+    "page": Answer(body=b"<html>"),
+    "object": as_json({}),
+    "list": as_json([]),
+    "a million entries": Answer(body=b"[" + b"{}," * 999_999 + b"{}]"),
+    "too large": Answer(body=b'["' + b"x" * (9 * 2**20) + b'"]'),
+    "beyond all measure": Answer(body=b'{"cuda": {"system": {"free": 1e999, "total": %s}}}' % (b"9" * 400)),
+    "deep": Answer(body=b"[" * 100_000),
+    "half a character": Answer(body=b'[{"name": "\\ud800", "label": "\\ud800"}]'),
+    "a long name": as_json([{"name": "x" * 100_000, "label": "x" * 100_000}]),
+    "nothing": Answer(),
+}
 
 
-@pytest.mark.parametrize("broken", ["sd-models", "samplers", "schedulers"])
-def test_what_jobs_depend_on_may_not(web_server: WebServer, broken: str) -> None:
-    web_server.routes |= a1111_routes() | {f"GET /sdapi/v1/{broken}": BROKEN}
+@pytest.mark.parametrize("route", LISTS)
+@pytest.mark.parametrize("answer", UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_no_list_but_the_models_may_cost_a_webui(web_server: WebServer, route: str, answer: Answer) -> None:
+    web_server.routes |= a1111_routes() | {f"GET /sdapi/v1/{route}": answer}
+    seen = capabilities(web_server)
+    assert seen.checkpoints == (CHECKPOINT,)
+    assert {broken.route for broken in seen.broken} <= {route}
+    assert len(to_json(seen)) < 20_000
+
+
+@pytest.mark.parametrize("route", LISTS)
+def test_what_was_read_before_stands_in_for_a_broken_list(web_server: WebServer, route: str) -> None:
+    web_server.routes |= a1111_routes()
+    client = WebUIClient(web_server.url)
+    whole = client.capabilities()
+    web_server.routes[f"GET /sdapi/v1/{route}"] = BROKEN
+    broken = client.capabilities(whole)
+    assert broken == replace(whole, broken=broken.broken)
+    assert broken.broken == (BrokenList(route=route, reason="the WebUI answered 500 (ValidationError)"),)
+    web_server.routes |= a1111_routes()
+    assert client.capabilities(broken) == whole
+
+
+def test_a_late_list_is_told_and_does_not_hold_up_the_others(web_server: WebServer) -> None:
+    gate = threading.Event()
+
+    def late(received: Received) -> Answer:
+        gate.wait(20)
+        return BROKEN
+
+    web_server.routes |= a1111_routes() | {"GET /sdapi/v1/loras": late}
+    seen = WebUIClient(web_server.url, read_timeout_s=0.3).capabilities()
+    gate.set()
+    assert [(broken.route, broken.late) for broken in seen.broken] == [("loras", True)]
+    assert seen.samplers
+
+
+def test_broken_schedulers_without_earlier_ones_are_none_at_all(web_server: WebServer) -> None:
+    """None would mean that they are parts of the samplers' names."""
+    web_server.routes |= a1111_routes() | {"GET /sdapi/v1/schedulers": BROKEN}
+    assert capabilities(web_server).schedulers == ()
+
+
+def test_without_a_list_of_models_nothing_is_known(web_server: WebServer) -> None:
+    web_server.routes |= a1111_routes() | {"GET /sdapi/v1/sd-models": BROKEN}
     with pytest.raises(WebUIStatusError):
         capabilities(web_server)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sd_client.client import WebUIClient
+from sd_client.models import Capabilities, Sampler
 from sd_client.probing import Pace, Probing
 from tests.sd_client.jobs import CHECKPOINT
 from tests.sd_client.servers import (
@@ -158,6 +161,74 @@ def test_a_list_of_models_that_is_empty_for_a_moment_is_not_believed(web_server:
         wait_for_looks(web_server, 3)
         assert available(probing)
         assert models_of(probing) == (CHECKPOINT.title,)
+
+
+def test_a_broken_list_is_told_once_and_heals(
+    web_server: WebServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    broken = "GET /sdapi/v1/schedulers"
+    web_server.routes[broken] = as_json({"error": "ResponseValidationError"}, 500)
+    with probing_of(web_server.url, tmp_path, pace=replace(FAST, full_look_s=0.05)) as probing:
+        assert probing.wait_for_first_look(20)
+        assert available(probing)
+        wait_for(lambda: web_server.paths().count(FULL_LOOK_PATH) >= 4, "further whole looks")
+        told = [record.getMessage() for record in caplog.records if "schedulers" in record.getMessage()]
+        assert len(told) == 1
+        assert "ResponseValidationError" in told[0]
+        web_server.routes[broken] = a1111_routes()[broken]
+        wait_for(lambda: len(schedulers_of(probing)) == 3, "the schedulers")
+
+
+def schedulers_of(probing: Probing) -> tuple[Sampler, ...]:
+    seen = probing.states()["webui"].capabilities
+    return (seen and seen.schedulers) or ()
+
+
+def test_a_late_list_is_asked_for_again_with_the_next_look(web_server: WebServer, tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def late(received: Received) -> Answer:
+        gate.wait(20)
+        return as_json([{"name": "detail"}])
+
+    web_server.routes["GET /sdapi/v1/loras"] = late
+    with probing_of(web_server.url, tmp_path, read_timeout_s=0.3) as probing:
+        assert probing.wait_for_first_look(20)
+        assert available(probing)
+        gate.set()
+        wait_for(lambda: loras_of(probing) == ("detail",), "the list that was late")
+
+
+def loras_of(probing: Probing) -> tuple[str, ...]:
+    seen = probing.states()["webui"].capabilities
+    return seen.loras if seen else ()
+
+
+class Failing(WebUIClient):
+    """Ends its first looks in an error that nobody has foreseen."""
+
+    def __init__(self, url: str, *, fails: int) -> None:
+        super().__init__(url)
+        self.fails = fails
+
+    def capabilities(self, known: Capabilities | None = None) -> Capabilities:
+        self.fails -= 1
+        if self.fails >= 0:
+            raise ZeroDivisionError
+        return super().capabilities(known)
+
+
+def test_an_error_in_one_look_does_not_end_the_looking(
+    web_server: WebServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    clients = {"webui": Failing(web_server.url, fails=2)}
+    probing = Probing(clients, tmp_path, is_busy=lambda webui: False, pace=FAST)
+    probing.start()
+    wait_for(lambda: available(probing), "a look without an error")
+    probing.close()
+    assert [record.getMessage() for record in caplog.records].count("a look ended in an error: ZeroDivisionError") == 2
 
 
 # --- Going and coming -----------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_capabilities_of_a1111(web_server: WebServer) -> None:
     assert seen.schedulers is not None
     assert "karras" in [scheduler.name for scheduler in seen.schedulers]
     assert "Lanczos" in seen.upscalers
-    assert (seen.gpu, seen.has_progress, seen.size_step) == (False, True, 8)
+    assert (seen.gpu, seen.has_progress, seen.limits.size_step) == (False, True, 8)
     assert spell(seen, "DPM++ 2M Karras", None) == Spelling(sampler="DPM++ 2M", scheduler="karras")
 
 
@@ -158,7 +158,7 @@ def test_capabilities_of_sdcpp(web_server: WebServer, build: str) -> None:
     seen = WebUIClient(web_server.url).capabilities()
     assert seen.checkpoints[0].hash == DUMMY_HASH
     assert seen.checkpoints[0].stem.startswith("sd15-random")
-    assert (seen.gpu, seen.has_progress, seen.size_step, seen.max_seed) == (None, False, 64, 2**31 - 1)
+    assert (seen.gpu, seen.has_progress, seen.limits.sure_size_step, seen.max_seed) == (None, False, 64, 2**31 - 1)
     assert spell(seen, "Euler a", "Karras") == Spelling(sampler="euler_a", scheduler="karras")
 
 

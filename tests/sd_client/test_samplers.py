@@ -45,6 +45,15 @@ SDCPP = offering(
     named("default", "euler", "euler_a", "dpm2", "dpm++2s_a", "dpm++2m", "dpm++2mv2", "lcm", "ddim_trailing"),
     named("default", "discrete", "karras", "exponential", "sgm_uniform", "kl_optimal"),
 )
+#: KoboldCpp: an old joined name is an alias of the sampler without its scheduler.
+_KOBOLD_SAMPLERS = (
+    Sampler(name="default", aliases=("default",)),
+    Sampler(name="DPM++ 2M", aliases=("dpm++2m", "k_dpmpp_2m", "DPM++ 2M Karras")),
+    Sampler(name="DDIM", aliases=("ddim_trailing", "ddim")),
+    Sampler(name="LCM", aliases=("lcm", "k_lcm")),
+)
+KOBOLDCPP = offering(_KOBOLD_SAMPLERS, named("default", "discrete", "karras", "exponential", "lcm"))
+KOBOLDCPP_WITHOUT_SCHEDULERS = offering(_KOBOLD_SAMPLERS, None)
 #: SD.Next: no aliases, and what it lists as schedulers are none.
 SDNEXT = offering(named("Default", "UniPC", "DPM++ 2M", "Euler", "Euler a"), ())
 
@@ -85,6 +94,14 @@ CASES: list[tuple[str, Capabilities, str | None, str | None, tuple[str | None, s
     ("sd.cpp, old name", SDCPP, "DPM++ 2M Karras", None, ("dpm++2m", "karras")),
     ("sd.cpp, ancestral", SDCPP, "DPM++ 2S a", "SGM Uniform", ("dpm++2s_a", "sgm_uniform")),
     ("sd.cpp, unknown", SDCPP, "DDIM", None, None),
+    ("KoboldCpp, its alias is split", KOBOLDCPP, "DPM++ 2M Karras", None, ("DPM++ 2M", "karras")),
+    ("KoboldCpp, in snake case", KOBOLDCPP, "dpm++_2m_karras", None, ("DPM++ 2M", "karras")),
+    ("KoboldCpp, its alias and the scheduler", KOBOLDCPP, "DPM++ 2M Karras", "Karras", ("DPM++ 2M", "karras")),
+    ("KoboldCpp, its alias and another", KOBOLDCPP, "DPM++ 2M Karras", "exponential", None),
+    ("KoboldCpp, by alias", KOBOLDCPP, "ddim_trailing", None, ("DDIM", None)),
+    ("KoboldCpp, alias and scheduler", KOBOLDCPP, "k_lcm", "karras", ("LCM", "karras")),
+    ("without schedulers, its alias", KOBOLDCPP_WITHOUT_SCHEDULERS, "DPM++ 2M Karras", None, None),
+    ("without schedulers, by alias", KOBOLDCPP_WITHOUT_SCHEDULERS, "k_dpmpp_2m", None, ("DPM++ 2M", None)),
     ("SD.Next", SDNEXT, "euler a", None, ("Euler a", None)),
     ("SD.Next, no schedulers", SDNEXT, "Euler a", "Karras", None),
     ("SD.Next, no schedulers to split off", SDNEXT, "DPM++ 2M Karras", None, None),

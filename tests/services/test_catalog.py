@@ -9,6 +9,7 @@ import pytest
 from sd_client.client import find_checkpoint
 from sd_client.errors import NoWebUIError
 from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Sampler
+from sd_client.paint_limits import Limits
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
@@ -32,6 +33,7 @@ DREAM = Checkpoint(
     filename="dreamshaper_8.safetensors",
 )
 SAMPLERS = tuple(Sampler(name=name) for name in ("Euler a", "Euler", "DPM++ 2M"))
+STEP_64 = Limits(size_step=64, sure_size_step=64)
 KARRAS = Sampler(name="karras", aliases=("Karras",))
 
 
@@ -151,7 +153,7 @@ def problems(known: Catalog, wanted: Wanted) -> dict[str, str]:
 
 
 def test_all_problems_at_once() -> None:
-    stepped = capabilities(V15, size_step=64, max_seed=2**31 - 1)
+    stepped = capabilities(V15, limits=STEP_64, max_seed=2**31 - 1)
     wanted = Wanted(model="nome", sampler="Eular", scheduler="Carras", width=520, height=24, seed=2**31)
     found = problems(catalog(stepped), wanted)
     assert found.keys() == {"model", "sampler", "scheduler", "width", "height", "seed"}
@@ -173,13 +175,36 @@ def test_the_seeds_of_a_whole_batch_must_fit() -> None:
 
 
 def test_no_problem_where_one_webui_of_the_pool_can() -> None:
-    known = catalog(capabilities(V15, size_step=64), capabilities(V15, size_step=8))
+    known = catalog(capabilities(V15, limits=STEP_64), capabilities(V15))
     assert problems(known, Wanted(width=520)) == {}
     assert known.choose(Wanted(width=520)).size_step == 8
 
 
+def test_a_size_that_nobody_has_tried_is_asked_for_but_derived_ones_are_safe() -> None:
+    known = catalog(capabilities(V15, clamps=True, limits=Limits(size_step=8, sure_size_step=64)))
+    assert problems(known, Wanted(width=520, height=520)) == {}
+    assert known.choose(Wanted()).size_step == 64
+
+
+def test_what_was_seen_to_be_too_large_is_refused_with_what_can_be_painted() -> None:
+    small = capabilities(V15, limits=Limits(too_many_pixels=1024 * 1024, most_pixels=832 * 832))
+    found = problems(catalog(small), Wanted(width=1024, height=1024))
+    assert found.keys() == {"width", "height"}
+    assert f"{832 * 832} pixels can be painted" in found["width"]
+    assert problems(catalog(small), Wanted(width=1024, height=960)) == {}
+    assert problems(catalog(small, capabilities(V15)), Wanted(width=1024, height=1024)) == {}
+    assert catalog(small).choose(Wanted()).most_pixels == 832 * 832
+
+
+@pytest.mark.parametrize(("field", "allowed", "refused"), [("steps", 1, 2), ("cfg_scale", 1.0, 7.5)])
+def test_what_was_seen_to_be_lowered_is_refused(field: str, allowed: float, refused: float) -> None:
+    turbo = capabilities(V15, limits=Limits(most_steps=1, most_cfg_scale=1.0))
+    assert problems(catalog(turbo), Wanted(**{field: allowed})) == {}
+    assert problems(catalog(turbo), Wanted(**{field: refused})) == {field: "must be at most 1 for this model"}
+
+
 def test_only_webuis_with_the_model_count() -> None:
-    known = catalog(capabilities(V15, size_step=64), capabilities(SDXL, size_step=8))
+    known = catalog(capabilities(V15, limits=STEP_64), capabilities(SDXL))
     assert problems(known, Wanted(model="sd-v1-5", width=520)).keys() == {"width"}
     assert problems(known, Wanted(model="sdxl", width=520)) == {}
 

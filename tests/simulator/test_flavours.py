@@ -20,8 +20,9 @@ def info_of(answer: dict) -> dict:
 def test_every_flavour_paints_the_same_for_the_same_request(start, flavour):
     api = start(flavour=flavour)
     answer = api.paint(sampler_name="Euler", batch_size=2)
-    assert len(answer["images"]) == 2
-    assert info_of(answer)["all_seeds"] == [42, 43]
+    painted = 1 if flavour.startswith("koboldcpp") else 2
+    assert len(answer["images"]) == painted
+    assert info_of(answer)["all_seeds"] == [42, 43][:painted]
     assert opened(answer["images"][0]).size == (64, 64)
     assert api.paint(sampler_name="Euler", batch_size=2)["images"] == answer["images"]
     body = {"prompt": "a", "seed": 1, "steps": 1, "init_images": [INIT], "width": 64, "height": 64}
@@ -138,7 +139,8 @@ class TestSDNext:
 
     def test_lists(self, api):
         assert set(api.get("samplers").json()[0]) == {"name", "options"}
-        assert set(api.get("schedulers").json()[0]) == {"name", "cls", "options"}
+        schedulers = api.get("schedulers")
+        assert (schedulers.status_code, schedulers.json()["error"]) == (500, "ResponseValidationError")
         assert api.get("embeddings").json() == {"loaded": [], "skipped": []}
         assert api.get("sd-models").json()[0]["type"] == "safetensors"
         assert "id" in api.get("progress").json()
@@ -301,3 +303,115 @@ class TestSdCpp:
     def _ignored(self, url: str) -> None:
         with pytest.raises(requests.ConnectionError):
             requests.post(f"{url}/sdapi/v1/txt2img", json={"prompt": "a"}, timeout=60)
+
+    def test_it_tells_what_it_is(self, api):
+        capabilities = requests.get(f"{api.sim.url}/sdcpp/v1/capabilities", timeout=20).json()
+        assert capabilities["features"]["cancel_generating"] is False
+        assert capabilities["limits"]["max_width"] == 4096
+
+    @pytest.mark.parametrize(("model", "painted"), [("flux1-dev.gguf", (72, 64)), ("flux2-dev.gguf", (80, 64))])
+    def test_models_that_are_no_unets_paint_finer_sizes(self, start, model, painted):
+        api = start(flavour="sdcpp", models=(model,))
+        assert opened(api.paint(width=72, height=64)["images"][0]).size == painted
+
+
+class TestKoboldCpp:
+    @pytest.fixture
+    def api(self, start):
+        return start(flavour="koboldcpp")
+
+    def test_it_tells_what_it_is(self, api):
+        told = requests.get(f"{api.sim.url}/api/extra/version", timeout=20).json()
+        assert (told["result"], told["version"]) == ("KoboldCpp", "1.121")
+        (entry,) = api.get("sd-models").json()
+        assert (entry["hash"], entry["title"]) == ("8888888888", "v1-5-pruned-emaonly")
+
+    def test_what_is_not_there_is_a_page_without_a_length_over_http_1_0(self, api):
+        response = requests.get(f"{api.sim.url}/sdcpp/v1/capabilities", timeout=20)
+        assert (response.status_code, response.raw.version) == (404, 10)
+        assert response.headers["Content-Type"] == "text/html"
+        assert "Content-Length" not in response.headers
+        assert "does not exist" in response.text
+
+    def test_steps_and_guidance_are_clamped_unless_a_field_lifts_that(self, api):
+        info = info_of(api.paint(steps=100, cfg_scale=30))
+        assert (info["steps"], info["cfg_scale"]) == (80, 25)
+        info = info_of(api.paint(steps=100, cfg_scale=30, add_sd_step_limit=150, add_sd_cfg_limit=30))
+        assert (info["steps"], info["cfg_scale"]) == (100, 30)
+
+    @pytest.mark.parametrize(
+        ("model", "asked", "painted"),
+        [
+            ("v1-5.safetensors", (100, 60), (64, 64)),
+            ("v1-5.safetensors", (1536, 1536), (832, 832)),
+            ("sd_xl.safetensors", (1536, 768), (1408, 704)),
+            ("flux1.gguf", (72, 64), (72, 64)),
+        ],
+    )
+    def test_sizes_go_down_to_the_step_and_the_area(self, start, model, asked, painted):
+        answer = start(flavour="koboldcpp", models=(model,)).paint(width=asked[0], height=asked[1])
+        assert opened(answer["images"][0]).size == painted
+        assert (info_of(answer)["width"], info_of(answer)["height"]) == painted
+
+    @pytest.mark.parametrize(
+        ("asked", "told"),
+        [("DDIM", "ddim_trailing"), ("default", "euler_a"), ("DPM++ 2M Karras", "dpm++2m"), ("Nonsense", "euler_a")],
+    )
+    def test_samplers_are_told_by_their_other_name(self, api, asked, told):
+        info = info_of(api.paint(sampler_name=asked))
+        assert info["sampler_name"] == told
+        assert "extra_generation_params" not in info
+
+    def test_a_failure_is_a_picture_of_nothing(self, api):
+        answer = api.post("img2img", {"prompt": "a", "init_images": ["!!!"]}).json()
+        assert answer["images"] == [""]
+        assert set(info_of(answer)) == {"job_timestamp"}
+
+    def test_progress_is_told_to_whoever_names_the_job(self, start):
+        api = start(flavour="koboldcpp", step_time=1)
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(
+                f"{api.sim.url}/sdapi/v1/txt2img",
+                json={"prompt": "a", "steps": 100, "genkey": "mine"},
+                timeout=1.0,
+            )
+        # It stops for a client that has gone, at its next step.
+        until(lambda: api.get("progress", params={"genkey": "mine"}).json()["state"]["job_count"] == 0, "it stopped")
+        thread = threading.Thread(
+            target=api.post, args=("txt2img", {"prompt": "a", "steps": 3, "genkey": "mine"}), daemon=True
+        )
+        thread.start()
+        until(lambda: api.get("progress", params={"genkey": "mine"}).json()["progress"] > 0.3, "it is told")
+        assert api.get("progress").json()["progress"] == 0.0
+        assert api.get("progress", params={"genkey": "other"}).json()["state"]["job_count"] == 0
+        thread.join()
+
+    def test_older_ones_tell_no_progress(self, start):
+        api = start(flavour="koboldcpp-1.115")
+        assert api.get("progress").status_code == 404
+
+    def test_an_interrupt_waits_behind_the_job(self, start):
+        api = start(flavour="koboldcpp", step_time=0.5)
+        thread = threading.Thread(target=api.post, args=("txt2img", {"prompt": "a", "steps": 2, "width": 512}))
+        thread.start()
+        until(lambda: len(api.sim.generations) == 1, "the job has come")
+        assert requests.post(f"{api.sim.url}/sdapi/v1/interrupt", timeout=20).status_code == 404
+        assert not thread.is_alive() or thread.join(5) is None
+        thread.join()
+
+    def test_ten_may_wait(self, start):
+        api = start(flavour="koboldcpp", step_time=1000)
+
+        def ask() -> None:
+            with pytest.raises(requests.ConnectionError):
+                requests.post(f"{api.sim.url}/sdapi/v1/txt2img", json={"prompt": "a"}, timeout=60)
+
+        threads = [threading.Thread(target=ask) for _ in range(11)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(api.sim.generations) == 11, "all have come")
+        response = api.post("txt2img", {"prompt": "a"})
+        assert (response.status_code, response.json()["detail"]["type"]) == (503, "service_unavailable")
+        api.sim.close()
+        for thread in threads:
+            thread.join()

@@ -14,7 +14,7 @@ from simulator import Simulator
 from stable_diffusion_api import PREFIX, create_app
 
 REAL = os.environ.get("SD_WEBUI_URL")
-FLAVOURS = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp")
+FLAVOURS = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp", "koboldcpp", "koboldcpp-1.115")
 
 
 class Service:
