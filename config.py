@@ -34,6 +34,8 @@ from config_types import (
 
 #: Per worker; see :attr:`Config.threads`.
 BODIES_AT_A_TIME = 64
+#: Of those together, in bytes; room for two of the largest there always is.
+BODY_BYTES_AT_A_TIME = 512 * 1024 * 1024
 DOWNLOADS_AT_A_TIME = 64
 WAITING_RETRIES = 16
 SPARE_THREADS = 16

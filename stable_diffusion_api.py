@@ -16,6 +16,7 @@ from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, cors, errors, hooks, rate_limit
+from api.decoders import Decoders
 from api.docs import DocsRoutes
 from api.generation import GenerationRoutes
 from api.health import HealthRoutes
@@ -27,7 +28,7 @@ from api.openapi import Offer
 from api.schemas import Bounds
 from api.studio import StudioRoutes
 from api.transfers import Downloads, Uploads
-from config import BODIES_AT_A_TIME, DOWNLOADS_AT_A_TIME, Config, ConfigError
+from config import BODIES_AT_A_TIME, BODY_BYTES_AT_A_TIME, DOWNLOADS_AT_A_TIME, Config, ConfigError
 from observability.logs import log_config
 from observability.metrics import Metrics
 from parts import Parts, make_parts
@@ -70,10 +71,7 @@ def _flask(config: Config) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # What has // in it is nothing here, and no redirect to whatever host the caller named.
     app.url_map.merge_slashes = False
-    # A form may carry its picture as base64 text: its fields may be as large as the body.
-    app.config.update(
-        MAX_CONTENT_LENGTH=config.max_body_bytes, MAX_FORM_MEMORY_SIZE=config.max_body_bytes, MAX_FORM_PARTS=100
-    )
+    app.config.update(MAX_CONTENT_LENGTH=config.max_body_bytes)
     return app
 
 
@@ -109,7 +107,9 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
         idempotency=parts.idempotency,
         catalog=parts.catalog,
         limits=limits,
-        uploads=Uploads(most=BODIES_AT_A_TIME, decodings=os.cpu_count() or 1),
+        uploads=Uploads(most=BODIES_AT_A_TIME, most_bytes=max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)),
+        decoders=Decoders(count=os.cpu_count() or 1),
+        queue_timeout_s=config.sd_queue_timeout,
         bounds=bounds,
         image_base_url=f"{config.public_url or ''}{PREFIX}/image",
         metrics=metrics,

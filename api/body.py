@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from flask import Request
@@ -13,13 +14,23 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
-from api.large_pictures import Shortened, take_out
+from api.forms import read_form, too_much_text
+from api.large_pictures import Shortened, TooMuchTextError, take_out
 from api.schemas import from_form
+from api.schemas.byte_objects import in_text
 from services.generation import Mode
-from services.problems import Problem
+from services.problems import InvalidParamsError, Problem
 
-#: What werkzeug puts in the place of bytes that are no UTF-8. One that was sent cannot be told from that.
-_UNDECODABLE = "\ufffd"
+#: What is no picture is less than this in any request, prompts aside.
+_MOST_TEXT_BYTES = 1024 * 1024
+
+#: Of JSON for one character of a prompt: two escaped surrogates.
+_CHAR_BYTES = 12
+
+#: Larger ones are parsed one after another. Of little values a parser makes 25 times as many bytes, and while it does,
+#: no other thread runs anyhow.
+_LARGE_TEXT_BYTES = 64 * 1024
+_PARSING = threading.Lock()
 
 #: Each unknown name is a problem to be found and told; no request of this service has thirty fields.
 _MOST_NAMES = 1000
@@ -30,44 +41,88 @@ PIECE_BYTES = 256 * 1024
 _ACCEPTED = "send application/json or multipart/form-data"
 
 
-def read_values(request: Request, mode: Mode) -> tuple[dict[str, object], list[Problem]]:
+def read_values(
+    request: Request, mode: Mode, *, max_prompt_chars: int = 10_000, take: Callable[[int], None] = lambda size: None
+) -> tuple[dict[str, object], list[Problem]]:
     """
     The request's fields: pictures as base64 text or, uploaded, as bytes.
 
+    :param max_prompt_chars: of which a body may be full, on top of what is allowed beside pictures.
+    :param take: called with the bytes of each piece that has come; what it raises ends the reading.
     :returns: the values, and what is wrong with the form as such.
     :raises MalformedRequestError: no JSON object, or no form.
     :raises UnsupportedMediaTypeError: another type of body.
     :raises RequestEntityTooLarge: larger than ``MAX_BODY_MB``, chunked or not.
+    :raises PayloadTooLargeError: more beside its pictures than any request needs.
+    :raises InvalidParamsError: the same, and what it has is a picture's bytes as numbers.
     """
+    most_text = max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
     try:
         if request.mimetype == "application/json":
-            return _json_object(take_out(_pieces(request), size=request.content_length)), []
+            return _json(_pieces(request, take), request.content_length, most_text), []
         if request.mimetype == "multipart/form-data":
-            return _form(request, mode)
+            return _form(_pieces(request, take), request.mimetype_params.get("boundary", ""), mode, most_text)
     except ParseException:
         raise MalformedRequestError("the body's chunks are broken") from None
     received = request.mimetype or "no content type"
     raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}")
 
 
-def _pieces(request: Request) -> Iterator[bytes]:
+def _json(pieces: Iterable[bytes], size: int | None, most_text: int) -> dict[str, object]:
+    try:
+        short = take_out(pieces, size=size, most_text=most_text)
+    except TooMuchTextError as error:
+        if found := in_text(error.beginning):
+            field, message = found
+            raise InvalidParamsError([Problem(field=field, message=message)]) from None
+        raise too_much_text(most_text) from None
+    values = _soon_parsed(short)
+    if values is None:
+        with _PARSING:
+            values = {name: _without_inside(value) for name, value in _json_object(short.whole()).items()}
+    return values
+
+
+def _soon_parsed(short: Shortened) -> dict[str, object] | None:
+    """None where parsing takes a while, or only the whole body can tell what it is, what is wrong included."""
+    if len(short.text) >= _LARGE_TEXT_BYTES:
+        return None
+    if not short.pictures:
+        return _json_object(short.text)
+    try:
+        values = _json_object(short.text)
+    except MalformedRequestError:
+        return None
+    return values if short.put_back(values) else None
+
+
+def _without_inside(value: object) -> object:
+    """No field takes a list or an object: of one it is told what it is, for which its beginning is enough."""
+    if isinstance(value, list):
+        return [entry if isinstance(entry, int) else None for entry in value[:1]]
+    if isinstance(value, dict) and value:
+        kept = {name: entry for name in ("type", "0") if isinstance(entry := value.get(name), int | str)}
+        return kept or {next(iter(value)): None}
+    return value
+
+
+def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:
     """:raises RequestEntityTooLarge: behind the last piece, too, where its size was not told."""
     told, size = request.content_length, 0
     most = told if told is not None else request.max_content_length or sys.maxsize
     while size < most and (piece := request.stream.read(min(PIECE_BYTES, most - size))):
         size += len(piece)
+        take(len(piece))
         yield piece
     # A chunked body is cut at the limit by werkzeug's stream, without a word: what is left must not be left unnoticed.
     if told is None and request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
 
 
-def _json_object(short: Shortened) -> dict[str, object]:
-    if not short.text.strip():
+def _json_object(text: bytes) -> dict[str, object]:
+    if not text.strip():
         raise MalformedRequestError("the body is empty; send a JSON object")
-    values: object = _with_its_pictures(short) if short.pictures else None
-    if values is None:
-        values = _parsed(short.whole())
+    values = _parsed(text)
     if not isinstance(values, dict):
         raise MalformedRequestError("the body must be a JSON object")
     try:
@@ -75,15 +130,6 @@ def _json_object(short: Shortened) -> dict[str, object]:
     except UnicodeEncodeError:
         raise MalformedRequestError("a field's name has a lone surrogate in it") from None
     return values
-
-
-def _with_its_pictures(short: Shortened) -> dict[str, object] | None:
-    """The same as the whole body parsed, sooner; None where only that can tell, what is wrong included."""
-    try:
-        values = _parsed(short.text)
-    except MalformedRequestError:
-        return None
-    return values if isinstance(values, dict) and short.put_back(values) else None
 
 
 def _parsed(data: bytes) -> object:
@@ -121,19 +167,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise MalformedRequestError(f"the body is not JSON: {name} is not a JSON number")
 
 
-def _form(request: Request, mode: Mode) -> tuple[dict[str, object], list[Problem]]:
-    problems = [
-        Problem(field=name[:80], message="is given more than once")
-        for name in {*request.form, *request.files}
-        if len(request.form.getlist(name)) + len(request.files.getlist(name)) > 1
-    ]
-    problems += [
-        Problem(field=name[:80], message="must be UTF-8 text, without U+FFFD, which broken text turns into")
-        for name, text in request.form.items()
-        if _UNDECODABLE in name + text
-    ]
-    if not request.form and not request.files:
-        raise MalformedRequestError("the form has no fields, or its boundary is wrong")
-    values = from_form(mode, request.form)
-    values |= {name: file.stream.read() for name, file in request.files.items()}
-    return values, problems
+def _form(
+    pieces: Iterable[bytes], boundary: str, mode: Mode, most_text: int
+) -> tuple[dict[str, object], list[Problem]]:
+    form = read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text)
+    return from_form(mode, form.texts) | form.files, form.problems

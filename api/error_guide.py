@@ -88,9 +88,10 @@ ADVICE: Mapping[str, Advice] = {
         retry="No: whoever cancelled it does not want the picture.",
     ),
     "payload_too_large": Advice(
-        cause="The body is larger than `MAX_BODY_MB`, or the form has more than 100 parts.",
+        cause="The body is larger than `MAX_BODY_MB`, has more than 1 MB beside the pictures in `image` and `mask`, "
+        "or is a form of more than 100 parts.",
         remedy="Scale the picture down before it is sent, or send it as JPEG. A file in a form is a quarter smaller "
-        "than base64 in JSON.",
+        "than base64 in JSON. A picture is sent under the name of its field, and not as a list of numbers.",
         retry=_NO,
     ),
     "unsupported_media_type": Advice(
@@ -185,8 +186,8 @@ ADVICE: Mapping[str, Advice] = {
         retry=_AFTER,
     ),
     "queue_timeout": Advice(
-        cause="No WebUI became free within `SD_QUEUE_TIMEOUT`, or within the `Prefer: wait=N` of the request. The job "
-        "was never started.",
+        cause="No WebUI became free within `SD_QUEUE_TIMEOUT`, or within the `Prefer: wait=N` of the request; or too "
+        "many pictures of others were being decoded. The job was never started.",
         remedy="Wait, or allow more time with a larger `Prefer: wait=N`.",
         retry=_AFTER,
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from errno import errorcode
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g
 from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, TooManyRequests
 
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 class MalformedRequestError(ValueError):
     """The body cannot be read at all; the text says why."""
+
+
+class PayloadTooLargeError(ValueError):
+    """The body has more of something than any request needs; the text says of what."""
 
 
 class UnsupportedMediaTypeError(ValueError):
@@ -93,6 +97,7 @@ KINDS: dict[type[Exception], Kind] = {
         detail="the body did not come in time",
         retryable=True,
     ),
+    PayloadTooLargeError: Kind(status=413, code="payload_too_large", title="Payload too large"),
     UnsupportedMediaTypeError: Kind(status=415, code="unsupported_media_type", title="Unsupported media type"),
     InvalidParamsError: Kind(status=422, code="validation_error", title="Invalid request"),
     ModelNotFoundError: Kind(status=422, code="model_not_found", title="Model not found"),
@@ -277,12 +282,7 @@ def _http_detail(error: HTTPException) -> str | None:
     if isinstance(error, MethodNotAllowed):
         return f"this path takes {', '.join(sorted(error.valid_methods or ()))}"
     if isinstance(error, RequestEntityTooLarge):
-        limit_mb = current_app.config["MAX_CONTENT_LENGTH"] / 1024**2
-        parts = current_app.config["MAX_FORM_PARTS"]
-        told_small = (request.content_length or 0) <= current_app.config["MAX_CONTENT_LENGTH"]
-        if told_small and request.mimetype == "multipart/form-data":
-            return f"the body is larger than {limit_mb:g} MB, or its form has more than {parts} parts"
-        return f"the body is larger than {limit_mb:g} MB"
+        return f"the body is larger than {current_app.config['MAX_CONTENT_LENGTH'] / 1024**2:g} MB"
     if isinstance(error, TooManyRequests):
         return f"more than {error.description}"
     return None

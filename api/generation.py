@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from flask import Blueprint, Flask, Response, g, request
@@ -12,6 +14,7 @@ from api import accounting, rendering
 from api.accounting import Account
 from api.body import read_values
 from api.caller import still_there
+from api.decoders import SHORTEST_WAIT_S, Decoders, Decoding
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
@@ -38,17 +41,25 @@ class Asked:
     as_png: bool
     wait_s: int | None
     idempotency: tuple[str, str] | None
+    decoding: Decoding
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRoutes:
-    """The three routes and what they need. ``image_base_url``: what an image's address begins with."""
+    """
+    The three routes and what they need.
+
+    :param queue_timeout_s: ``SD_QUEUE_TIMEOUT``, over the wait for decoders and for a WebUI together.
+    :param image_base_url: what an image's address begins with.
+    """
 
     service: GenerationService
     idempotency: IdempotencyService
     catalog: Catalog
     limits: RateLimits
     uploads: Uploads
+    decoders: Decoders
+    queue_timeout_s: float
     bounds: Bounds
     image_base_url: str
     metrics: Metrics
@@ -103,7 +114,10 @@ class GenerationRoutes:
             return generation, False
 
     def _generate(self, mode: Mode, asked: Asked, *, check: Callable[[], None]) -> Generation:
-        with self.uploads.decoding():
+        if asked.wanted.image is not None and asked.idempotency is not None:
+            self.limits.check_generation()  # this is no replay, which may not have been known before
+        # Pictures are brought to their size. What has none does not wait.
+        with asked.decoding() if asked.wanted.image else nullcontext():
             choice, params = self.service.prepare(asked.wanted)
         g.log = {"mode": mode, "model": choice.model, "seed": params.seed}
         account = Account(mode=mode)
@@ -113,6 +127,7 @@ class GenerationRoutes:
             started=g.started,
             wait_s=asked.wait_s,
             check=check,
+            waited_s=asked.decoding.waited_s,
             course=account.course,
         )
         self.limits.count_generation()
@@ -121,16 +136,19 @@ class GenerationRoutes:
 
     def _parse(self, mode: Mode) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
-        if request.content_encoding:
+        if (request.content_encoding or "identity").strip().lower() != "identity":
             raise UnsupportedMediaTypeError("a body with a Content-Encoding is not read; send it as it is")
         wait_s, problems = _preferred_wait_s()
         key, key_problems = _idempotency_key()
         problems += key_problems + _query_problems()
-        with self.uploads.place():
+        own_key = None if key is None else _idempotency_of(mode, key)
+        with self.uploads.place() as take:
             with self.uploads.in_time(request):
-                values, form_problems = read_values(request, mode)
+                most_chars = self.bounds.max_prompt_chars
+                values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
             problems += form_problems
-            fields = self._checked(mode, values, problems)
+            decoding = self._decoding(wait_s, own_key)
+            fields = self._checked(mode, values, problems, decoding)
         as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         if as_png and fields.batch_size > 1:
             message = "must be 1 with Accept: image/png, which has room for one picture"
@@ -142,14 +160,28 @@ class GenerationRoutes:
             with_base64=fields.response_format == "base64",
             as_png=as_png,
             wait_s=wait_s,
-            idempotency=None if key is None else (_idempotency_of(mode, key), fingerprint(mode, values)),
+            idempotency=None if own_key is None else (own_key, fingerprint(mode, values)),
+            decoding=decoding,
         )
 
-    def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem]) -> Fields:
+    def _decoding(self, wait_s: int | None, key: str | None) -> Decoding:
+        """
+        Where this request's pictures are decoded. One that the limit has no room for does not wait there; a retry is
+        not looked at, for what it gets may have been counted.
+        """
+        now = time.monotonic()
+        until = now + max(self.queue_timeout_s, SHORTEST_WAIT_S)
+        return Decoding(
+            self.decoders,
+            until=until if wait_s is None else min(until, g.started + wait_s),
+            check=still_there(request) if key is None else _as_long_as_it_takes,
+            admit=lambda: None if key is not None and self.idempotency.knows(key) else self.limits.check_generation(),
+        )
+
+    def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem], decoding: Decoding) -> Fields:
         """:raises InvalidParamsError: with these problems and all that are found here."""
         try:
-            with self.uploads.decoding():
-                return check(mode, values, self.bounds)
+            return check(mode, values, self.bounds, decoding)
         except RefusedFieldsError as error:
             problems += error.problems
             problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import secrets
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,14 +19,22 @@ import pybase64
 #: Below, there is nothing to be gained.
 _LARGE_CHARS = 64 * 1024
 
-#: Base64 that begins with a slash may be meant as a path, unless it is a JPEG's: that is looked at elsewhere.
-_BEGINS = re.compile(rb'"(image|mask)"[ \t\n\r]*:[ \t\n\r]*"(?:data:image/[a-z0-9.+-]{1,30};base64,)?(?!/(?!9j/))')
+_FIELDS = (b"image", b"mask")
+_BEGINS = re.compile(rb'"(image|mask)"[ \t\n\r]*:[ \t\n\r]*"(?:data:image/[a-z0-9.+-]{1,30};base64,)?')
 
 #: Room for a picture that is made before it has come.
 _MOST_ROOM_BYTES = 4 * 1024 * 1024
 
 #: Of what has been looked through, looked at once more with what comes next: a beginning may be cut in two.
 _OVERLAP_CHARS = 256
+
+
+class TooMuchTextError(ValueError):
+    """What is no picture is more than any request needs. ``beginning``: of the body, without what was taken out."""
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__("the body is too large beside its pictures")
+        self.beginning = beginning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,54 +75,86 @@ class Shortened:
         return text
 
 
-def take_out(pieces: Iterable[bytes], *, size: int | None = None) -> Shortened:
+def take_out(pieces: Iterable[bytes], *, size: int | None = None, most_text: int = sys.maxsize) -> Shortened:
     """
     A body without its large pictures, those aside that an ordinary parser must judge.
 
     :param pieces: the body as it comes.
     :param size: of the body in bytes, where its sender has told it.
+    :param most_text: bytes that it may have beside its pictures.
+    :raises TooMuchTextError: as soon as it has more.
     """
-    return _Reader(pieces, room=min((size or 0) // 4 * 3, _MOST_ROOM_BYTES)).read()
+    room = min((size or 0) // 4 * 3, _MOST_ROOM_BYTES)
+    return _Reader(pieces, room=room, most_text=most_text).read()
 
 
 class _Reader:
-    """``_text`` is what has come, without what was taken out of it; before ``_done`` no picture begins any more."""
+    """
+    ``_text`` is what has come, without what was taken out of it; before ``_done`` no picture begins any more.
 
-    def __init__(self, pieces: Iterable[bytes], *, room: int) -> None:
+    :ivar _open: from where on the text belongs to a picture that stays in it, and has not come to its end.
+    :ivar _picture_chars: of the text, in pictures that stay in it.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], *, room: int, most_text: int) -> None:
         self._coming = iter(pieces)
         self._room = room
+        self._most_text = most_text
         self._text = bytearray()
         self._done = 0
+        self._open: int | None = None
+        self._picture_chars = 0
         self._taken: dict[str, _Taken] = {}
         self._seen: set[bytes] = set()
 
     def read(self) -> Shortened:
         for piece in self._coming:
             self._text += piece
-            while (found := _BEGINS.search(self._text, self._done)) is not None and self._pass(found[1], found.span()):
+            while self._look():
                 pass
-            if found is None:
-                self._done = max(self._done, len(self._text) - _OVERLAP_CHARS)
+            if len(self._text) - self._picture_chars > self._most_text:
+                raise TooMuchTextError(bytes(self._text))
         return Shortened(text=bytes(self._text), _taken=self._taken)
 
-    def _pass(self, field: bytes, span: tuple[int, int]) -> bool:
-        """False where more must come first, or all has."""
-        start, begin = span
+    def _look(self) -> bool:
+        """False where more must come first."""
+        if self._open is not None:
+            return self._pass_open(self._open)
+        if len(self._seen) == len(_FIELDS):
+            return False
+        found = _BEGINS.search(self._text, self._done)
+        if found is None:
+            self._done = max(self._done, len(self._text) - _OVERLAP_CHARS)
+            return False
+        return self._pass(found)
+
+    def _pass_open(self, start: int) -> bool:
+        end = self._text.find(b'"', start)
+        self._picture_chars += (end if end >= 0 else len(self._text)) - start
+        self._open = len(self._text) if end < 0 else None
+        self._done = max(end, self._done)
+        return end >= 0
+
+    def _pass(self, found: re.Match[bytes]) -> bool:
+        field, (start, begin) = found[1], found.span()
         end = self._text.find(b'"', begin)
+        large = end < 0 or end - begin >= _LARGE_CHARS
         if end < 0 and len(self._text) - begin < _LARGE_CHARS:
             self._done = start
             return False
-        if field in self._seen:  # a million of them would be looked at for nothing: no request is right that has two
-            self._text += b"".join(self._coming)
-            return False
-        self._seen.add(field)
-        if 0 <= end < begin + _LARGE_CHARS:
-            self._done = end
+        if field in self._seen:  # no request is right that has two
+            self._done = begin
             return True
-        return self._take(field.decode(), begin)
+        self._seen.add(field)
+        # Base64 that begins with a slash may be meant as a path, unless it is a JPEG's: that is looked at elsewhere.
+        if large and (self._text[begin] != ord("/") or self._text.startswith(b"/9j/", begin)):
+            self._take(field.decode(), begin)
+        else:
+            self._open = begin
+        return True
 
-    def _take(self, field: str, begin: int) -> bool:
-        """Decodes the picture that begins there; False where it is none, and all has come."""
+    def _take(self, field: str, begin: int) -> None:
+        """Decodes the picture that begins there; it stays in the text where it is none."""
         data, chars = _buffer(self._room), bytes(self._text[begin:])
         del self._text[begin:]
         while (end := chars.find(b'"')) < 0:
@@ -128,8 +169,9 @@ class _Reader:
         data.truncate()
         piece = None if end < 0 else _decoded(chars[:end])
         if piece is None:
-            self._text += b"".join((pybase64.b64encode(data.getvalue()), chars, *self._coming))
-            return False
+            self._text += pybase64.b64encode(data.getvalue()) + chars
+            self._open = begin
+            return
         data.write(piece)
         # With its prefix, if it has one: the word is to be the whole value.
         value = self._text.rfind(b'"') + 1
@@ -138,7 +180,6 @@ class _Reader:
         self._text[value:] = word
         self._done = len(self._text)
         self._text += chars[end:]
-        return True
 
 
 def _buffer(room: int) -> io.BytesIO:

@@ -58,3 +58,14 @@ class MovingWindows(MovingWindowRateLimiter):
         """As :meth:`WindowStorage.acquire_in_order`."""
         windows = [Window(item.key_for(*identifiers), item.amount, item.get_expiry()) for item in items]
         return cast("WindowStorage", self.storage).acquire_in_order(windows)
+
+    def look_in_order(self, items: Sequence[RateLimitItem], *identifiers: str) -> list[Count]:
+        """How they stand, up to the first that is full, without counting."""
+        counts = []
+        for item in items:
+            window = Window(item.key_for(*identifiers), item.amount, item.get_expiry(), amount=0)
+            (count,) = cast("WindowStorage", self.storage).acquire_in_order([window])
+            counts.append(count._replace(acquired=count.taken < item.amount))
+            if not counts[-1].acquired:
+                break
+        return counts

@@ -42,10 +42,14 @@ _IMAGES = "images.get_image"
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimits:
-    """:ivar count_generation: counts one job; raises 429 where that is too many."""
+    """
+    :ivar count_generation: counts one job; raises 429 where that is too many.
+    :ivar check_generation: raises 429 where one more would be too many; counts nothing.
+    """
 
     limiter: Limiter
     count_generation: Callable[[], None]
+    check_generation: Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,11 @@ def create(
     )
     app.before_request(_check_of_all(app, limiter, _counting(limiter, over_all, "global", metrics), own))
     app.after_request(_tell)
-    return RateLimits(limiter=limiter, count_generation=_counting(limiter, over_generation, "generation", metrics))
+    return RateLimits(
+        limiter=limiter,
+        count_generation=_counting(limiter, over_generation, "generation", metrics),
+        check_generation=_counting(limiter, over_generation, "generation", metrics, only_look=True),
+    )
 
 
 def _check_of_all(
@@ -122,11 +130,14 @@ def _check_of_all(
     return check
 
 
-def _counting(limiter: Limiter, limit: Limit, name: str, metrics: Metrics) -> Callable[[], None]:
+def _counting(
+    limiter: Limiter, limit: Limit, name: str, metrics: Metrics, *, only_look: bool = False
+) -> Callable[[], None]:
     """
     What counts one request against the limit, and raises 429 where that is too many.
 
     :param name: the limit's to the metrics, and part of its keys.
+    :param only_look: raises the same, and counts nothing.
     """
     windows = sorted(dict.fromkeys(limit), key=lambda window: window.limit)
     items = [window.limit for window in windows]
@@ -135,7 +146,10 @@ def _counting(limiter: Limiter, limit: Limit, name: str, metrics: Metrics) -> Ca
     refused = metrics.rate_limit_decisions.labels(name, "refused")
 
     def count() -> None:
-        counts = strategy.hit_in_order(items, _KEY_PREFIX, _caller(), name)
+        count_in_order = strategy.look_in_order if only_look else strategy.hit_in_order
+        counts = count_in_order(items, _KEY_PREFIX, _caller(), name)
+        if counts[-1].acquired and only_look:
+            return
         if counts[-1].acquired:
             g.rate_limit = _Standing(item=items[0], count=counts[0])
             allowed.inc()

@@ -29,23 +29,40 @@ class SlowBodyError(Exception):
 class Uploads:
     """
     :param most: requests received and decoded at a time by this process; the next is refused at once.
-    :param decodings: pictures decoded at a time: more would only share the processors and add up their memory.
+    :param most_bytes: of all their bodies together.
     :param time_s: until the whole body must be there.
     """
 
-    def __init__(self, *, most: int, decodings: int, time_s: float = WHOLE_BODY_S) -> None:
+    def __init__(self, *, most: int, most_bytes: int, time_s: float = WHOLE_BODY_S) -> None:
         self._places = threading.BoundedSemaphore(most)
-        self._decodings = threading.BoundedSemaphore(decodings)
+        self._bytes_left = most_bytes
+        self._mutex = threading.Lock()
         self._time_s = time_s
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """:raises QueueFullError: too many are being received."""
+    def place(self) -> Iterator[Callable[[int], None]]:
+        """
+        To be called with the bytes of each piece that has come: raises the same where there is no room for it.
+
+        :raises QueueFullError: too many are being received.
+        """
         if not self._places.acquire(blocking=False):
-            raise QueueFullError("too many requests are being received", retry_after_s=1)
+            raise _too_many_bodies()
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            with self._mutex:
+                if size > self._bytes_left:
+                    raise _too_many_bodies()
+                self._bytes_left -= size
+                taken += size
+
         try:
-            yield
+            yield take
         finally:
+            with self._mutex:
+                self._bytes_left += taken
             self._places.release()
 
     def in_time(self, request: Request) -> AbstractContextManager[None]:
@@ -56,11 +73,9 @@ class Uploads:
         """
         return _ended_after(self._time_s, request.environ.get("gunicorn.socket"))
 
-    @contextmanager
-    def decoding(self) -> Iterator[None]:
-        """Waits its turn to decode pictures."""
-        with self._decodings:
-            yield
+
+def _too_many_bodies() -> QueueFullError:
+    return QueueFullError("too many requests are being received", retry_after_s=1)
 
 
 class Downloads:

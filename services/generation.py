@@ -119,6 +119,7 @@ class Call:
     :param key: what its caller can ask for it by; see :func:`services.requests.request_key`.
     :param started: when it was accepted, by the generation service's clock.
     :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
+    :param waited_s: seconds that it has waited already, for its pictures to be decoded.
     :param check: called now and then; what it raises ends the job.
     :param course: where it is noted how the job goes.
     """
@@ -128,6 +129,7 @@ class Call:
     started: float
     wait_s: float | None
     check: Callable[[], None]
+    waited_s: float = 0.0
     course: GenerationCourse = field(default_factory=GenerationCourse)
 
 
@@ -233,7 +235,8 @@ class GenerationService:
         self, request: GenerationRequest, params: GenerationParams, call: Call
     ) -> tuple[GenerationParams, tuple[PaintedImage, ...]]:
         """The pictures, and what they were asked for with: a size that was left to the service may be another now."""
-        ends = self._clock() + self._queue_timeout_s + self._timeout_s
+        queue_s = max(0.0, self._queue_timeout_s - call.waited_s)
+        ends = self._clock() + queue_s + self._timeout_s
         if call.wait_s is not None:
             ends = min(ends, call.started + call.wait_s)
         while True:
@@ -242,7 +245,7 @@ class GenerationService:
                     params,
                     task_id=call.request_id,
                     request=call.key,
-                    wait_s=self._queue_timeout_s,
+                    wait_s=queue_s,
                     run_s=self._timeout_s,
                     total_s=max(0.0, ends - self._clock()),
                     check=call.check,

@@ -69,6 +69,13 @@ class IdempotencyService:
         self._longest_wait_s = longest_wait_s
         self._waiting = threading.BoundedSemaphore(most_waiting)
 
+    def knows(self, key: str) -> bool:
+        """Whether another attempt with the key was begun, so that this one may be a replay."""
+        try:
+            return self._ledger.read(key) is not None
+        except StorageUnavailableError:
+            return False
+
     @contextmanager
     def claim(
         self, key: str, fingerprint: str, *, request: str, check: Callable[[], None], wait_s: float | None = None

@@ -207,7 +207,7 @@ def _body(mode: Mode, fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _form(model: dict[str, Any], files: list[str]) -> dict[str, Any]:
     """The same fields, pictures as files; base64 is taken for them, too, as in JSON."""
-    properties = {name: _form_text(field) for name, field in model["properties"].items()}
+    properties = dict(model["properties"])
     for picture in files:
         properties[picture] = {
             "type": "string",
@@ -215,10 +215,3 @@ def _form(model: dict[str, Any], files: list[str]) -> dict[str, Any]:
             "description": "A PNG, JPEG, WebP or BMP file. " + ("" if picture == "image" else "White is repainted."),
         }
     return {**model, "title": f"{model['title']} as a form", "properties": properties}
-
-
-def _form_text(field: dict[str, Any]) -> dict[str, Any]:
-    """Without U+FFFD: werkzeug puts it in the place of broken text, so one that was sent is refused with that."""
-    if "pattern" not in field:
-        return field
-    return {**field, "pattern": field["pattern"].replace("\\u0000", "\\u0000\\uFFFD")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,11 +25,24 @@ class Bounds:
     max_input_pixels: int
 
 
-def bounds_of(info: ValidationInfo) -> Bounds:
-    """The context that fields are checked with."""
-    if not isinstance(info.context, Bounds):
-        raise TypeError("the fields are checked with Bounds as their context")
+@dataclass(frozen=True, kw_only=True)
+class Checking:
+    """The context that fields are checked with. ``decoding``: within it a picture may be decoded."""
+
+    bounds: Bounds
+    decoding: Callable[[], AbstractContextManager[None]]
+
+
+def checking_of(info: ValidationInfo) -> Checking:
+    """The context."""
+    if not isinstance(info.context, Checking):
+        raise TypeError("the fields are checked with Checking as their context")
     return info.context
+
+
+def bounds_of(info: ValidationInfo) -> Bounds:
+    """Of the context."""
+    return checking_of(info).bounds
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from api.schemas.bounds import Bounds
+from api.schemas.bounds import Bounds, Checking
 from api.schemas.fields import FIELDS, LONE_SURROGATE, MAX_SEED, MOST_SHOWN_CHARS, OUR_KINDS, Fields, shown, shown_text
 from api.schemas.other_names import HINTS, Hint, plain
 from services.generation import GenerationRequest, Mode
@@ -38,13 +39,19 @@ class RefusedFieldsError(ValueError):
         self.problems = problems
 
 
-def check(mode: Mode, values: Mapping[str, object], bounds: Bounds) -> Fields:
+def check(
+    mode: Mode,
+    values: Mapping[str, object],
+    bounds: Bounds,
+    decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Fields:
     """
     :param values: of a JSON object or a form; pictures as base64 text or, uploaded, as bytes.
+    :param decoding: entered for each picture that is decoded; what it raises is raised here.
     :raises RefusedFieldsError: with every wrong field, at most :data:`MOST_PROBLEMS`.
     """
     try:
-        fields = FIELDS[mode].model_validate(values, context=bounds)
+        fields = FIELDS[mode].model_validate(values, context=Checking(bounds=bounds, decoding=decoding))
         problems = []
     except ValidationError as error:
         faults = error.errors(include_url=False)

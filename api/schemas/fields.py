@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from api.schemas.bounds import Most, MostChars, bounds_of
+from api.schemas.bounds import Most, MostChars, bounds_of, checking_of
 from api.schemas.byte_objects import of_value
 from services.base64_pictures import decode_base64, refuse_text
 from services.generation import Mode
@@ -102,7 +102,9 @@ def _refused(error: PictureError) -> PydanticCustomError:
 
 def _image(value: object, info: ValidationInfo) -> Picture:
     try:
-        return read_picture(_picture_bytes(value), max_pixels=bounds_of(info).max_input_pixels)
+        data = _picture_bytes(value)
+        with checking_of(info).decoding():
+            return read_picture(data, max_pixels=bounds_of(info).max_input_pixels)
     except PictureError as error:
         raise _refused(error) from None
 
@@ -110,7 +112,9 @@ def _image(value: object, info: ValidationInfo) -> Picture:
 def _mask(value: object, info: ValidationInfo) -> Mask:
     mode = info.data.get("mask_mode", "white")
     try:
-        mask = read_mask(_picture_bytes(value), mode=mode, max_pixels=bounds_of(info).max_input_pixels)
+        data = _picture_bytes(value)
+        with checking_of(info).decoding():
+            mask = read_mask(data, mode=mode, max_pixels=bounds_of(info).max_input_pixels)
     except PictureError as error:
         raise _refused(error) from None
     image = info.data.get("image")

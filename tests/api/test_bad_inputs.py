@@ -66,6 +66,6 @@ def test_every_field_that_is_wrong_is_told_with_what_came(client: FlaskClient) -
 
 
 def test_very_many_fields_are_not_looked_at(client: FlaskClient) -> None:
-    names = ",".join(f'"{number}":1' for number in range(200_000))
+    names = ",".join(f'"{number}":1' for number in range(50_000))
     answer = client.post(f"{PREFIX}/txt2img", data=f'{{{names},"7":2}}', content_type="application/json")
     assert problem_of(answer)["detail"] == "the body names more than 1000 fields"

@@ -72,10 +72,22 @@ def test_a_form_or_json_over_the_limit(make_app: MakeApp, simulator: Simulator) 
     assert simulator.generations == []
 
 
-def test_a_form_field_may_be_as_large_as_the_body(client: FlaskClient) -> None:
-    answer = client.post(f"{PREFIX}/txt2img", data=form(part("prompt", b"x" * 2_000_000)), content_type=FORM)
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_form_may_be_as_large_as_a_body(make_app: MakeApp, simulator: Simulator, over: int) -> None:
+    client = make_app(simulator.url, MAX_BODY_MB="0.25").test_client()
+    empty = form(part("prompt", b"a"), part("image", b"", "a.png"))
+    body = form(part("prompt", b"a"), part("image", b"x" * (256 * 1024 - len(empty) + over), "a.png"))
+    told = problem_of(client.post(f"{PREFIX}/img2img", data=body, content_type=FORM))
 
-    assert problem_of(answer)["errors"][0]["message"] == "must be at most 10000 characters"
+    assert len(body) == 256 * 1024 + over
+    assert told["status"] == (413 if over else 422)
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", " identity "])
+def test_identity_is_no_coding(client: FlaskClient, coding: str) -> None:
+    body = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
+    answer = client.post(f"{PREFIX}/txt2img", json=body, headers={"Content-Encoding": coding})
+    assert answer.status_code == 200
 
 
 def test_an_exception_that_nobody_foresaw() -> None:

@@ -72,7 +72,13 @@ LEFT = {
 
 @pytest.mark.parametrize("body", LEFT.values(), ids=LEFT)
 def test_what_is_unusual_is_parsed_as_ever(body: str) -> None:
-    assert values_of(body.encode()) == json.loads(body)
+    assert values_of(body.encode()) == without_inside(json.loads(body))
+
+
+def without_inside(values: dict[str, object]) -> dict[str, object]:
+    """Of an object or a list in a large body it is kept that it is one."""
+    kept = {dict: lambda value: dict.fromkeys(value), list: lambda value: [None] * len(value)}
+    return {name: kept.get(type(value), lambda value: value)(value) for name, value in values.items()}
 
 
 BROKEN = {

@@ -52,13 +52,24 @@ def test_a_body_that_never_ends_is_ended() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"a piece")
-        with pytest.raises(SlowBodyError), Uploads(most=1, decodings=1, time_s=0.05).in_time(Connection(ours)):
+        with pytest.raises(SlowBodyError), Uploads(most=1, most_bytes=10, time_s=0.05).in_time(Connection(ours)):
             list(iter(lambda: ours.recv(100), b""))
 
 
 def test_places_are_counted() -> None:
-    uploads = Uploads(most=1, decodings=1)
+    uploads = Uploads(most=1, most_bytes=10)
     with uploads.place(), pytest.raises(QueueFullError), uploads.place():
         pass
     with uploads.place():
         pass
+
+
+def test_the_bytes_of_all_bodies_are_counted_together() -> None:
+    uploads = Uploads(most=2, most_bytes=10)
+    with uploads.place() as take, uploads.place() as take_too:
+        take(6)
+        take_too(4)
+        with pytest.raises(QueueFullError):
+            take(1)
+    with uploads.place() as take:
+        take(10)

@@ -1,0 +1,110 @@
+"""Who may decode pictures now: as many at a time as there are processors, the others in the order they came in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sd_client.errors import QueueTimeoutError
+
+#: How often one that waits looks whether its caller is still there.
+_LOOK_S = 0.25
+
+#: What any may wait, whatever ``SD_QUEUE_TIMEOUT`` is: several large pictures take as long, and no WebUI is waited for.
+SHORTEST_WAIT_S = 5.0
+
+
+class Decoders:
+    """:param count: pictures decoded at a time: more would only share the processors and add up their memory."""
+
+    def __init__(self, *, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._free = count
+        self._clock = clock
+        self._waiting: deque[threading.Event] = deque()
+        self._mutex = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def acquire(self, *, until: float, check: Callable[[], None]) -> None:
+        """
+        :param until: when to give up, by the clock.
+        :param check: called while waiting; what it raises ends the wait.
+        :raises QueueTimeoutError: none became free in time.
+        """
+        with self._mutex:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Event()
+            self._waiting.append(mine)
+        try:
+            while not mine.wait(min(_LOOK_S, max(0.0, until - self._clock()))):
+                check()
+                if self._clock() >= until:
+                    raise QueueTimeoutError("too many pictures are being decoded", retry_after_s=5)
+        except BaseException:
+            self._leave(mine)
+            raise
+
+    def release(self) -> None:
+        """Whoever has waited longest is next."""
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+    def _leave(self, mine: threading.Event) -> None:
+        with self._mutex:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+                return
+        self.release()  # it was given a decoder at the last moment
+
+
+class Decoding:
+    """
+    One request's use of the decoders, in which it may wait for all its pictures together until a certain time.
+
+    :param until: by the clock.
+    :param check: called while it waits.
+    :param admit: called once, before the first picture: what it raises keeps the request from waiting at all.
+    :ivar waited_s: so far.
+    """
+
+    def __init__(
+        self,
+        decoders: Decoders,
+        *,
+        until: float,
+        check: Callable[[], None],
+        admit: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._decoders = decoders
+        self._until = until
+        self._check = check
+        self._admit: Callable[[], None] | None = admit
+        self._clock = clock
+        self.waited_s = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """
+        :raises QueueTimeoutError: no decoder became free in time; and whatever the two calls raise.
+        """
+        if self._admit is not None:
+            self._admit()
+            self._admit = None
+        begun = self._clock()
+        self._decoders.acquire(until=self._until, check=self._check)
+        self.waited_s += self._clock() - begun
+        try:
+            yield
+        finally:
+            self._decoders.release()
