@@ -121,7 +121,10 @@ class ImageRoutes:
         return response
 
     def _seconds_left(self, image: ImageFacts) -> int:
-        return _YEAR_S if self.ttl_s is None else int(image.modified.timestamp() + self.ttl_s - time.time())
+        if self.ttl_s is None:
+            return _YEAR_S
+        age_s = max(0.0, time.time() - image.modified.timestamp())  # the clock may have been set back
+        return int(self.ttl_s - age_s)
 
     def _copy(self, image_id: UUID, image: OpenImage, form: Format, width: int | None, begun: ExitStack) -> Response:
         """``begun`` ends with the answer."""

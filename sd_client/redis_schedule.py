@@ -16,7 +16,7 @@ import redis
 from redis.client import Pipeline
 
 from sd_client.continuity import Continuity
-from sd_client.schedule import Schedule, forget
+from sd_client.schedule import FUTURE_S, Schedule, forget
 from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
 
 #: A holder that was not renewed for so long is dead: its jobs leave the schedule.
@@ -47,7 +47,8 @@ class RedisSchedule:
         self._json = ScheduleJson()
         self._mutex = threading.Lock()
         self._seen = (0.0, Schedule())
-        self._ahead_s = 0.0
+        # Redis' clock before this process' own, which nobody sets; None before the first look.
+        self._ahead_s: float | None = None
         self._broken = False
         self._on_error = on_error
         self.continuity = Continuity()
@@ -55,14 +56,17 @@ class RedisSchedule:
 
     def now(self) -> float:
         """Seconds by the clock of Redis, which all hosts share."""
-        return time.time() + self._ahead_s
+        return time.monotonic() + (self._ahead_s or 0.0)
 
     def renew(self) -> None:
         """To be called well within :data:`HOLDER_S`."""
         with self._breaking():
             self._client.set(self._holder_key(self.holder), 1, ex=HOLDER_S)
             seconds, microseconds = self._client.time()
-        self._ahead_s = seconds + microseconds / 1e6 - time.time()
+            ahead_s = seconds + microseconds / 1e6 - time.monotonic()
+            if self._ahead_s is None or ahead_s < self._ahead_s - FUTURE_S:
+                self._let_the_dead_expire()
+        self._ahead_s = ahead_s
         self._broken = False
 
     def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
@@ -132,6 +136,17 @@ class RedisSchedule:
             return set()
         alive = pipeline.mget([self._holder_key(holder) for holder in holders])
         return {holder for holder, key in zip(holders, alive, strict=True) if key is None}
+
+    def _let_the_dead_expire(self) -> None:
+        """Since Redis' clock was set back, what was to expire soon stays for as long: a dead holder, with its jobs."""
+        try:
+            schedule = self._stored(self._client)
+        except redis.ResponseError:  # whoever changes it tells what is wrong
+            return
+        for holder in {job.holder for job in (*schedule.waiting, *schedule.running)}:
+            key = self._holder_key(holder)
+            if self._client.pttl(key) > HOLDER_S * 1000:
+                self._client.pexpire(key, HOLDER_S * 1000)
 
     def _holder_key(self, holder: str) -> str:
         return f"{self._prefix}:holder:{holder}"

@@ -92,6 +92,8 @@ LONGEST_OUT_S = 60.0
 ANSWERED_ERRORS = 3
 #: And the longest that this can cost the others, whoever sends such jobs however often.
 LONGEST_OUT_AFTER_ANSWERS_S = 5.0
+#: How far the processes' notions of the time differ. What is further in the future is of a clock that was set back.
+FUTURE_S = 1.0
 #: What a job is taken to last before one has been measured.
 DEFAULT_JOB_S = 10.0
 #: Weight of the newest job in the average: about the last ten count.
@@ -217,6 +219,7 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
     A job takes an idle WebUI that has its model; else it leaves idle ones to younger jobs for up to ``patience_s``
     where one that has it is busy; else it takes an idle one that must load it.
     """
+    schedule = _without_future(schedule, now)
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
         job, webui = start
         switches = schedule.loaded.get(webui, "") not in ("", job.model)
@@ -227,6 +230,32 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
             loaded={**schedule.loaded, webui: job.model},
         )
     return _with_passed(schedule, slots=slots, now=now)
+
+
+def _without_future(schedule: Schedule, now: float) -> Schedule:
+    """
+    Since the clock was set back, what was to be over soon is as far away as it was set: a WebUI would be out, and a job
+    behind all that come, for that long. It is taken to have been now.
+    """
+    latest = now + FUTURE_S
+    longest = latest + LONGEST_OUT_S
+    if any(job.since > latest or (job.passed or now) > latest for job in (*schedule.waiting, *schedule.running)):
+        schedule = replace(
+            schedule,
+            waiting=tuple(_not_after(job, now) for job in schedule.waiting),
+            running=tuple(_not_after(job, now) for job in schedule.running),
+        )
+    if any((trouble.until or now) > longest for trouble in schedule.troubles.values()):
+        troubles = {
+            webui: replace(trouble, until=now) if (trouble.until or now) > longest else trouble
+            for webui, trouble in schedule.troubles.items()
+        }
+        schedule = replace(schedule, troubles=troubles)
+    return schedule
+
+
+def _not_after(job: Job, now: float) -> Job:
+    return replace(job, since=min(job.since, now), passed=None if job.passed is None else min(job.passed, now))
 
 
 def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> tuple[Job, str] | None:

@@ -19,6 +19,8 @@ from storage.errors import StorageUnavailableError
 
 #: How long an answer is kept.
 KEEP_S = 86_400
+#: A file's time may be so far ahead of the clock's, for file systems round.
+_AHEAD_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class FileLedger:
         path = self._folder / f"{key}.json"
         with _disk_errors_told():
             try:
-                if time.time() - path.stat().st_mtime > KEEP_S:
+                if _age_s(path) > KEEP_S:
                     return None
                 return read_record(path.read_bytes())
             except FileNotFoundError:
@@ -112,7 +114,7 @@ class FileLedger:
         for path in paths:
             # What is not there has been swept meanwhile.
             with _disk_errors_told(), contextlib.suppress(FileNotFoundError):
-                left_s = int(path.stat().st_mtime + KEEP_S - time.time())
+                left_s = int(KEEP_S - _age_s(path))
                 record = self.read(path.stem)
                 if record is not None and record.answer is not None and left_s > 0:
                     yield path.stem, record, left_s
@@ -123,9 +125,22 @@ class FileLedger:
             return
         for path in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another worker sweeps as well
-                if time.time() - path.stat().st_mtime > KEEP_S and (lock := self.lock(path.stem)) is not None:
+                if _age_s(path) > KEEP_S and (lock := self.lock(path.stem)) is not None:
                     path.unlink()
                     lock.release()
+
+
+def _age_s(path: Path) -> float:
+    """
+    Of a file that was written when the clock was ahead the age counts from now on.
+
+    :raises FileNotFoundError:
+    """
+    age_s = time.time() - path.stat().st_mtime
+    if age_s < -_AHEAD_S:
+        with contextlib.suppress(OSError):  # it is read only, or gone: then it is none the worse
+            os.utime(path)
+    return max(0.0, age_s)
 
 
 def read_record(raw: bytes) -> Record | None:

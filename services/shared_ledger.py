@@ -119,8 +119,11 @@ class SharedLedger:
     def _taken(self, shared: RedisLock) -> bool:
         if shared.acquire(blocking=False):
             return True
-        if self._client.pttl(shared.name) == -1:
+        left_ms = self._client.pttl(shared.name)
+        if left_ms == -1:
             self._client.delete(shared.name)  # not of ours, which all expire; whoever waits looks again
+        elif left_ms > _LOCK_S * 1000:  # Redis' clock was set back; who holds it renews it
+            self._client.pexpire(shared.name, int(_LOCK_S * 1000))
         return False
 
     def _forget(self, lock: _SharedLock) -> None:

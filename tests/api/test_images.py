@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -218,3 +220,18 @@ def test_delete_with_a_key(make_app: MakeApp, simulator: Simulator, folder: Path
     for method in ("GET", "DELETE"):
         told = problem_of(client.open(f"{PREFIX}/image/{stored}", method=method, headers=KEY))
         assert (told["status"], told["code"]) == (404, "image_not_found")
+
+
+@pytest.mark.parametrize(("age_s", "most"), [(0, 3600), (-86_400, 3600), (1800, 1800)])
+def test_a_caller_keeps_an_image_no_longer_than_its_time(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path, age_s: int, most: int
+) -> None:
+    """Not even one that was stored while the clock was a day ahead."""
+    folder = tmp_path / "kept"
+    client = make_app(simulator.url, IMAGE_DIR=str(folder), IMAGE_TTL_HOURS="1").test_client()
+    url = client.post(f"{PREFIX}/txt2img", json={"prompt": "a", "width": 64, "height": 64}).get_json()["image_url"]
+    (file,) = folder.rglob("*.png")
+    os.utime(file, (time.time() - age_s,) * 2)
+    told = client.head(url).headers["Cache-Control"]
+    max_age = int(told.split("max-age=")[1].split(",")[0])
+    assert most - 60 <= max_age <= most

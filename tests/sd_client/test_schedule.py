@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -286,3 +288,52 @@ def test_seconds_until_free(jobs: int, webuis: int, slots: int, seconds: float) 
         entered(*(waiting(str(number), webuis=("a",)) for number in range(jobs))), slots=slots, patience_s=0, now=0
     )
     assert seconds_until_free(schedule, slots=slots, webuis=webuis) == seconds
+
+
+# --- A clock that was set back --------------------------------------------------------------------------------------
+
+HOUR_S = 3600.0
+
+
+def test_a_webui_is_out_no_longer_than_it_can_be() -> None:
+    before = failed(Schedule(), "a", now=HOUR_S, answered=False)
+    after = grant(enter(before, waiting("first", since=0.0, webuis=("a",))), slots=1, patience_s=0.0, now=0.0)
+    assert [job.webui for job in after.running] == ["a"], "not out for an hour"
+    assert after.troubles["a"].failures == 1, "on trial, as it would be"
+
+
+def test_a_webui_that_is_out_stays_so_for_its_time() -> None:
+    for failures in range(1, 9):
+        state = Schedule()
+        for _ in range(failures):
+            state = failed(state, "a", now=10.0, answered=False)
+        state = enter(state, waiting("first", since=9.0, webuis=("a",)))
+        assert grant(state, slots=1, patience_s=0.0, now=11.9).running == ()
+        assert grant(state, slots=1, patience_s=0.0, now=9.5).running == (), "two processes may differ by as much"
+
+
+def test_who_came_before_is_served_before_who_comes_after() -> None:
+    state = Schedule(running=(replace(waiting("runs", since=HOUR_S), webui="a"),), loaded={"a": "sd15"})
+    state = enter(
+        enter(state, waiting("first", since=HOUR_S, webuis=("a",))), waiting("second", since=HOUR_S + 1, webuis=("a",))
+    )
+    state = grant(state, slots=1, patience_s=0.0, now=0.0)
+    for number in range(3):
+        state = grant(
+            enter(state, waiting(f"later-{number}", since=1.0 + number, webuis=("a",))),
+            slots=1,
+            patience_s=0.0,
+            now=1.0,
+        )
+    assert [job.ticket for job in state.waiting] == ["first", "second", "later-0", "later-1", "later-2"]
+    assert state.running[0].since == 0.0, "from which is told how long it will still run"
+
+
+def test_patience_ends() -> None:
+    """A job that passed an idle WebUI on, for one that has its model is busy, does not do so for an hour."""
+    busy = Job(ticket="runs", holder="h", webuis=("a",), model="sd15", since=0.0, webui="a")
+    passed = Job(ticket="patient", holder="h", webuis=("a", "b"), model="sd15", since=HOUR_S, passed=HOUR_S)
+    state = Schedule(running=(busy,), waiting=(passed,), loaded={"a": "sd15", "b": "sdxl"})
+    state = grant(state, slots=1, patience_s=5.0, now=0.0)
+    assert len(state.waiting) == 1
+    assert grant(state, slots=1, patience_s=5.0, now=5.0).waiting == ()

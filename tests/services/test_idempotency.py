@@ -20,7 +20,7 @@ from sd_client.errors import JobCancelledError
 from sd_client.pool import WebUIPool
 from services.generation import GeneratedImage, Generation
 from services.idempotency import IdempotencyMismatchError, IdempotencyService, fingerprint
-from services.ledger import KEEP_S, FileLedger, Ledger, Record
+from services.ledger import KEEP_S, Answer, AnsweredImage, FileLedger, Ledger, Record
 from services.requests import FileNotes, RequestService
 from services.shared_ledger import SharedLedger
 from storage import ImageNotFoundError, LocalStorage
@@ -261,3 +261,24 @@ def test_fingerprints_tell_requests_apart():
     ]
     assert len({fingerprint(mode, values) for mode, values in requests}) == len(requests)
     assert fingerprint("m", {"a": 1, "b": 2}) == fingerprint("m", {"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize("ahead_s", [3600, 400 * 86_400])
+def test_a_record_of_the_future_ends_in_its_time(tmp_path, ahead_s):
+    """The clock was ahead when it was written: it is kept as long as any other from now on, not until then."""
+    ledger = FileLedger(tmp_path)
+    image = AnsweredImage(image_id=uuid4(), seed=1, width=64, height=64)
+    answer = Answer(images=(image,), model="m", processing_time_s=1.0, request_id="r")
+    ledger.write("key", record := Record(fingerprint="p", answer=answer))
+    file = tmp_path / "key.json"
+    for look in (lambda: ledger.read("key"), ledger.sweep, lambda: list(ledger.answered())):
+        os.utime(file, (time.time() + ahead_s,) * 2)
+        look()
+        assert abs(file.stat().st_mtime - time.time()) < 60
+    assert ledger.read("key") == record
+    ((_, _, left_s),) = ledger.answered()
+    assert KEEP_S - 60 < left_s <= KEEP_S
+    os.utime(file, (time.time() - KEEP_S - 1,) * 2)
+    assert ledger.read("key") is None
+    ledger.sweep()
+    assert not file.exists()

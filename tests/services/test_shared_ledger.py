@@ -116,6 +116,14 @@ def test_what_was_answered_while_redis_was_away(make_host: MakeHost, redis_serve
     lock.release()
 
 
+def test_a_dead_attempt_holds_its_key_no_longer_where_the_clock_of_redis_was_set_back(
+    make_host: MakeHost, client: redis.Redis
+) -> None:
+    client.set("test:key:lock", "of a host that died", px=3_615_000)
+    assert make_host("one").lock("key") is None
+    assert 0 < client.pttl("test:key:lock") <= 15_000
+
+
 class WatchedLedger(FileLedger):
     """One that notes of which keys the answers are asked for."""
 
