@@ -21,11 +21,12 @@ from api.rate_limit import RateLimits
 from api.schemas import Bounds, Fields, RefusedFieldsError, check, to_request
 from api.transfers import Uploads
 from observability.metrics import Metrics
-from services.catalog import Catalog, Wanted
+from services.catalog import Catalog
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
 from services.requests import request_key
+from services.webui_limits import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)

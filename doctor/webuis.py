@@ -26,7 +26,8 @@ from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
 from sd_client.transport import Transport
-from services.catalog import Catalog, Wanted
+from services.catalog import Catalog
+from services.webui_limits import Wanted
 
 #: Asked at a time: a thousand threads would be no kindness.
 _AT_A_TIME = 32
@@ -143,6 +144,9 @@ def _of_capabilities(subject: str, capabilities: Capabilities, config: Config) -
         found.append(
             error(subject, text, "put a checkpoint into its models/Stable-diffusion folder and refresh its list")
         )
+    for broken in capabilities.broken:
+        text = f"gives no usable answer to {broken.route} ({broken.reason}): what it would tell is done without"
+        found.append(warning(subject, text, "look at its console; a newer version may have mended it"))
     if capabilities.gpu is False and config.use_gpu:
         text = (
             "has no GPU: it only serves while none with one can"

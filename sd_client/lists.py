@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -74,9 +74,14 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
             broken=known.has_progress,
         ),
     )
-    if any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints):
+    if is_native(checkpoints):
         read = _native(read, known, reader)
     return replace(read, broken=tuple(reader.broken.values()))
+
+
+def is_native(checkpoints: Iterable[Checkpoint]) -> bool:
+    """Whether they are stable-diffusion.cpp's or KoboldCpp's: neither tells a hash."""
+    return any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints)
 
 
 class _Reader:

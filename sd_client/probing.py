@@ -21,6 +21,7 @@ from sd_client.client import WebUIClient
 from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
 from sd_client.leases import try_lock
+from sd_client.lists import is_native
 from sd_client.models import BrokenList, Capabilities, Checkpoint
 from sd_client.paint_limits import Limits
 
@@ -253,7 +254,10 @@ class Probing:
         begun = self._clock()
         try:
             if before and before.available and known and begun - before.full_look < self._pace.full_look_s:
-                return replace(before, seen=begun, capabilities=_with_models(known, client.sd_models()))
+                models = client.sd_models()
+                # KoboldCpp lists nothing as long as it has no image model: what it can do was not known till now.
+                if not models or is_native(models) == is_native(known.checkpoints):
+                    return replace(before, seen=begun, capabilities=_with_models(known, models))
             seen = client.capabilities(known)
             if known and not seen.checkpoints:
                 seen = _with_models(seen, known.checkpoints)

@@ -14,6 +14,7 @@ from sd_client.probing import WebUIState
 from sd_client.samplers import spell
 from services.model_names import ModelNames, union
 from services.problems import InvalidParamsError, ModelNotFoundError, Problem, nearest
+from services.webui_limits import Wanted, limit_problems
 
 #: A list in an error message ends here; the whole one is at GET options.
 _MOST_NAMES = 20
@@ -27,21 +28,6 @@ class ListedModel:
     checkpoint: Checkpoint
     loaded: bool
     default: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """The part of a request that the catalogue has a say in; None where the caller left it open."""
-
-    model: str | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    width: int | None = None
-    height: int | None = None
-    steps: int | None = None
-    cfg_scale: float | None = None
-    seed: int = 0
-    batch_size: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +151,9 @@ class Catalog:
         scheduler = wanted.scheduler or (None if wanted.sampler else self._default_scheduler)
         spelling = [c for c in able if spell(c, sampler, scheduler)]
         if not spelling:
-            problems += _sampler_problems(able, sampler, scheduler)
+            problems += [_of_setting(p, wanted) for p in _sampler_problems(able, sampler, scheduler)]
         able = spelling or able
-        problems += _size_problems(able, wanted)
-        problems += _amount_problems(able, wanted)
-        problems += _seed_problems(able, wanted)
+        problems += limit_problems(able, wanted)
         if problems:
             only_model = len(problems) == 1 and problems[0].field == "model"
             raise (ModelNotFoundError if only_model else InvalidParamsError)(problems)
@@ -212,8 +196,22 @@ def _model_problem(name: str, found: Sequence[Checkpoint], known: Sequence[str],
         message = f"is not a model of this service{nearest(name, known)} (known: {_some(known)})"
     if asked:
         return Problem(field="model", message=message, received=name)
-    # The caller sent nothing, so that nothing of it is shown as received.
-    return Problem(field="model", message=f"none was given, and SD_MODEL, this service's default ({name!r}), {message}")
+    return _none_given("model", name, message)
+
+
+def _of_setting(problem: Problem, wanted: Wanted) -> Problem:
+    """A problem with the sampler or scheduler, told as the setting's where the caller named none."""
+    if getattr(wanted, problem.field) is not None:
+        return problem
+    return _none_given(problem.field, str(problem.received), problem.message)
+
+
+def _none_given(field: str, default: str, message: str) -> Problem:
+    """The caller sent nothing, so that nothing of it is shown as received."""
+    setting = f"SD_{field.upper()}"
+    return Problem(
+        field=field, message=f"none was given, and {setting}, this service's default ({default!r}), {message}"
+    )
 
 
 def _first_spellings(names: Iterable[str]) -> tuple[str, ...]:
@@ -228,7 +226,8 @@ def _sampler_problems(able: Sequence[Capabilities], sampler: str | None, schedul
     problems = []
     if sampler is not None and not any(spell(c, sampler, None) for c in able):
         names = _first_spellings(s.name for c in able for s in c.samplers)
-        message = f"is not a sampler of this service{nearest(sampler, names)} (known: {_some(names)})"
+        known = f" (known: {_some(names)})" if names else "; no WebUI lists its samplers now, so leave it out"
+        message = f"is not a sampler of this service{nearest(sampler, names)}{known}"
         problems.append(Problem(field="sampler", message=message, received=sampler))
     if scheduler is None:
         return problems
@@ -250,56 +249,6 @@ def _pair_problem(able: Sequence[Capabilities], sampler: str, scheduler: str, na
     others = f"; with it go: {_some(fitting)}" if fitting else "; leave scheduler out"
     message = f"does not go together with the sampler {sampler!r}, though each is offered{others}"
     return Problem(field="scheduler", message=message, received=scheduler)
-
-
-def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
-    step = min(c.limits.size_step for c in able)
-    problems = []
-    for field, pixels in (("width", wanted.width), ("height", wanted.height)):
-        if pixels is not None and all(pixels % c.limits.size_step for c in able):
-            below, above = pixels // step * step, (pixels // step + 1) * step
-            nearest_sizes = f"{below} and {above}" if below else str(above)
-            message = f"must be a multiple of {step} for this model; the nearest are {nearest_sizes}"
-            problems.append(Problem(field=field, message=message, received=pixels))
-    return problems or _area_problems(able, wanted)
-
-
-def _area_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
-    """Both fields are named: which of them should be smaller is the caller's to say."""
-    if wanted.width is None or wanted.height is None:
-        return []
-    pixels = wanted.width * wanted.height
-    if any(c.limits.allow_pixels(pixels) for c in able):
-        return []
-    most = max(c.limits.most_pixels or 0 for c in able)
-    message = f"width x height is too much for this model; {most} pixels can be painted"
-    received = f"{wanted.width}x{wanted.height}"
-    return [Problem(field=field, message=message, received=received) for field in ("width", "height")]
-
-
-def _amount_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
-    """Steps and guidance that every WebUI would lower in silence."""
-    problems = []
-    if wanted.steps is not None and not any(c.limits.allow_steps(wanted.steps) for c in able):
-        most: float = max(c.limits.most_steps or 0 for c in able)
-        problems.append(_too_much("steps", wanted.steps, most))
-    if wanted.cfg_scale is not None and not any(c.limits.allow_cfg_scale(wanted.cfg_scale) for c in able):
-        most = max(c.limits.most_cfg_scale or 0.0 for c in able)
-        problems.append(_too_much("cfg_scale", wanted.cfg_scale, most))
-    return problems
-
-
-def _too_much(field: str, received: float, most: float) -> Problem:
-    return Problem(field=field, message=f"must be at most {most:g} for this model", received=received)
-
-
-def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
-    largest = max(c.max_seed for c in able)
-    if wanted.seed + wanted.batch_size - 1 <= largest:
-        return []
-    batch = f" with batch_size {wanted.batch_size}: image i has seed + i" if wanted.batch_size > 1 else ""
-    message = f"must be at most {largest - wanted.batch_size + 1} for this model{batch}"
-    return [Problem(field="seed", message=message, received=wanted.seed)]
 
 
 def _some(names: Sequence[str]) -> str:

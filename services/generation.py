@@ -14,7 +14,7 @@ from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
 from services.answers import keep_unmasked, png_size, to_png
-from services.catalog import Catalog, Choice, Wanted
+from services.catalog import Catalog, Choice
 from services.image_record import Origin, image_record
 from services.masks import Mask, fit_mask
 from services.picture_formats import PictureError
@@ -22,6 +22,7 @@ from services.pictures import Picture, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
 from services.requests import RequestService
 from services.sizes import derive_size
+from services.webui_limits import Wanted
 from spool import FileData
 from storage.base import ImageStorage
 from storage.errors import StorageError, StorageUnavailableError

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from sd_client.client import WebUIClient
-from sd_client.models import Capabilities, Sampler
+from sd_client.models import DUMMY_HASH, Capabilities, Sampler
+from sd_client.paint_limits import Limits
 from sd_client.probing import Pace, Probing
 from tests.sd_client.jobs import CHECKPOINT
 from tests.sd_client.servers import (
@@ -291,6 +292,7 @@ def test_no_answer_in_time_means_down_but_not_while_it_paints(
 def test_the_log_says_why_a_webui_is_unavailable(
     web_server: WebServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: Answer, reason: str
 ) -> None:
+    caplog.set_level(logging.WARNING)
     with probing_of(web_server.url, tmp_path):
         wait_for(lambda: "webui available" in caplog.text, "it is there")
         web_server.routes[MODELS] = answer
@@ -302,6 +304,7 @@ def test_the_log_says_why_a_webui_is_unavailable(
 
 
 def test_another_reason_is_told_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
     server = WebServer({MODELS: as_json({"detail": "Not authenticated"}, 401)})
     try:
         with probing_of(server.url, tmp_path):
@@ -341,6 +344,81 @@ def test_a_reported_failure_wakes_the_prober(web_server: WebServer, tmp_path: Pa
         assert probing.wait_for_first_look(20)
         probing.report_failure("webui")
         wait_for(lambda: available(probing), "a look long before its time")
+
+
+def dummy_models(title: str) -> Answer:
+    return as_json([{"title": title, "model_name": title, "hash": DUMMY_HASH}])
+
+
+def limits_of(probing: Probing) -> Limits | None:
+    seen = probing.states()["webui"].capabilities
+    return seen.limits if seen else None
+
+
+LEARNED = Limits(size_step=64, sure_size_step=64)
+
+
+def test_a_server_without_a_model_is_looked_at_wholly_as_soon_as_it_has_one(
+    web_server: WebServer, tmp_path: Path
+) -> None:
+    web_server.routes[MODELS] = as_json([])
+    web_server.routes["GET /api/extra/version"] = as_json({"result": "KoboldCpp"})
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        web_server.routes[MODELS] = dummy_models("flux")
+        wait_for(
+            lambda: bool((seen := probing.states()["webui"].capabilities) and not seen.paints_batches), "KoboldCpp"
+        )
+
+
+def test_what_one_process_learns_all_know(web_server: WebServer, tmp_path: Path) -> None:
+    web_server.routes[MODELS] = dummy_models("sd15")
+    with probing_of(web_server.url, tmp_path) as prober, probing_of(web_server.url, tmp_path) as follower:
+        for observer in (prober, follower):
+            assert observer.wait_for_first_look(20)
+            assert limits_of(observer) == Limits(size_step=8, sure_size_step=64)
+        follower.learn("webui", LEARNED)
+        assert limits_of(follower) == LEARNED
+        for observer in (prober, follower):
+            wait_for(lambda observer=observer: limits_of(observer) == LEARNED, "what was learned")
+        wait_for_looks(web_server, 3)
+        assert limits_of(prober) == LEARNED
+
+
+def test_what_was_learned_is_of_one_model(web_server: WebServer, tmp_path: Path) -> None:
+    web_server.routes[MODELS] = dummy_models("sd15")
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        probing.learn("webui", LEARNED)
+        web_server.routes[MODELS] = dummy_models("flux")
+        wait_for(lambda: models_of(probing) == ("flux",), "the other model")
+        assert limits_of(probing) == Limits(size_step=8, sure_size_step=64)
+
+
+def test_what_was_learned_ends_with_the_webui(web_server: WebServer, tmp_path: Path) -> None:
+    """It may have been started with other options."""
+    web_server.routes[MODELS] = dummy_models("sd15")
+    with probing_of(web_server.url, tmp_path) as prober, probing_of(web_server.url, tmp_path) as follower:
+        for observer in (prober, follower):
+            assert observer.wait_for_first_look(20)
+        follower.learn("webui", LEARNED)
+        wait_for(lambda: limits_of(prober) == LEARNED, "what was learned")
+        web_server.routes[MODELS] = NOT_FOUND
+        wait_for(lambda: not available(follower), "the WebUI away")
+        web_server.routes[MODELS] = dummy_models("sd15")
+        for observer in (prober, follower):
+            wait_for(lambda observer=observer: available(observer), "the WebUI back")
+            wait_for(lambda observer=observer: limits_of(observer) != LEARNED, "nothing learned")
+
+
+def test_what_cannot_be_written_is_known_here(web_server: WebServer, tmp_path: Path) -> None:
+    web_server.routes[MODELS] = dummy_models("sd15")
+    (tmp_path / "webui.limits.json").mkdir()
+    with probing_of(web_server.url, tmp_path) as probing:
+        assert probing.wait_for_first_look(20)
+        probing.learn("webui", LEARNED)
+        wait_for_looks(web_server, 3)
+        assert limits_of(probing) == LEARNED
 
 
 # --- Several processes ----------------------------------------------------------------------------------------------

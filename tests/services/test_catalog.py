@@ -13,9 +13,10 @@ from sd_client.paint_limits import Limits
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
-from services.catalog import Catalog, Wanted
+from services.catalog import Catalog
 from services.model_names import ModelNames
 from services.problems import InvalidParamsError, ModelNotFoundError, nearest
+from services.webui_limits import Wanted
 
 V15 = Checkpoint(
     title="v1-5-pruned-emaonly.safetensors [6ce0161689]",
@@ -194,6 +195,28 @@ def test_what_was_seen_to_be_too_large_is_refused_with_what_can_be_painted() -> 
     assert problems(catalog(small), Wanted(width=1024, height=960)) == {}
     assert problems(catalog(small, capabilities(V15)), Wanted(width=1024, height=1024)) == {}
     assert catalog(small).choose(Wanted()).most_pixels == 832 * 832
+
+
+def test_what_no_single_webui_can_do_is_refused_though_each_part_can_be_done() -> None:
+    coarse = capabilities(V15, limits=STEP_64)
+    small = capabilities(V15, limits=Limits(too_many_pixels=1024 * 1024, most_pixels=832 * 832))
+    known = catalog(coarse, small)
+    assert problems(known, Wanted(width=1024, height=1024)) == {}
+    assert problems(known, Wanted(width=520, height=520)) == {}
+    assert "any one WebUI" in problems(known, Wanted(width=1096, height=1096))["width"]
+
+
+@pytest.mark.parametrize(("setting", "field"), [("default_sampler", "sampler"), ("default_scheduler", "scheduler")])
+def test_a_default_that_nobody_offers_is_told_as_the_setting(setting: str, field: str) -> None:
+    (found,) = catalog(capabilities(V15), **{setting: "Nope"}).problems(Wanted())
+    assert (found.field, found.received) == (field, None)
+    assert f"SD_{field.upper()}, this service's default ('Nope')" in found.message
+
+
+def test_a_sampler_is_refused_while_no_list_tells_it() -> None:
+    blind = catalog(capabilities(V15, samplers=(), schedulers=()))
+    assert problems(blind, Wanted()) == {}
+    assert "no WebUI lists its samplers now, so leave it out" in problems(blind, Wanted(sampler="Euler"))["sampler"]
 
 
 @pytest.mark.parametrize(("field", "allowed", "refused"), [("steps", 1, 2), ("cfg_scale", 1.0, 7.5)])

@@ -12,7 +12,8 @@ from sd_client.models import Capabilities, Checkpoint
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
-from services.catalog import Catalog, Wanted
+from services.catalog import Catalog
+from services.webui_limits import Wanted
 
 FOLDERS = ("", "other/", "sub/deep/", "v1-5-pruned-emaonly/")
 STEMS = (

@@ -10,6 +10,8 @@ import pytest
 from flask import Flask
 
 from config import Config
+from sd_client.client import WebUIClient
+from sd_client.models import Capabilities
 from simulator import Simulator
 from stable_diffusion_api import PREFIX, create_app
 
@@ -20,10 +22,15 @@ FLAVOURS = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp", "koboldcpp", "kobo
 class Service:
     """The service in this process in front of one WebUI, and the few calls that the tests make."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, url: str) -> None:
         self._client = app.test_client()
+        self._url = url
         # 64 pixels and 2 steps: a real WebUI may paint on a CPU.
         self.smallest = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 2, "seed": 42}
+
+    def capabilities(self) -> Capabilities:
+        """Of the WebUI, read by itself."""
+        return WebUIClient(self._url).capabilities()
 
     def get(self, route: str):
         return self._client.get(f"{PREFIX}/{route}")
@@ -51,8 +58,9 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if simulator:
         simulator.start()
     folder = tmp_path_factory.mktemp("service")
-    app = _app(REAL or simulator.url, folder)
-    service = Service(app)
+    url = REAL or simulator.url
+    app = _app(url, folder)
+    service = Service(app, url)
     service.smallest["model"] = _first_model(app)
     yield service
     app.extensions["close"]()

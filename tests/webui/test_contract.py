@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 
 import pytest
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageStat
 
 
 def _png(image: Image.Image) -> str:
@@ -86,8 +87,57 @@ def test_a_batch_counts_its_seeds_up(service):
     assert images[0]["image_base64"] != images[1]["image_base64"]
 
 
+def test_each_picture_of_a_batch_is_that_of_its_seed(service):
+    """Also where the server paints one picture a job. A batch rounds a little otherwise than a single picture."""
+    images = service.post("txt2img", batch_size=3).get_json()["images"]
+    for image in images:
+        data = base64.b64decode(image["image_base64"].partition(",")[2])
+        alone = _painted(service.post("txt2img", seed=image["seed"]))
+        difference = ImageChops.difference(Image.open(io.BytesIO(data)).convert("RGB"), alone.convert("RGB"))
+        assert max(ImageStat.Stat(difference).mean) < 2
+
+
+def test_a_batch_of_an_inpainting(service):
+    fields = {"image": _png(_photo()), "mask": _png(_mask((128, 128), (40, 40, 87, 87)))}
+    answer = service.post("inpainting", **fields, width=128, height=128, batch_size=2)
+    _painted(answer)
+    images = answer.get_json()["images"]
+    assert [image["seed"] for image in images] == [42, 43]
+    assert images[0]["image_base64"] != images[1]["image_base64"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_broken_list_costs_nothing_but_what_it_lists(service):
+    """Which of this WebUI's lists are broken is told by a warning; SD.Next's schedulers always were."""
+    for broken in service.capabilities().broken:
+        warnings.warn(f"{broken.route} gives no usable answer: {broken.reason}", stacklevel=1)
+    assert service.get("health").get_json()["status"] == "healthy"
+    _painted(service.post("txt2img"))
+
+
+def test_a_size_that_it_cannot_paint_is_refused_with_one_that_it_can(service):
+    answer = service.post("txt2img", width=72, height=64)
+    if answer.status_code == 200:
+        assert _painted(answer).size == (72, 64)
+        return
+    assert answer.status_code == 422, answer.get_data(as_text=True)
+    assert "multiple of" in answer.get_json()["detail"]
+
+
+def test_many_steps_and_much_guidance_are_what_is_painted(service):
+    """KoboldCpp clamps both in silence, unless it is asked not to."""
+    answer = service.post("txt2img", steps=90, cfg_scale=27)
+    if answer.status_code == 422:
+        assert {error["field"] for error in answer.get_json()["errors"]} <= {"steps", "cfg_scale"}
+        return
+    text = str(_painted(answer).info.get("parameters", ""))
+    assert "Steps: 90" in text or "Steps" not in text
+
+
 def test_every_listed_sampler_is_accepted(service):
-    for sampler in service.get("options").get_json()["samplers"][:4]:
+    samplers = service.get("options").get_json()["samplers"]
+    named = [sampler for sampler in samplers if sampler in ("default", "Default", "DDIM")]
+    for sampler in dict.fromkeys([*samplers[:4], *named]):
         _painted(service.post("txt2img", sampler=sampler))
 
 

@@ -1,0 +1,93 @@
+"""What the WebUIs of a pool cannot paint, told before it is painted: sizes, steps, guidance, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sd_client.models import Capabilities
+from services.problems import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The part of a request that the catalogue has a say in; None where the caller left it open."""
+
+    model: str | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    seed: int = 0
+    batch_size: int = 1
+
+
+def limit_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """:param able: the WebUIs that have the model and the sampler; at least one."""
+    problems = [*_size_problems(able, wanted), *_amount_problems(able, wanted), *_seed_problems(able, wanted)]
+    return problems or _together(able, wanted)
+
+
+def _together(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """Where some WebUI can do each of it, and none can do all."""
+    if wanted.width is None or wanted.height is None:
+        return []
+    steps, cfg_scale, last_seed = wanted.steps or 1, wanted.cfg_scale or 1.0, wanted.seed + wanted.batch_size - 1
+    for c in able:
+        within = c.limits.allow(width=wanted.width, height=wanted.height, steps=steps, cfg_scale=cfg_scale)
+        if within and last_seed <= c.max_seed:
+            return []
+    message = "cannot be painted by any one WebUI together with the other fields; try multiples of 64, or less"
+    return [Problem(field="width", message=message, received=f"{wanted.width}x{wanted.height}")]
+
+
+def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    step = min(c.limits.size_step for c in able)
+    problems = []
+    for field, pixels in (("width", wanted.width), ("height", wanted.height)):
+        if pixels is not None and all(pixels % c.limits.size_step for c in able):
+            below, above = pixels // step * step, (pixels // step + 1) * step
+            nearest_sizes = f"{below} and {above}" if below else str(above)
+            message = f"must be a multiple of {step} for this model; the nearest are {nearest_sizes}"
+            problems.append(Problem(field=field, message=message, received=pixels))
+    return problems or _area_problems(able, wanted)
+
+
+def _area_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """Both fields are named: which of them should be smaller is the caller's to say."""
+    if wanted.width is None or wanted.height is None:
+        return []
+    pixels = wanted.width * wanted.height
+    if any(c.limits.allow_pixels(pixels) for c in able):
+        return []
+    most = max(c.limits.most_pixels or 0 for c in able)
+    message = f"width x height is too much for this model; {most} pixels can be painted"
+    received = f"{wanted.width}x{wanted.height}"
+    return [Problem(field=field, message=message, received=received) for field in ("width", "height")]
+
+
+def _amount_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """Steps and guidance that every WebUI would lower in silence."""
+    problems = []
+    if wanted.steps is not None and not any(c.limits.allow_steps(wanted.steps) for c in able):
+        most: float = max(c.limits.most_steps or 0 for c in able)
+        problems.append(_too_much("steps", wanted.steps, most))
+    if wanted.cfg_scale is not None and not any(c.limits.allow_cfg_scale(wanted.cfg_scale) for c in able):
+        most = max(c.limits.most_cfg_scale or 0.0 for c in able)
+        problems.append(_too_much("cfg_scale", wanted.cfg_scale, most))
+    return problems
+
+
+def _too_much(field: str, received: float, most: float) -> Problem:
+    return Problem(field=field, message=f"must be at most {most:g} for this model", received=received)
+
+
+def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    largest = max(c.max_seed for c in able)
+    if wanted.seed + wanted.batch_size - 1 <= largest:
+        return []
+    batch = f" with batch_size {wanted.batch_size}: image i has seed + i" if wanted.batch_size > 1 else ""
+    message = f"must be at most {largest - wanted.batch_size + 1} for this model{batch}"
+    return [Problem(field="seed", message=message, received=wanted.seed)]
