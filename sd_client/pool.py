@@ -28,7 +28,7 @@ from sd_client.painting import Painting
 from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Job, Schedule
-from sd_client.standing import Standing, standing_of
+from sd_client.standing import Furthest, Standing, standing_of
 from spool import Spool
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class WebUIPool:
         self._slots = slots
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)
         self._clock = clock
+        self._furthest = Furthest(self._progress)
         self._board = _board(folder, redis_client, redis_prefix, on_redis_error)
         # Whoever serves the same WebUIs looks at them once.
         pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
@@ -145,7 +146,7 @@ class WebUIPool:
     def standing(self, request: str) -> Standing | None:
         """Where the job of a request is; None where it neither waits nor runs. May ask a WebUI for its progress."""
         return standing_of(
-            request, self._board.look(), slots=self._slots, now=self._board.now(), progress=self._progress
+            request, self._board.look(), slots=self._slots, now=self._board.now(), progress=self._furthest
         )
 
     def cancel(self, request: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ from sd_client.schedule import Job, Schedule, seconds_until_free
 
 #: Before that a WebUI may still be loading a model: what it tells says nothing about the rest.
 TELLING_FRACTION = 0.1
+#: Jobs whose progress is remembered: those that were asked for last.
+_MOST_FOLLOWED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,31 @@ class Standing:
     waiting_behind: int | None
     progress: float | None
     eta_s: float | None
+
+
+class Furthest:
+    """
+    A job's progress, never told as less than before: KoboldCpp is idle for a moment between two pictures of a batch,
+    SD.Next begins anew when it decodes the picture.
+
+    :param tell: the progress as it is told now.
+    """
+
+    def __init__(self, tell: Callable[[Job], float | None]) -> None:
+        self._tell = tell
+        self._furthest: dict[str, float] = {}
+        self._mutex = threading.Lock()
+
+    def __call__(self, job: Job) -> float | None:
+        told = self._tell(job)
+        if told is None:
+            return None
+        with self._mutex:
+            furthest = max(told, self._furthest.pop(job.ticket, 0.0))
+            self._furthest[job.ticket] = furthest
+            if len(self._furthest) > _MOST_FOLLOWED:
+                del self._furthest[next(iter(self._furthest))]
+        return furthest
 
 
 def standing_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sd_client.schedule import Job, Schedule
-from sd_client.standing import Standing, standing_of
+from sd_client.standing import Furthest, Standing, standing_of
 
 
 def job(request: str, *, since: float = 0.0, webui: str | None = None) -> Job:
@@ -73,3 +73,20 @@ def test_progress_is_asked_for_where_a_job_runs_only() -> None:
     for request in ("w", "x", "r"):
         standing_of(request, state, slots=1, now=0.0, progress=progress)
     assert [running.request for running in asked] == ["r"]
+
+
+def test_progress_is_never_told_as_less_than_before() -> None:
+    told = iter([0.4, 0.0, None, 0.5, 0.1])
+    furthest = Furthest(lambda job: next(told))
+    assert [furthest(job("r")) for _ in range(4)] == [0.4, 0.4, None, 0.5]
+    assert furthest(job("another")) == 0.1
+
+
+def test_only_the_last_jobs_are_remembered() -> None:
+    told = 1.0
+    furthest = Furthest(lambda job: told)
+    furthest(job("first"))
+    for number in range(1000):
+        furthest(job(str(number)))
+    told = 0.0
+    assert (furthest(job("first")), furthest(job("999"))) == (0.0, 1.0)
