@@ -87,6 +87,13 @@ ADVICE: Mapping[str, Advice] = {
         remedy="Nothing: this is what was asked for. Send the request anew if it was not meant.",
         retry="No: whoever cancelled it does not want the picture.",
     ),
+    "precondition_failed": Advice(
+        cause="There is an image with this id, and it is not the one that `If-Match`, `If-Unmodified-Since` or, with "
+        "`DELETE`, `If-None-Match` asks for.",
+        remedy="Ask without the header, or with the `ETag` that `HEAD` tells. An image never changes: the tag is "
+        "another's, or a smaller copy's.",
+        retry=_NO,
+    ),
     "payload_too_large": Advice(
         cause="The body is larger than `MAX_BODY_MB`, has more than 1 MB beside the pictures in `image` and `mask`, "
         "or is a form of more than 100 parts.",
@@ -102,8 +109,8 @@ ADVICE: Mapping[str, Advice] = {
         retry=_NO,
     ),
     "range_not_satisfiable": Advice(
-        cause="The `Range` begins after the image's end, or asks for several parts.",
-        remedy="Ask for one part within the length that `Content-Range` tells, or leave `Range` out.",
+        cause="The `Range` begins after the image's end, or asks for its last 0 bytes.",
+        remedy="Ask for a part within the length that `Content-Range` tells, or leave `Range` out.",
         retry=_NO,
     ),
     "validation_error": Advice(

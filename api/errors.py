@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import errorcode
 from typing import Any
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, g, request
 from pydantic_core import to_json
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, TooManyRequests
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from api.transfers import SlowBodyError
 from sd_client import errors as webui
@@ -48,6 +49,10 @@ class ForbiddenError(Exception):
 
 class ImageNotFoundError(Exception):
     """No image has this id, or the id is none."""
+
+
+class PreconditionFailedError(Exception):
+    """What is there is not what ``If-Match``, or a condition like it, asks for."""
 
 
 class CallerGoneError(Exception):
@@ -89,6 +94,12 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     ImageNotFoundError: Kind(
         status=404, code="image_not_found", title="Image not found", detail="there is no image with this id"
+    ),
+    PreconditionFailedError: Kind(
+        status=412,
+        code="precondition_failed",
+        title="Precondition failed",
+        detail="the image is not the one that If-Match, If-Unmodified-Since or If-None-Match asks for",
     ),
     SlowBodyError: Kind(
         status=408,
@@ -268,7 +279,7 @@ def _as_json(found: Problem) -> object:
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     kind = HTTP_KINDS.get(status) or (HTTP_KINDS[400] if status < 500 else _INTERNAL)
-    detail = kind.detail or _http_detail(error)
+    detail = _http_detail(error) or kind.detail
     g.error_code = kind.code
     response = problem(kind, detail=detail)
     for name in ("Allow", "Retry-After", "Content-Range"):
@@ -278,7 +289,23 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
+def _slashes_aside() -> str | None:
+    """What is told of a path that would lead somewhere but for its slashes; it is never led there."""
+    plain = re.sub("/{2,}", "/", request.path).rstrip("/")
+    try:
+        current_app.url_map.bind("").match(plain or "/", method=request.method)
+    except MethodNotAllowed:
+        pass
+    except HTTPException:
+        return None
+    if "//" in request.path:
+        return "there is nothing at this path; with one slash where there are several there is"
+    return "there is nothing at this path; without the slash at its end there is"
+
+
 def _http_detail(error: HTTPException) -> str | None:
+    if isinstance(error, NotFound):
+        return _slashes_aside()
     if isinstance(error, MethodNotAllowed):
         return f"this path takes {', '.join(sorted(error.valid_methods or ()))}"
     if isinstance(error, RequestEntityTooLarge):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import SEEK_END
@@ -14,6 +14,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.http import http_date, quote_etag
 from werkzeug.wsgi import wrap_file
 
+from api.conditions import CONDITIONS, PRECONDITIONS, is_known_already, make_conditional
 from api.errors import ForbiddenError, ImageNotFoundError
 from api.transfers import Downloads, end_slow_reader
 from services.answers import png_size
@@ -27,9 +28,10 @@ SENDFILE_PREFIX = "/_images/"
 
 _YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
-#: With these an answer may be 304; with any of all these it may be another than the whole image.
-_CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"})
-_ALL_CONDITIONS = _CONDITIONS | {"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE"}
+_PARAMETERS = ("format", "width")
+#: How alike a parameter's name must be to one of ours to be taken for a misspelling of it: "from" and "height", which
+#: others add or mean something else by, are less.
+_LIKE = 0.75
 #: Enough of a PNG to read its size from.
 _HEAD_BYTES = 64
 
@@ -59,16 +61,16 @@ class ImageRoutes:
         app.register_blueprint(routes)
 
     def get_image(self, image_id: str) -> Response:
-        """The PNG itself, or a smaller copy; ``HEAD``, ``If-None-Match`` and ``Range`` work."""
-        _refuse_unknown_parameters()
+        """The PNG itself, or a smaller copy; ``HEAD``, conditions and ``Range`` work."""
+        asked = _parameters()
         found = _id_in(image_id)
         with ExitStack() as stack:
             stack.callback(self.downloads.begin())
-            if self._may_need_no_picture() and (bodiless := self._bodiless(found)) is not None:
+            if self._may_need_no_picture(asked) and (bodiless := self._bodiless(found)) is not None:
                 return bodiless
             image = self._open(found)
             stack.callback(image.file.close)
-            form, width = _copy_asked_for(image) if request.args else ("png", None)
+            form, width = _copy_asked_for(image, asked) if asked else ("png", None)
             as_stored = (form, width) == ("png", None)
             if not as_stored:
                 response = self._copy(found, image, form, width, stack)
@@ -82,25 +84,32 @@ class ImageRoutes:
         """Removes an image; only where API keys are on."""
         if "api_key" not in g:
             raise ForbiddenError("deleting needs an API key, and this service has none set up")
+        found = _id_in(image_id)
         with _absence_told():
-            self.storage.delete(_id_in(image_id))
+            if not PRECONDITIONS.isdisjoint(request.environ):
+                facts = self.storage.look(found)
+                is_known_already(request, etag=facts.etag, modified=facts.modified)
+            self.storage.delete(found)
         self.removed()
         return "", 204
 
-    def _may_need_no_picture(self) -> bool:
-        if request.args or self.sendfile_header is not None:
+    def _may_need_no_picture(self, asked: Mapping[str, str]) -> bool:
+        if asked or self.sendfile_header is not None:
             return False
-        return request.method == "HEAD" or not _CONDITIONS.isdisjoint(request.environ)
+        return request.method == "HEAD" or not PRECONDITIONS.isdisjoint(request.environ)
 
     def _bodiless(self, image_id: UUID) -> Response | None:
-        """None where the picture has to be sent after all. From a bucket it would be fetched whole."""
+        """
+        None where the picture has to be sent after all. From a bucket it would be fetched whole.
+
+        :raises PreconditionFailedError:
+        """
         with _absence_told():
             facts = self.storage.look(image_id)
         self._refuse_expired(facts)
-        response = _described(Response(mimetype="image/png"), facts)
-        if request.method != "HEAD" and response.status_code != 304:
+        if request.method != "HEAD" and not is_known_already(request, etag=facts.etag, modified=facts.modified):
             return None
-        return self._kept_by_caller(response, facts)
+        return self._kept_by_caller(_described(Response(mimetype="image/png"), facts), facts)
 
     def _open(self, image_id: UUID) -> OpenImage:
         with _absence_told():
@@ -129,12 +138,14 @@ class ImageRoutes:
     def _copy(self, image_id: UUID, image: OpenImage, form: Format, width: int | None, begun: ExitStack) -> Response:
         """``begun`` ends with the answer."""
         shown_width = width or _width(image)
-        data = self.copies.get(image_id, image.file.read, form=form, width=shown_width)
+        etag = f"{image.etag}-{form}-{shown_width}"
+        known = is_known_already(request, etag=etag, modified=image.modified)
+        data = b"" if known else self.copies.get(image_id, image.file.read, form=form, width=shown_width)
         image.file.close()
-        response = Response(data, mimetype=f"image/{form}")
-        response.set_etag(f"{image.etag}-{form}-{shown_width}")
+        response = Response(data, mimetype=f"image/{form}", headers={"Accept-Ranges": "bytes"})
+        response.set_etag(etag)
         response.last_modified = image.modified
-        response.make_conditional(request.environ, accept_ranges=True, complete_length=len(data))
+        make_conditional(response, request, etag=etag, modified=image.modified, size=len(data))
         response.call_on_close(begun.pop_all().close)
         return response
 
@@ -155,10 +166,9 @@ def _described(response: Response, image: ImageFacts) -> Response:
     response.headers.add("Content-Length", str(image.size_bytes))
     response.headers.add("ETag", quote_etag(image.etag))
     response.headers.add("Last-Modified", http_date(image.modified))
-    if _ALL_CONDITIONS.isdisjoint(request.environ):
-        response.headers.add("Accept-Ranges", "bytes")
-    else:
-        response.make_conditional(request.environ, accept_ranges=True, complete_length=image.size_bytes)
+    response.headers.add("Accept-Ranges", "bytes")
+    if not CONDITIONS.isdisjoint(request.environ):
+        make_conditional(response, request, etag=image.etag, modified=image.modified, size=image.size_bytes)
     return response
 
 
@@ -183,7 +193,7 @@ class _SentFile:
 
 
 def _id_in(path: str) -> UUID:
-    found = parse_image_id(path)
+    found = parse_image_id(path.removesuffix(".png"))
     if found is None:
         raise ImageNotFoundError
     return found
@@ -197,27 +207,33 @@ def _absence_told() -> Iterator[None]:
         raise ImageNotFoundError from error
 
 
-def _refuse_unknown_parameters() -> None:
+def _parameters() -> dict[str, str]:
+    """
+    Those that are ours. Others are added by whoever passes a link on, and do nothing.
+
+    :raises InvalidParamsError: one is given twice, or misspelt.
+    """
     problems = []
-    for name in list(request.args)[:10]:
-        if name not in ("format", "width"):
-            message = f"is not a parameter of this route{nearest(name[:80], ('format', 'width'))}"
-            problems.append(Problem(field=name[:80], message=message))
-        elif len(request.args.getlist(name)) > 1:
-            problems.append(Problem(field=name, message="is given more than once"))
+    for name in request.args:
+        if name in _PARAMETERS:
+            if len(request.args.getlist(name)) > 1:
+                problems.append(Problem(field=name, message="is given more than once"))
+        elif meant := nearest(name[:80], _PARAMETERS, cutoff=_LIKE):
+            problems.append(Problem(field=name[:80], message=f"is not a parameter of this route{meant}"))
     if problems:
-        raise InvalidParamsError(problems)
+        raise InvalidParamsError(problems[:10])
+    return {name: request.args[name] for name in _PARAMETERS if name in request.args}
 
 
-def _copy_asked_for(image: OpenImage) -> tuple[Format, int | None]:
+def _copy_asked_for(image: OpenImage, asked: Mapping[str, str]) -> tuple[Format, int | None]:
     """:raises InvalidParamsError: a format that is none, or a width that would not make the image smaller."""
     problems = []
-    asked_form = request.args.get("format", "png")
+    asked_form = asked.get("format", "png")
     form = next((known for known in FORMATS if known == asked_form), None)
     if form is None:
         message = f"must be one of {', '.join(FORMATS)}"
         problems.append(Problem(field="format", message=message, received=asked_form[:80]))
-    asked_width = request.args.get("width")
+    asked_width = asked.get("width")
     largest = _width(image)
     width = int(asked_width) if asked_width and asked_width.isascii() and asked_width.isdigit() else None
     if asked_width is not None and (width is None or not _SMALLEST_WIDTH <= width <= largest):

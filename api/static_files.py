@@ -9,6 +9,8 @@ from pathlib import Path
 
 from flask import Response, request
 
+from api.conditions import make_conditional
+
 #: Other kinds of files are not given out.
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -54,7 +56,11 @@ class StaticFile:
         return cls.of(path.read_bytes(), path.suffix)
 
     def answer(self, headers: Mapping[str, str]) -> Response:
-        """304 for whoever has it already."""
+        """
+        304 for whoever has it already.
+
+        :raises PreconditionFailedError:
+        """
         response = Response(self.data, content_type=self.content_type, headers={**KEEP_AND_ASK, **headers})
         response.set_etag(self.etag)
-        return response.make_conditional(request.environ)  # type: ignore[return-value]
+        return make_conditional(response, request, etag=self.etag, modified=None)

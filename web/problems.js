@@ -13,6 +13,7 @@ const TITLES = {
   method_not_allowed: "The service does not take this call",
   request_timeout: "Sending took too long",
   cancelled: "Cancelled",
+  precondition_failed: "The picture is not the one that was meant",
   payload_too_large: "The pictures are too large to send",
   unsupported_media_type: "The service does not read this kind of request",
   range_not_satisfiable: "The picture has no such part",

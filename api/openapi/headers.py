@@ -88,14 +88,20 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "IfModifiedSince": _parameter(
         "header", "If-Modified-Since", "A `Last-Modified`: 304 without a body where nothing is newer.", _TEXT
     ),
-    "Range": _parameter("header", "Range", "One part of the bytes; more than one at a time are not read.", _TEXT),
+    "IfMatch": _parameter("header", "If-Match", "An `ETag`: 412 where the image is not that one.", _TEXT),
+    "IfUnmodifiedSince": _parameter(
+        "header", "If-Unmodified-Since", "A `Last-Modified`: 412 where the image is newer.", _TEXT
+    ),
+    "Range": _parameter(
+        "header", "Range", "One part of the bytes; of several at a time, or of another unit, the whole comes.", _TEXT
+    ),
     "IfRange": _parameter(
         "header", "If-Range", "An `ETag`: the part where the image is still that one, else the whole.", _TEXT
     ),
     "ImageId": _parameter(
         "path",
         "image_id",
-        "`image_id` of a generation.",
+        "`image_id` of a generation; `.png` may follow.",
         {"type": "string", "format": "uuid"},
     ),
     "RequestIdInPath": _parameter(

@@ -143,7 +143,11 @@ OPERATIONS: tuple[Operation, ...] = (
         id="getImage",
         tag="Images",
         summary="A stored image, or a smaller copy",
-        parameters=("ImageId", "Format", "Width", "IfNoneMatch", "IfModifiedSince", "Range", "IfRange"),
+        description="Parameters that are not described do nothing.",
+        parameters=(
+            *("ImageId", "Format", "Width", "Range", "IfRange"),
+            *("IfNoneMatch", "IfModifiedSince", "IfMatch", "IfUnmodifiedSince"),
+        ),
         answers={
             200: Answer(
                 description="The image.",
@@ -157,7 +161,10 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             304: Answer(description="It is still the one that the caller has.", headers=_FILE_HEADERS),
         },
-        codes=("image_not_found", "range_not_satisfiable", "validation_error", "queue_full", "storage_unavailable"),
+        codes=(
+            *("image_not_found", "precondition_failed", "range_not_satisfiable", "validation_error"),
+            *("queue_full", "storage_unavailable"),
+        ),
         key="optional",
     ),
     Operation(
@@ -167,9 +174,9 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="Images",
         summary="Remove an image",
         description="Only where API keys are on; else it is always 403.",
-        parameters=("ImageId",),
+        parameters=("ImageId", "IfMatch", "IfUnmodifiedSince"),
         answers={204: Answer(description="It is gone.")},
-        codes=("forbidden", "image_not_found", "storage_unavailable"),
+        codes=("forbidden", "image_not_found", "precondition_failed", "storage_unavailable"),
     ),
     Operation(
         method="get",

@@ -61,6 +61,24 @@ def test_methods_that_a_path_does_not_take(client: FlaskClient, path: str, allow
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == allowed
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/models/", "without the slash at its end there is"),
+        ("/health//", "with one slash where there are several there is"),
+        ("//models", "with one slash where there are several there is"),
+        ("/image/x/", "without the slash at its end there is"),
+        ("/txt2img/", "without the slash at its end there is"),
+        ("/nothing/", None),
+        ("/nothing", None),
+    ],
+)
+def test_slashes_too_many_are_told(client: FlaskClient, path: str, says: str | None) -> None:
+    told = problem_of(client.get(PREFIX + path))
+    assert (told["status"], told["code"]) == (404, "not_found")
+    assert told["detail"] == "there is nothing at this path" + (f"; {says}" if says else "")
+
+
 def test_a_form_or_json_over_the_limit(make_app: MakeApp, simulator: Simulator) -> None:
     client = make_app(simulator.url, MAX_BODY_MB="0.25").test_client()
     for sent in ({"json": {"prompt": "x" * 300_000}}, {"data": {"prompt": "x" * 300_000}}):

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from simulator import Simulator
 from storage import open_storage
 from tests.api.answers import problem_of
+from tests.api.conditional_requests import CASES, Conditional, check
 from tests.conftest import MakeApp
 from tests.running import PREFIX
 from tests.services import picture_samples as samples
@@ -75,40 +76,63 @@ def test_if_none_match(images: FlaskClient, stored: UUID) -> None:
     assert (other.status_code, other.data) == (200, PNG)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("query", ["", "?width=24", "?format=webp"])
+def test_conditions_and_ranges(images: FlaskClient, stored: UUID, query: str, case: Conditional) -> None:
+    check(images, f"{PREFIX}/image/{stored}{query}", case)
+
+
 @pytest.mark.parametrize(
-    ("asked", "start", "stop"),
+    "query", ["t=1", "fbclid=x&utm_source=y", "from=timeline", "height=5", "foo=1&foo=2", "%00=%ff"]
+)
+def test_parameters_that_are_not_ours_do_nothing(images: FlaskClient, stored: UUID, query: str) -> None:
+    plain = images.get(f"{PREFIX}/image/{stored}", buffered=True)
+    answer = images.get(f"{PREFIX}/image/{stored}?{query}", buffered=True)
+    assert (answer.status_code, answer.data) == (200, PNG)
+    assert answer.headers["ETag"] == plain.headers["ETag"]
+    small = images.get(f"{PREFIX}/image/{stored}?{query}&width=24", buffered=True)
+    assert small.headers["ETag"] == f'"{stored}-png-24"'
+
+
+@pytest.mark.parametrize("query", ["widht=24", "WIDTH=24", "with=24", "fromat=webp", "Format=webp", "widths=24"])
+def test_a_misspelt_parameter_is_told(images: FlaskClient, stored: UUID, query: str) -> None:
+    (told,) = problem_of(images.get(f"{PREFIX}/image/{stored}?{query}"))["errors"]
+    assert told["field"] == query.partition("=")[0]
+    assert "did you mean '" in told["message"]
+
+
+def test_an_id_with_png_behind_it_is_the_same(images: FlaskClient, stored: UUID) -> None:
+    plain, named = (images.get(f"{PREFIX}/image/{stored}{end}", buffered=True) for end in ("", ".png"))
+    assert (named.status_code, named.data, named.headers["ETag"]) == (200, PNG, plain.headers["ETag"])
+    assert images.get(f"{PREFIX}/image/{stored}.png?width=24", buffered=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
     [
-        ("bytes=0-9", 0, 10),
-        ("bytes=5-5", 5, 6),
-        ("bytes=10-", 10, None),
-        ("bytes=-7", -7, None),
-        ("bytes=0-99999999", 0, None),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-None-Match": "*"}, 412),
+        ({"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 412),
+        ({"If-Match": "*"}, 204),
+        ({"If-None-Match": '"other"'}, 204),
+        ({"If-Modified-Since": "Sat, 01 Jan 2000 00:00:00 GMT", "Range": "bytes=0-1"}, 204),
     ],
 )
-def test_a_range(images: FlaskClient, stored: UUID, asked: str, start: int, stop: int | None) -> None:
-    answer = images.get(f"{PREFIX}/image/{stored}", headers={"Range": asked}, buffered=True)
-
-    expected = PNG[start:stop]
-    first = start % len(PNG)
-    assert (answer.status_code, answer.data) == (206, expected)
-    assert answer.headers["Content-Range"] == f"bytes {first}-{first + len(expected) - 1}/{len(PNG)}"
-    assert answer.headers["Content-Length"] == str(len(expected))
-
-
-@pytest.mark.parametrize("asked", ["bytes=99999999-", f"bytes={len(PNG)}-"])
-def test_a_range_outside(images: FlaskClient, stored: UUID, asked: str) -> None:
-    answer = images.get(f"{PREFIX}/image/{stored}", headers={"Range": asked}, buffered=True)
-
-    assert problem_of(answer)["code"] == "range_not_satisfiable"
-    assert answer.status_code == 416
-    assert answer.headers["Content-Range"] == f"bytes */{len(PNG)}"
+def test_conditions_of_a_removal(
+    make_app: MakeApp, simulator: Simulator, folder: Path, stored: UUID, headers: dict[str, str], status: int
+) -> None:
+    client = make_app(simulator.url, IMAGE_DIR=str(folder), API_KEYS="key-of-16-letters").test_client()
+    path = f"{PREFIX}/image/{stored}"
+    answer = client.delete(path, headers={"X-API-Key": "key-of-16-letters", **headers})
+    assert answer.status_code == status
+    assert client.get(path, buffered=True).status_code == (404 if status == 204 else 200)
+    if status == 412:
+        assert problem_of(answer)["code"] == "precondition_failed"
 
 
-def test_if_range(images: FlaskClient, stored: UUID) -> None:
-    tag = images.get(f"{PREFIX}/image/{stored}", buffered=True).headers["ETag"]
-    for if_range, status in ((tag, 206), ('"other"', 200)):
-        headers = {"Range": "bytes=0-3", "If-Range": if_range}
-        assert images.get(f"{PREFIX}/image/{stored}", headers=headers, buffered=True).status_code == status
+def test_conditions_of_an_image_that_is_not_there(images: FlaskClient, stored: UUID) -> None:
+    for headers in ({"If-Match": "*"}, {"If-None-Match": "*"}, {"Range": "bytes=0-9"}):
+        assert images.get(f"{PREFIX}/image/{uuid4()}", headers=headers).status_code == 404
 
 
 HOSTILE = [
@@ -119,7 +143,9 @@ HOSTILE = [
     "....//....//",
     "%00",
     "{id}%00",
-    "{id}.png",
+    "{id}.png.png",
+    "{id}.PNG",
+    "{id}.jpg",
     "{id}.json",
     "{id}%20",
     "%20{id}",
@@ -164,7 +190,7 @@ def test_an_image_that_is_not_there(images: FlaskClient, stored: UUID) -> None:
 @pytest.mark.parametrize(
     ("query", "wrong"),
     [
-        ("foo=1", {"foo"}),
+        ("foo=1&width=x", {"width"}),
         ("format=exe", {"format"}),
         ("format=", {"format"}),
         ("format=gif&width=-1", {"format", "width"}),

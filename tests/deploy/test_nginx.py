@@ -77,6 +77,10 @@ OWN = {"Server", "ETag", "Date", "Connection", "X-RateLimit-Remaining", "X-RateL
         ({"Origin": ORIGIN}, 200),
         ({"Range": "bytes=5-9"}, 206),
         ({"Range": "bytes=-7"}, 206),
+        ({"Range": "bytes=-99999999"}, 206),
+        ({"Range": "lines=0-9"}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-None-Match": "*", "Range": "bytes=0-3"}, 304),
         ({"If-None-Match": "*"}, 304),
         ({"If-None-Match": '"other"'}, 200),
         ({"Range": "bytes=0-3", "If-Range": '"other"'}, 200),
@@ -89,6 +93,9 @@ def test_an_image_is_the_same_with_nginx_and_without(
     same = {**headers, "X-Request-ID": "one"}
     through, straight = (call(place, method, f"/image/{image_id}", headers=same) for place in (nginx, sending))
 
+    if (method, status) == ("HEAD", 206):  # of which only GET knows parts (RFC 9110, 14.2); nginx does not mind
+        assert straight.status_code == 200
+        return
     assert (through.status_code, straight.status_code) == (status, status)
     assert through.content == straight.content
     own = OWN if status == 200 else OWN | {"Accept-Ranges"}
@@ -149,6 +156,7 @@ def problem_of(answer: requests.Response) -> dict[str, Any]:
     ("method", "path", "headers", "status", "code"),
     [
         ("GET", f"{PREFIX}/image/{{id}}", {"Range": "bytes=99999999-"}, 416, "range_not_satisfiable"),
+        ("GET", f"{PREFIX}/image/{{id}}", {"If-Match": '"other"'}, 412, "precondition_failed"),
         ("GET", "/_images/00/00/x.png", {}, 404, "not_found"),
         ("GET", "/_problem", {}, 404, "not_found"),
         ("GET", "/metrics", {}, 404, "not_found"),

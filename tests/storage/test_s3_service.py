@@ -18,6 +18,7 @@ from config import Config
 from simulator import Simulator
 from stable_diffusion_api import create_app
 from storage import StorageConfigurationError
+from tests.api.conditional_requests import CASES, Conditional, check
 from tests.running import NO_LIMITS, PREFIX
 from tests.storage.s3_servers import S3Server, serving
 
@@ -42,6 +43,23 @@ def made_app(config: Config) -> Iterator[Flask]:
 def app(shared_simulator: Simulator, s3_server: S3Server, tmp_path: Path) -> Iterator[Flask]:
     with made_app(settings(shared_simulator.url, s3_server.url(uuid4().hex), tmp_path)) as app:
         yield app
+
+
+@pytest.fixture(scope="module")
+def stored(
+    shared_simulator: Simulator, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Flask, str]]:
+    """The service, and the path of an image that it has painted."""
+    config = settings(shared_simulator.url, s3_server.url(uuid4().hex), tmp_path_factory.mktemp("run"))
+    with made_app(config) as app:
+        made = app.test_client().post(f"{PREFIX}/txt2img", json=SMALL, headers={"Authorization": "Bearer key"})
+        yield app, str(made.json["image_url"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_conditions_and_ranges(stored: tuple[Flask, str], case: Conditional) -> None:
+    app, path = stored
+    check(app.test_client(), path, case)
 
 
 def test_an_image_is_painted_kept_given_and_removed(app: Flask) -> None:
