@@ -39,7 +39,8 @@ def _mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
 
 def test_health_says_that_it_can_paint(service):
     health = service.get("health").get_json()
-    assert health["status"] == "healthy"
+    # The default model of the service need not be among those of the WebUI: each test names its model.
+    assert health["status"] == "healthy" or health["reasons"] == ["default_model_unknown"], health
     assert health["webuis"]["available"] == 1
 
 
