@@ -125,6 +125,12 @@ ADVICE: Mapping[str, Advice] = {
         remedy="Take an `id` from `GET …/models`, or leave `model` out.",
         retry="No, unless the operator adds the model.",
     ),
+    "capability_missing": Advice(
+        cause="No WebUI of this service can do what a field asks for. Nothing else is wrong with the request.",
+        remedy="Take another value: `errors` names the field and what can be had. `inpaint_fill` `noise` and "
+        "`nothing` need a WebUI of A1111's kind.",
+        retry="No, unless the operator adds such a WebUI.",
+    ),
     "idempotency_mismatch": Advice(
         cause="This `Idempotency-Key` was used with another request during the last 24 hours.",
         remedy="Draw a new random key for each new request, and use one again only to retry the very same body.",

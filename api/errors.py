@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from api.transfers import SlowBodyError
 from sd_client import errors as webui
 from services.idempotency import IdempotencyMismatchError
-from services.problems import InvalidParamsError, ModelNotFoundError, Problem
+from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem
 from services.requests import RequestNotFoundError
 from storage import errors as storage
 
@@ -112,6 +112,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnsupportedMediaTypeError: Kind(status=415, code="unsupported_media_type", title="Unsupported media type"),
     InvalidParamsError: Kind(status=422, code="validation_error", title="Invalid request"),
     ModelNotFoundError: Kind(status=422, code="model_not_found", title="Model not found"),
+    CapabilityMissingError: Kind(status=422, code="capability_missing", title="No WebUI can do this"),
     CallerGoneError: Kind(status=499, code="caller_gone", title="Caller gone", detail="the caller hung up"),
     webui.WebUIError: Kind(status=502, code="webui_error", title="WebUI error"),
     webui.WebUIReadError: Kind(status=502, code="webui_error", title="WebUI error", retryable=True),

@@ -230,6 +230,7 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
         cfg_scale=number("cfg_scale"),
         seed=max(0, whole("seed") or 0),
         batch_size=max(1, whole("batch_size") or 1),
+        inpaint_fill=text("inpaint_fill"),
     )
 
 

@@ -64,6 +64,7 @@ def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
             width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale
         )
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
+        and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )
 
 

@@ -141,6 +141,7 @@ class WebUIClient:
         expected = checkpoint if checkpoint.known_hash else replace(checkpoint, hash=params.checkpoint.hash)
         ends = time.monotonic() + timeout_s
         exchange = ExchangeTime()
+        asked, box = params.for_webui(capabilities)
 
         def paint(part: GenerationParams) -> tuple[PaintedImage, ...]:
             body = payload(
@@ -158,9 +159,10 @@ class WebUIClient:
             return read_answer(answer.object(), part, checkpoint=expected, spelling=spelling, limits=limits)
 
         try:
-            return paint(params) if capabilities.paints_batches else _one_by_one(params, paint, call)
+            images = paint(asked) if capabilities.paints_batches else _one_by_one(asked, paint, call)
         finally:
             took(exchange.webui_s())
+        return tuple(replace(image, box=box) for image in images)
 
 
 def _one_by_one(

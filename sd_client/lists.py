@@ -131,14 +131,16 @@ class _Reader:
 def _native(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabilities:
     """
     Of stable-diffusion.cpp's server or KoboldCpp, which only their own routes tell apart. Neither can interrupt: a POST
-    of an interrupt is a 404 on the first, and waits behind the running job on the second. KoboldCpp paints one picture
-    a job, clamps steps and guidance unless a field lifts that, and since it tells progress it does so by ``genkey`` and
-    ends a job when its connection is closed.
+    of an interrupt is a 404 on the first, and waits behind the running job on the second. Both repaint what a mask
+    shows, and read neither ``inpaint_full_res`` nor ``inpainting_fill``. KoboldCpp paints one picture a job, clamps
+    steps and guidance unless a field lifts that, and since it tells progress it does so by ``genkey`` and ends a job
+    when its connection is closed.
     """
     read = replace(
         read,
         can_interrupt=False,
         clamps=True,
+        inpaint_options=False,
         limits=Limits(sure_size_step=SIZE_STEPS[-1]),
         max_seed=_NATIVE_MAX_SEED,
     )

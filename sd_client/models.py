@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sd_client.errors import WebUIError
@@ -13,6 +13,9 @@ from spool import FileData
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
 DUMMY_HASH = "8888888888"
+
+#: Left, top, right and bottom in pixels, the last two beyond it.
+Box = tuple[int, int, int, int]
 
 _EXTENSION = re.compile(r"\.(safetensors|ckpt|gguf|pt|pth|bin)$", re.IGNORECASE)
 _BRACKETED_HASH = re.compile(r"\s*\[[0-9a-fA-F]+\]$")
@@ -102,6 +105,7 @@ class Capabilities:
     :param paints_batches: False where it paints one picture a job, however many are asked for.
     :param lifts_limits: it clamps steps and guidance unless ``add_sd_step_limit`` and ``add_sd_cfg_limit`` are sent.
     :param clamps: what it cannot paint (a size, so many steps) comes back as what it can, without an error.
+    :param inpaint_options: it works on the area around a mask, and fills under the mask, as it is asked to.
     :param limits: of sizes, steps and guidance; where it clamps, as far as they have been learned.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
@@ -123,6 +127,7 @@ class Capabilities:
     paints_batches: bool = True
     lifts_limits: bool = False
     clamps: bool = False
+    inpaint_options: bool = True
     limits: Limits = NO_LIMITS
     max_seed: int = 2**63 - 1
     simulated: bool = False
@@ -132,14 +137,39 @@ class Capabilities:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlainInpainting:
+    """
+    An inpainting for a WebUI that repaints what the mask shows in the whole picture that it gets.
+
+    :param init_image: as large as the job's, and ``mask`` too.
+    :param box: the part of the job's picture that both show, enlarged; None: all of it.
+    """
+
+    init_image: FileData = field(repr=False)
+    mask: bytes = field(repr=False)
+    box: Box | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inpainting:
-    """``mask``: PNG, 8-bit grey, white is repainted, as large as the init image."""
+    """
+    :param mask: PNG, 8-bit grey, white is repainted, as large as the init image.
+    :param plain: for WebUIs without ``inpaint_options``; None where none is needed, or none can be had.
+    """
 
     mask: bytes = field(repr=False)
     mask_blur: int
     area: Literal["whole", "masked"]
     padding: int
     fill: Literal["original", "fill", "noise", "nothing"]
+    plain: PlainInpainting | None = field(default=None, repr=False)
+
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing that a WebUI without ``inpaint_options`` would not do."""
+        return (self.area, self.fill) == ("whole", "original")
+
+    def has_plain_form(self) -> bool:
+        return self.plain is not None or self.is_plain()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +198,15 @@ class GenerationParams:
     strength: float | None = None
     inpainting: Inpainting | None = None
 
+    def for_webui(self, capabilities: Capabilities) -> tuple[GenerationParams, Box | None]:
+        """What this WebUI is asked for, and which part of the picture that shows."""
+        inpainting = self.inpainting
+        if capabilities.inpaint_options or inpainting is None or inpainting.plain is None:
+            return self, None
+        plain = inpainting.plain
+        asked = replace(inpainting, mask=plain.mask, area="whole", fill="original", plain=None)
+        return replace(self, init_image=plain.init_image, inpainting=asked), plain.box
+
 
 @dataclass(frozen=True, kw_only=True)
 class PaintedImage:
@@ -176,11 +215,13 @@ class PaintedImage:
 
     :param data: the file as the WebUI sent it, PNG, JPEG or WebP by their magic numbers.
     :param infotext: A1111's ``parameters`` text, where told.
+    :param box: the part of the job's picture that it shows, enlarged; None: all of it.
     """
 
     data: FileData = field(repr=False)
     seed: int
     infotext: str | None = field(default=None, repr=False)
+    box: Box | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

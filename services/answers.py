@@ -5,6 +5,7 @@ from typing import Final
 from PIL import Image, ImageChops, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
+from sd_client.models import Box
 from services import exif
 from services.picture_decoding import decode_upright
 from services.picture_files import png_chunks, read_file
@@ -59,7 +60,7 @@ def to_png(file: FileData, *, parameters: str | None) -> FileData:
     return encode_png(image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGB"), text=info)
 
 
-def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: int) -> FileData:
+def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: int, box: Box | None = None) -> FileData:
     """The answer of an inpainting with the original wherever the mask and its blur do not reach.
 
     An answer that already is the original there comes back as the very same file. Otherwise the original is laid over
@@ -70,6 +71,7 @@ def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: in
     :param original: what `fit` returned for the picture; :param mask: what `fit_mask` returned for the mask.
     :param blur: mask_blur in pixels. A1111 blurs with a Gaussian kernel of 2 * int(2.5 * blur + 0.5) + 1 pixels a side
         (processing.py), so the blur reaches int(2.5 * blur + 0.5) pixels, measured along rows and columns.
+    :param box: the part of the original that the answer shows, enlarged; None: all of it.
     :raises AnswerError: the answer is no PNG, is damaged, or has another size than the original.
     """
     kept, repaint = flatten(decode_upright(original[:]), "white"), decode_upright(mask)
@@ -79,20 +81,35 @@ def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: in
         raise AnswerError(message, received=f"{width}x{height} pixels")
     data = answer[:]
     painted = flatten(_decode(data), "white")
-    # Outside the box nothing is repainted and nothing faded, so that blurring its black would be for nothing.
-    box = _around(repaint, int(2.5 * blur + 0.5) + _blur_reach(blur))
-    repaint = repaint.crop(box)
-    reach = _spread(repaint, int(2.5 * blur + 0.5))
+    if box is not None:
+        painted = _in_its_place(painted, kept, box)
+    # Beyond these nothing is repainted and nothing faded, so that blurring its black would be for nothing.
+    bounds = around(repaint, reach_of(blur) + _blur_reach(blur))
+    repaint = repaint.crop(bounds)
+    reach = _spread(repaint, reach_of(blur))
     changed = ImageChops.difference(painted, kept)
-    changed.paste(0, box, reach)
-    if changed.getbbox() is None:
+    changed.paste(0, bounds, reach)
+    if changed.getbbox() is None and box is None:
         return answer
     faded = repaint.filter(ImageFilter.GaussianBlur(blur)).point(lambda value: min(2 * value, 255))
-    kept.paste(painted.crop(box), box, ImageChops.darker(faded, reach))
+    kept.paste(painted.crop(bounds), bounds, ImageChops.darker(faded, reach))
     return _with_text(encode_png(kept), data)
 
 
-def _around(mask: Image.Image, margin: int) -> tuple[int, int, int, int]:
+def reach_of(blur: int) -> int:
+    """How far a mask's blur reaches beyond its white, in pixels along rows and columns."""
+    return int(2.5 * blur + 0.5)
+
+
+def _in_its_place(part: Image.Image, whole: Image.Image, box: Box) -> Image.Image:
+    """A copy of the whole with the part in its box."""
+    left, top, right, bottom = box
+    painted = whole.copy()
+    painted.paste(part.resize((right - left, bottom - top), Image.Resampling.LANCZOS), box)
+    return painted
+
+
+def around(mask: Image.Image, margin: int) -> Box:
     """The box around a mask's white, which has some, larger by the margin as far as the picture goes."""
     left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
     return (

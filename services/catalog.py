@@ -12,8 +12,9 @@ from sd_client.models import Capabilities, Checkpoint, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.samplers import spell
+from services.inpainting import able_to_fill, fill_problems
 from services.model_names import ModelNames, union
-from services.problems import InvalidParamsError, ModelNotFoundError, Problem, nearest
+from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem, nearest
 from services.webui_limits import Wanted, limit_problems
 
 #: A list in an error message ends here; the whole one is at GET options.
@@ -36,6 +37,7 @@ class Choice:
     :param model: the name the caller used, or the default.
     :param size_step: derived sizes are multiples of this, pixels.
     :param most_pixels: and of no more pixels; None where no bound is known.
+    :param plain_inpainting: whether it may go to a WebUI without ``inpaint_options``.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Choice:
     scheduler: str | None
     size_step: int
     most_pixels: int | None = None
+    plain_inpainting: bool = False
 
 
 class Catalog:
@@ -132,6 +135,7 @@ class Catalog:
     def choose(self, wanted: Wanted) -> Choice:
         """
         :raises ModelNotFoundError: the model is the only problem.
+        :raises CapabilityMissingError: the only problem is what no WebUI can do.
         :raises InvalidParamsError: every problem that the pool has with this.
         :raises NoWebUIError: no WebUI has ever been seen, so nothing can be said.
         """
@@ -153,10 +157,11 @@ class Catalog:
         if not spelling:
             problems += [_of_setting(p, wanted) for p in _sampler_problems(able, sampler, scheduler)]
         able = spelling or able
-        problems += limit_problems(able, wanted)
+        missing = fill_problems(able, wanted.inpaint_fill)
+        able = able_to_fill(able, wanted.inpaint_fill) or able
+        problems += [*limit_problems(able, wanted), *missing]
         if problems:
-            only_model = len(problems) == 1 and problems[0].field == "model"
-            raise (ModelNotFoundError if only_model else InvalidParamsError)(problems)
+            raise _refusal(problems, missing)
         finest = min((c.limits for c in able), key=lambda limits: limits.sure_size_step)
         return Choice(
             model=model,
@@ -165,6 +170,7 @@ class Catalog:
             scheduler=scheduler,
             size_step=finest.sure_size_step,
             most_pixels=finest.most_pixels,
+            plain_inpainting=not all(c.inpaint_options for c in able),
         )
 
     def _index(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
@@ -175,6 +181,12 @@ class Catalog:
             names = ModelNames(checkpoints, self._aliases)
             kept = self._kept = [c.checkpoints for c in everything], list(checkpoints), names
         return kept[1], kept[2]
+
+
+def _refusal(problems: list[Problem], missing: list[Problem]) -> InvalidParamsError:
+    if len(problems) == 1 and problems[0].field == "model":
+        return ModelNotFoundError(problems)
+    return CapabilityMissingError(problems) if problems == missing else InvalidParamsError(problems)
 
 
 def _loaded(view: PoolView, webui: str, state: WebUIState) -> Checkpoint | None:

@@ -16,6 +16,7 @@ from sd_client.pool import WebUIPool
 from services.answers import keep_unmasked, png_size, to_png
 from services.catalog import Catalog, Choice
 from services.image_record import Origin, image_record
+from services.inpainting import Area, Fill, with_plain_form
 from services.masks import Mask, fit_mask
 from services.picture_formats import PictureError
 from services.pictures import Picture, ResizeMode, fit
@@ -64,9 +65,9 @@ class GenerationRequest:
     resize_mode: ResizeMode = "stretch"
     mask: Mask | None = None
     mask_blur: int = 0
-    inpaint_area: Literal["whole", "masked"] = "whole"
+    inpaint_area: Area = "whole"
     inpaint_padding: int = 0
-    inpaint_fill: Literal["original", "fill", "noise", "nothing"] = "original"
+    inpaint_fill: Fill = "original"
 
     def wanted(self) -> Wanted:
         """The part that the catalogue has a say in."""
@@ -80,6 +81,7 @@ class GenerationRequest:
             cfg_scale=self.cfg_scale,
             seed=self.seed or 0,
             batch_size=self.batch_size,
+            inpaint_fill=self.inpaint_fill if self.mode == "inpainting" else None,
         )
 
 
@@ -181,6 +183,10 @@ class GenerationService:
         """
         choice = self._catalog.choose(request.wanted())
         width, height = self._size(request, choice)
+        init_image = self._init_image(request, width, height)
+        inpainting = _inpainting(request, width, height)
+        if inpainting and init_image and choice.plain_inpainting:
+            inpainting = with_plain_form(inpainting, init_image, keep=self._spooled)
         params = GenerationParams(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -193,9 +199,9 @@ class GenerationService:
             checkpoint=choice.checkpoint,
             sampler=choice.sampler,
             scheduler=choice.scheduler,
-            init_image=self._init_image(request, width, height),
+            init_image=init_image,
             strength=request.strength,
-            inpainting=_inpainting(request, width, height),
+            inpainting=inpainting,
         )
         return choice, params
 
@@ -312,7 +318,8 @@ class GenerationService:
                 )
             if params.inpainting and params.init_image:
                 inpainting = params.inpainting
-                png = keep_unmasked(png, params.init_image, inpainting.mask, blur=inpainting.mask_blur)
+                blur = inpainting.mask_blur
+                png = keep_unmasked(png, params.init_image, inpainting.mask, blur=blur, box=image.box)
         except PictureError as error:
             raise InvalidAnswerError("the WebUI sent a damaged picture", reason="damaged_image") from error
         except OSError as error:

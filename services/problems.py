@@ -33,6 +33,10 @@ class ModelNotFoundError(InvalidParamsError):
     """The only problem is a model that no WebUI has."""
 
 
+class CapabilityMissingError(InvalidParamsError):
+    """The only problem is something that no WebUI of the pool can do."""
+
+
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """
     ``"; did you mean 'steps'?"``, or nothing where no name is near.

@@ -22,6 +22,7 @@ class Wanted:
     cfg_scale: float | None = None
     seed: int = 0
     batch_size: int = 1
+    inpaint_fill: str | None = None
 
 
 def limit_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:

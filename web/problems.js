@@ -19,6 +19,7 @@ const TITLES = {
   range_not_satisfiable: "The picture has no such part",
   validation_error: "Something in the form is not accepted",
   model_not_found: "This model is not here",
+  capability_missing: "No WebUI here can do this",
   idempotency_mismatch: "The job was sent before with other settings",
   rate_limited: "Too many requests",
   internal_error: "The service failed",

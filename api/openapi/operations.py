@@ -11,7 +11,8 @@ from services.generation import Mode
 
 _GENERATION_CODES = (
     *("malformed_request", "request_timeout", "cancelled", "payload_too_large", "unsupported_media_type"),
-    *("validation_error", "model_not_found", "idempotency_mismatch", "caller_gone", "webui_error", "webui_timeout"),
+    *("validation_error", "model_not_found", "capability_missing", "idempotency_mismatch", "caller_gone"),
+    *("webui_error", "webui_timeout"),
     *("webui_unavailable", "gpu_unavailable", "queue_full", "queue_timeout", "draining", "gpu_out_of_memory"),
     # Of a retry: the first attempt's picture has been removed, or cannot be read.
     *("image_not_found", "storage_unavailable"),

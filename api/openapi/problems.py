@@ -22,6 +22,8 @@ _DETAILS = {
     "unsupported_media_type": "send application/json or multipart/form-data, not text/plain",
     "validation_error": "steps: must be between 1 and 150 (got 0)",
     "model_not_found": "model: is not a model of this service (known: sd-v1-5, sdxl) (got sd-v1-6)",
+    "capability_missing": 'inpaint_fill: is something that no WebUI of this service can begin with; use "original" or '
+    '"fill" (got "noise")',
     "rate_limited": "more than 10 per 1 minute",
     "webui_error": "the WebUI answered 500 (NansException)",
     "webui_timeout": "the job ran longer than allowed and is being interrupted",
@@ -39,6 +41,13 @@ _ERRORS: dict[str, list[dict[str, Any]]] = {
             "field": "model",
             "message": "is not a model of this service (known: sd-v1-5, sdxl)",
             "received": "sd-v1-6",
+        }
+    ],
+    "capability_missing": [
+        {
+            "field": "inpaint_fill",
+            "message": 'is something that no WebUI of this service can begin with; use "original" or "fill"',
+            "received": "noise",
         }
     ],
 }

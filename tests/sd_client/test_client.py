@@ -96,6 +96,7 @@ def test_sdcpp(web_server: WebServer) -> None:
         has_progress=False,
         can_interrupt=False,
         clamps=True,
+        inpaint_options=False,
         limits=Limits(size_step=8, sure_size_step=64),
         max_seed=2**31 - 1,
     )

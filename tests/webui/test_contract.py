@@ -184,6 +184,9 @@ def test_inpainting_keeps_what_the_mask_keeps(service, area, fill):
     photo = _photo()
     fields = {"image": _png(photo), "mask": _png(_mask((128, 128), (40, 40, 87, 87))), "mask_blur": 2}
     answer = service.post("inpainting", **fields, width=128, height=128, inpaint_area=area, inpaint_fill=fill)
+    if answer.status_code == 422 and fill == "noise":
+        assert answer.get_json()["code"] == "capability_missing"
+        pytest.skip("this server cannot begin with noise, and a caller is told so")
     painted = _painted(answer).convert("RGB")
     difference = ImageChops.difference(painted, photo)
     inside = difference.crop((48, 48, 80, 80)).getbbox()

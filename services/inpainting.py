@@ -1,0 +1,96 @@
+"""What a job asks of its mask, and the same job for a WebUI that repaints what a mask shows and knows nothing else.
+
+stable-diffusion.cpp's server and KoboldCpp read neither the area, its padding nor the fill. So the service cuts out the
+area, fills under the mask, and lays what was painted over the picture again (:func:`services.answers.keep_unmasked`).
+The fills "noise" and "nothing" are put into a model's latent space, which only the WebUI has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, Literal
+
+from PIL import Image, ImageFilter, ImageOps, ImageStat
+
+from sd_client.models import Box, Capabilities, Inpainting, PlainInpainting
+from services.answers import around, reach_of
+from services.picture_decoding import decode_upright
+from services.pictures import flatten
+from services.png_encoding import encode_png
+from services.problems import Problem
+from spool import FileData
+
+Area = Literal["whole", "masked"]
+Fill = Literal["original", "fill", "noise", "nothing"]
+
+_LATENT_FILLS: Final = ("noise", "nothing")
+# Pixels over which the surroundings are spread under the mask, the farthest first: near its edge the nearest count.
+_SPREADS: Final = (256, 64, 16, 4)
+
+
+def able_to_fill(able: Sequence[Capabilities], fill: str | None) -> list[Capabilities]:
+    """Those of the WebUIs that can begin like that, or for which the service can."""
+    return [c for c in able if c.inpaint_options or fill not in _LATENT_FILLS]
+
+
+def fill_problems(able: Sequence[Capabilities], fill: str | None) -> list[Problem]:
+    if able_to_fill(able, fill):
+        return []
+    message = 'is something that no WebUI of this service can begin with; use "original" or "fill"'
+    return [Problem(field="inpaint_fill", message=message, received=fill)]
+
+
+def with_plain_form(
+    inpainting: Inpainting, picture: FileData, keep: Callable[[FileData], FileData] = lambda file: file
+) -> Inpainting:
+    """
+    The same with a form that WebUIs without these options can carry out, where there is one.
+
+    :param picture: the whole init image, as large as the mask.
+    :param keep: where the made picture is put.
+    """
+    if inpainting.fill in _LATENT_FILLS or inpainting.is_plain():
+        return inpainting
+    image, mask = flatten(decode_upright(picture[:]), "white"), decode_upright(inpainting.mask)
+    if inpainting.fill == "fill":
+        image = filled(image, mask)
+    box = None
+    if inpainting.area == "masked":
+        box = area_box(mask, margin=inpainting.padding + reach_of(inpainting.mask_blur))
+        size = image.size
+        image = image.crop(box).resize(size, Image.Resampling.LANCZOS)
+        mask = mask.crop(box).resize(size, Image.Resampling.LANCZOS).point(lambda value: 255 if value >= 128 else 0)
+    plain = PlainInpainting(init_image=keep(encode_png(image)), mask=encode_png(mask), box=box)
+    return replace(inpainting, plain=plain)
+
+
+def area_box(mask: Image.Image, *, margin: int) -> Box:
+    """
+    Around the mask's white, larger by the margin, and grown to the picture's own shape, since that is painted.
+
+    :param mask: with some white.
+    """
+    left, top, right, bottom = around(mask, margin)
+    scale = max((right - left) / mask.width, (bottom - top) / mask.height)
+    across, down = (max(1, round(side * scale)) for side in mask.size)
+    x = min(max(0, (left + right - across) // 2), mask.width - across)
+    y = min(max(0, (top + bottom - down) // 2), mask.height - down)
+    return x, y, x + across, y + down
+
+
+def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """What the mask covers is made of its surroundings' colours, as A1111 begins with for "fill"."""
+    kept = image.convert("RGBA")
+    kept.putalpha(ImageOps.invert(mask))
+    ground = Image.new("RGB", image.size, _mean(image, ImageOps.invert(mask)))
+    surroundings = kept.convert("RGBa")  # weighed: what is under the mask has no weight
+    for spread in _SPREADS:
+        blurred = surroundings.filter(ImageFilter.GaussianBlur(spread)).convert("RGBA")
+        ground.paste(blurred, mask=blurred)
+    return Image.composite(ground, image, mask)
+
+
+def _mean(image: Image.Image, where: Image.Image) -> tuple[int, ...]:
+    """Of the whole picture where nothing is kept."""
+    return tuple(round(value) for value in ImageStat.Stat(image, where if where.getbbox() else None).mean)
