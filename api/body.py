@@ -39,6 +39,12 @@ _MOST_NAMES = 1000
 PIECE_BYTES = 256 * 1024
 
 _ACCEPTED = "send application/json or multipart/form-data"
+#: How another type comes to be sent.
+_WHY_OTHERS = {
+    "application/x-www-form-urlencoded": "; curl -d sends that unless -H 'Content-Type: application/json' is there",
+    "text/plain": "; fetch sends that for a text unless its headers say 'Content-Type': 'application/json'",
+    "image": "; a picture is a field of these",
+}
 
 
 def read_values(
@@ -65,7 +71,8 @@ def read_values(
     except ParseException:
         raise MalformedRequestError("the body's chunks are broken") from None
     received = request.mimetype or "no content type"
-    raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}")
+    kind = "image" if received.startswith("image/") else received
+    raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}{_WHY_OTHERS.get(kind, '')}")
 
 
 def _json(pieces: Iterable[bytes], size: int | None, most_text: int) -> dict[str, object]:
@@ -124,7 +131,8 @@ def _json_object(text: bytes) -> dict[str, object]:
         raise MalformedRequestError("the body is empty; send a JSON object")
     values = _parsed(text)
     if not isinstance(values, dict):
-        raise MalformedRequestError("the body must be a JSON object")
+        twice = ", and is a text: it was made JSON twice" if isinstance(values, str) else ""
+        raise MalformedRequestError(f"the body must be a JSON object{twice}")
     try:
         "".join(values).encode()
     except UnicodeEncodeError:

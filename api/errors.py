@@ -99,7 +99,7 @@ KINDS: dict[type[Exception], Kind] = {
         status=412,
         code="precondition_failed",
         title="Precondition failed",
-        detail="the image is not the one that If-Match, If-Unmodified-Since or If-None-Match asks for",
+        detail="what is there is not what If-Match, If-Unmodified-Since or If-None-Match asks for",
     ),
     SlowBodyError: Kind(
         status=408,

@@ -91,6 +91,8 @@ def _picture_bytes(value: object) -> bytes:
         message = of_value(value) or "must be a picture: base64, a data URI or an uploaded file"
         raise PictureError(message, received=str(shown(value)))
     data = decode_base64(value) if isinstance(value, str) else value
+    if not data:
+        raise PictureError("is empty; send a picture", received="0 bytes")
     if sniff(data) is None:
         refuse_text(data)
     return data

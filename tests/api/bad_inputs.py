@@ -348,6 +348,8 @@ def bodies() -> Iterator[BadRequest]:
         yield _unreadable(constant.decode(), b'{"prompt": "a", "cfg_scale": ' + constant + b"}", "not a JSON number")
     yield _unreadable("empty", b"", "is empty")
     yield _unreadable("blank", b" \r\n\t", "is empty")
+    twice = json.dumps(ok.decode()).encode()
+    yield _unreadable("JSON twice", twice, "must be a JSON object, and is a text: it was made JSON twice")
     for value in (b"[]", b"[{}]", b'"prompt"', b"1", b"null", b"true"):
         yield _unreadable(f"not an object: {value.decode()}", value, "must be a JSON object")
     for cut in (
@@ -442,6 +444,13 @@ def types() -> Iterator[BadRequest]:
         shown = str(kind)[:40]
         name = f"content type {shown}"
         yield BadRequest(name=name, body=ok, content_type=kind, status=415, code="unsupported_media_type", says="send ")
+    for kind, says in (
+        ("application/x-www-form-urlencoded", "curl -d sends that unless"),
+        ("text/plain;charset=UTF-8", "fetch sends that for a text unless"),
+        ("image/png", "a picture is a field of these"),
+    ):
+        name = f"what to do about {kind}"
+        yield BadRequest(name=name, body=ok, content_type=kind, status=415, code="unsupported_media_type", says=says)
     headers = {"wait=0", "wait=-1", "wait=1.5", "wait=ten", "wait", "wait=", "wait=86401", "wait=99999999999", "wait=٣"}
     for value in sorted(headers - {"wait=٣"}):
         field_ = frozenset({"Prefer"})
@@ -490,7 +499,8 @@ def forms() -> Iterator[BadRequest]:
     yield _form("txt2img", "an unknown file", "photo", prompt, part("photo", PNG, "a.png"), says="unknown field")
     yield _form("txt2img", "image of another route", "image", prompt, image, says="only of img2img")
     yield _form("img2img", "no image", "image", prompt, says="is required")
-    yield _form("img2img", "an empty file", "image", prompt, part("image", b"", "a.png"))
+    yield _form("img2img", "an empty file", "image", prompt, part("image", b"", "a.png"), says="is empty")
+    yield _form("img2img", "no file chosen", "image", prompt, part("image", b""), says="is empty; send a picture")
     yield _form("img2img", "a text file", "image", prompt, part("image", b"hello", "a.png"))
     yield _form("img2img", "a GIF that says PNG", "image", prompt, part("image", b"GIF89a" + bytes(99), "a.png"))
     base64_file = part("image", text(PNG).encode(), "a.txt")
