@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotYet
 
@@ -11,6 +12,9 @@ from sd_client.errors import JobCancelledError, LimitError, WebUIError, WebUITim
 from sd_client.models import Capabilities, PaintedImage
 from sd_client.orders import CHECK_S, Order
 from sd_client.painting import Painting
+from sd_client.schedule import Schedule
+
+log = logging.getLogger(__name__)
 
 
 class Attempt:
@@ -78,11 +82,17 @@ class Attempt:
 
     def _abandon(self) -> None:
         try:
-            if self._crowded and not self._painting.result.done():
-                # Its WebUI gets no other job until it has ended; those that it has end before the interrupt.
-                self._board.update(lambda state: schedule.cancel(state, self._ticket))
+            if not self._painting.result.done():
+                self._board.update(self._abandoned)
+        except OSError as error:
+            log.warning("that a job was given up cannot be written: %s", error.strerror)
         finally:
             self._painting.abandon()
+
+    def _abandoned(self, state: Schedule) -> Schedule:
+        # Of several jobs on its WebUI, those that it has end before the interrupt, and it gets no other until then.
+        state = schedule.cancel(state, self._ticket) if self._crowded else state
+        return schedule.disclaim(state, self._ticket)
 
 
 def _too_long(capabilities: Capabilities) -> str:

@@ -83,6 +83,16 @@ class Board:
         """Seconds of the clock that all holders of this place share."""
         return self._shared.now() if self._shared and self._up else time.time()
 
+    def lives(self, holder: str) -> bool:
+        """Whether a process lives, as far as that can be told: one of this host at once, one of another by Redis."""
+        here = self._local.lives(holder)
+        if here is None and self._shared and self._up:
+            try:
+                return self._shared.lives(holder)
+            except redis.RedisError as error:
+                self._fall_back(error)
+        return here is not False
+
     def settled(self) -> bool:
         """Whether the schedule is known to be whole, so that places may be granted."""
         if self._shared and self._up:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from sd_client import schedule
@@ -131,12 +131,23 @@ class JobQueue:
             state = schedule.leave(state, lease.ticket, ran_s=ending.ran_s)
             if ending.ran_s is not None:
                 state = schedule.succeeded(state, lease.webui)
+            elif ending.webui_to_blame == "memory":
+                state = schedule.doubt(state, lease.webui, now=self._board.now())
             elif ending.webui_to_blame is not None:
                 now = self._board.now()
                 state = schedule.failed(state, lease.webui, now=now, answered=ending.webui_to_blame == "answered")
             return self._grant(state)
 
         self._board.leave(lease.ticket, change)
+
+    def pardon(self, webuis: Collection[str]) -> None:
+        """The job that they had too little memory for was too large."""
+        if not webuis:
+            return
+        try:
+            self._board.update(lambda state: schedule.pardon(state, webuis))
+        except OSError as error:  # then they are doubted for some seconds
+            log.error("what a job was too large for cannot be written: %s", type(error).__name__)
 
     def check_room(self, params: GenerationParams) -> None:
         """

@@ -35,8 +35,9 @@ class SharedSchedule:
         self._json = ScheduleJson()
         self._mutex = threading.Lock()
         self.continuity = Continuity()
-        self.holder = uuid.uuid4().hex
         with _exclusive(self._lock):
+            self._host = _host_mark(folder)
+            self.holder = f"{self._host}-{uuid.uuid4().hex}"
             for holder in os.listdir(folder / "holders"):
                 self._lives(holder)  # clears away what killed workers left
             self._alive = _locked(folder / "holders" / self.holder)
@@ -78,6 +79,16 @@ class SharedSchedule:
         """Whether that is, or was lately, a process of this host."""
         return (self._folder / "holders" / holder).exists()
 
+    def lives(self, holder: str) -> bool | None:
+        """Whether that process lives; None where it is another host's, of which nothing is known here."""
+        if not holder.startswith(f"{self._host}-"):
+            return None
+        path = self._folder / "holders" / holder
+        lock = None if holder == self.holder else try_lock(path, create=False)
+        if lock is not None:
+            os.close(lock)
+        return lock is None and path.exists()
+
     def close(self) -> None:
         """This holder's jobs end."""
         (self._folder / "holders" / self.holder).unlink(missing_ok=True)
@@ -101,6 +112,14 @@ class SharedSchedule:
         path.unlink(missing_ok=True)
         os.close(lock)
         return False
+
+
+def _host_mark(folder: Path) -> str:
+    """What the holders of this folder begin with, uniquely among all hosts."""
+    path = folder / "host"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex[:12])
+    return path.read_text()
 
 
 def try_lock(path: Path, *, create: bool = True) -> int | None:

@@ -33,8 +33,9 @@ INTERRUPT_AGAIN_S = 2.0
 LONGEST_ENDING_S = 60.0
 _ENDING_LOOK_S = 0.2
 
-#: What a WebUI's failure says about the WebUI: nothing, that it answered with an error, or that it did not answer.
-Blame = Literal["answered", "silent"]
+#: What a WebUI's failure says about it: that it answers with errors, does not answer, or has too little memory
+#: (unless the job is too large for any).
+Blame = Literal["answered", "silent", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +149,11 @@ class Painting:
             return None
         if isinstance(error, WebUIConnectError | WebUIReadError | WebUITimeoutError):
             return "silent"
-        # An interrupted job may answer anything; a size that does not fit the memory, or the model, is the job's fault.
-        if self._abandoned or isinstance(error, OutOfMemoryError | LimitError):
+        # An interrupted job may answer anything; a size that does not fit the model is the job's fault.
+        if self._abandoned or isinstance(error, LimitError):
             return None
+        if isinstance(error, OutOfMemoryError):
+            return "memory"
         return "answered" if isinstance(error, WebUIStatusError | InvalidAnswerError) else None
 
     def _interrupt_until_over(self) -> None:

@@ -18,7 +18,14 @@ from sd_client.board import Board
 from sd_client.call import Call
 from sd_client.candidates import GpuPolicy, can_do, webui_id
 from sd_client.client import WebUIClient
-from sd_client.errors import LimitError, NoWebUIError, WebUIConnectError, WebUIError
+from sd_client.errors import (
+    LimitError,
+    NoWebUIError,
+    OutOfMemoryError,
+    WebUIBusyError,
+    WebUIConnectError,
+    WebUIError,
+)
 from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease
 from sd_client.leases import SharedSchedule
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
@@ -143,15 +150,31 @@ class WebUIPool:
         """The WebUIs that would serve now: those with a GPU first, those without only where none has one."""
         return self._policy.usable(states)
 
+    @property
+    def holder(self) -> str:
+        """Names this process among all that share the schedule."""
+        return self._board.holder
+
+    def lives(self, holder: str) -> bool:
+        """False where that process is known to have ended."""
+        return self._board.lives(holder)
+
     def standing(self, request: str) -> Standing | None:
         """Where the job of a request is; None where it neither waits nor runs. May ask a WebUI for its progress."""
         return standing_of(
-            request, self._board.look(), slots=self._slots, now=self._board.now(), progress=self._furthest
+            request, self._alive(request), slots=self._slots, now=self._board.now(), progress=self._furthest
         )
+
+    def _alive(self, request: str) -> Schedule:
+        """The schedule without the jobs of a request whose process has died; they may hold places a while longer."""
+        state = self._board.look()
+        holders = {job.holder for job in (*state.waiting, *state.running) if job.request == request}
+        dead = {holder for holder in holders if not self._board.lives(holder)}
+        return schedule.forget(state, dead) if dead else state
 
     def cancel(self, request: str) -> bool:
         """Ends the job of a request, waiting or running; False where there is none."""
-        before = self._board.look()
+        before = self._alive(request)
         if not any(job.request == request for job in (*before.waiting, *before.running)):
             return False
         self._board.update(lambda state: schedule.cancel(state, request))
@@ -206,13 +229,18 @@ class WebUIPool:
         return self._done(order)
 
     def _done(self, order: Order) -> tuple[PaintedImage, ...]:
-        """By the first WebUI that can be reached, and that can paint it."""
+        """
+        By the first WebUI that can be reached, and that can paint it. What was answered with too little memory is tried
+        on one more: nothing was painted, and another one may have more, or be shared with nobody.
+        """
         tried: frozenset[str] = frozenset()
-        met: LimitError | None = None
+        met: LimitError | OutOfMemoryError | WebUIBusyError | None = None
+        too_small: tuple[str, ...] = ()
         while True:
             try:
                 lease = self._queue.acquire(order, tried)
             except NoWebUIError as error:
+                self._queue.pardon(too_small)
                 raise met or error from None
             capabilities = self._still_able(lease.webui, order.params)
             if capabilities is None:
@@ -222,7 +250,12 @@ class WebUIPool:
                 order.course.switches += lease.switches
                 try:
                     return self._painted(lease.webui, capabilities, order.params, self._attempt(order, lease))
-                except LimitError as error:
+                except OutOfMemoryError as error:
+                    if too_small:
+                        self._queue.pardon((*too_small, lease.webui))
+                        raise
+                    met, too_small = error, (lease.webui,)
+                except (LimitError, WebUIBusyError) as error:
                     met = error
                 except WebUIConnectError:
                     log.warning("a job could not be sent to its webui", extra={"webui": order.course.webui})

@@ -91,6 +91,11 @@ class RedisSchedule:
                 self._seen = (time.monotonic(), schedule)
             return schedule
 
+    def lives(self, holder: str) -> bool:
+        """Whether that process lives, of whatever host; one that died does for up to :data:`HOLDER_S`."""
+        with self._working():
+            return bool(self._client.exists(self._holder_key(holder)))
+
     def seen(self) -> Schedule:
         """What the last look or change saw."""
         return self._seen[1]

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from sd_client.troubles import Trouble, after_doubt, after_failure
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -49,18 +51,6 @@ class Job(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
-    """
-    A WebUI that failed jobs, without one that succeeded in between.
-
-    :param until: it gets no job before; after that one at a time, until one succeeds. None: it is not out.
-    """
-
-    failures: int
-    until: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """
     :param waiting: first come, first served.
@@ -85,13 +75,6 @@ class Schedule:
         return sum(job.webui == webui for job in self.running)
 
 
-#: A WebUI that lost a job is out for this long, twice as long after each further one, up to the longest.
-FIRST_OUT_S = 2.0
-LONGEST_OUT_S = 60.0
-#: Jobs that a WebUI answered, but with an error, one after another, before it is out: the jobs may be to blame.
-ANSWERED_ERRORS = 3
-#: And the longest that this can cost the others, whoever sends such jobs however often.
-LONGEST_OUT_AFTER_ANSWERS_S = 5.0
 #: How far the processes' notions of the time differ. What is further in the future is of a clock that was set back.
 FUTURE_S = 1.0
 #: What a job is taken to last before one has been measured.
@@ -141,8 +124,9 @@ def forget(schedule: Schedule, dead: Collection[str]) -> Schedule:
 
 
 def succeeded(schedule: Schedule, webui: str) -> Schedule:
-    """Whatever a WebUI failed at before is forgotten."""
-    return replace(schedule, troubles={other: t for other, t in schedule.troubles.items() if other != webui})
+    """It is no longer out, nor doubted; one of its failures is forgotten, and after a few successes all."""
+    trouble = schedule.troubles.get(webui)
+    return schedule if trouble is None else _with_trouble(schedule, webui, trouble.after_success())
 
 
 def failed(schedule: Schedule, webui: str, *, now: float, answered: bool) -> Schedule:
@@ -152,13 +136,27 @@ def failed(schedule: Schedule, webui: str, *, now: float, answered: bool) -> Sch
     :param answered: with an error of the WebUI's own, which may be the job's fault; else the WebUI was not reachable,
         lost the answer or never gave one.
     """
-    before = schedule.troubles.get(webui)
-    failures = 1 if before is None else before.failures + 1
-    beyond = failures - (ANSWERED_ERRORS if answered else 1)
-    longest_s = LONGEST_OUT_AFTER_ANSWERS_S if answered else LONGEST_OUT_S
-    out_s = min(FIRST_OUT_S * 2.0 ** min(beyond, 10), longest_s) if beyond >= 0 else None
-    trouble = Trouble(failures=failures, until=None if out_s is None else now + out_s)
-    return replace(schedule, troubles={**schedule.troubles, webui: trouble})
+    trouble = after_failure(schedule.troubles.get(webui), now=now, answered=answered)
+    return _with_trouble(schedule, webui, trouble)
+
+
+def doubt(schedule: Schedule, webui: str, *, now: float) -> Schedule:
+    """It could not do a job that another one perhaps can, for want of memory."""
+    return _with_trouble(schedule, webui, after_doubt(schedule.troubles.get(webui), now=now))
+
+
+def pardon(schedule: Schedule, webuis: Collection[str]) -> Schedule:
+    """Of what they were doubted for the job was to blame."""
+    for webui in webuis:
+        trouble = schedule.troubles.get(webui)
+        if trouble is not None:
+            schedule = _with_trouble(schedule, webui, trouble.after_pardon())
+    return schedule
+
+
+def _with_trouble(schedule: Schedule, webui: str, trouble: Trouble | None) -> Schedule:
+    others = {other: known for other, known in schedule.troubles.items() if other != webui}
+    return replace(schedule, troubles=others if trouble is None else {**others, webui: trouble})
 
 
 def cancel(schedule: Schedule, name: str) -> Schedule:
@@ -168,6 +166,12 @@ def cancel(schedule: Schedule, name: str) -> Schedule:
         return tuple(replace(job, cancelled=True) if name in (job.request, job.ticket) else job for job in jobs)
 
     return replace(schedule, waiting=marked(schedule.waiting), running=marked(schedule.running))
+
+
+def disclaim(schedule: Schedule, ticket: str) -> Schedule:
+    """The running job's caller has its answer: nobody can ask for the job any more, which still has its place."""
+    running = tuple(replace(job, request="") if job.ticket == ticket else job for job in schedule.running)
+    return replace(schedule, running=running)
 
 
 def retarget(schedule: Schedule, webuis: Mapping[str, tuple[str, ...]]) -> Schedule:
@@ -217,7 +221,8 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
     Free slots go to waiting jobs, oldest first.
 
     A job takes an idle WebUI that has its model; else it leaves idle ones to younger jobs for up to ``patience_s``
-    where one that has it is busy; else it takes an idle one that must load it.
+    where one that has it is busy; else it takes an idle one that must load it. Among several it takes one without
+    failures, and none that is doubted as long as there is another one, busy or idle.
     """
     schedule = _without_future(schedule, now)
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
@@ -238,20 +243,14 @@ def _without_future(schedule: Schedule, now: float) -> Schedule:
     behind all that come, for that long. It is taken to have been now.
     """
     latest = now + FUTURE_S
-    longest = latest + LONGEST_OUT_S
     if any(job.since > latest or (job.passed or now) > latest for job in (*schedule.waiting, *schedule.running)):
         schedule = replace(
             schedule,
             waiting=tuple(_not_after(job, now) for job in schedule.waiting),
             running=tuple(_not_after(job, now) for job in schedule.running),
         )
-    if any((trouble.until or now) > longest for trouble in schedule.troubles.values()):
-        troubles = {
-            webui: replace(trouble, until=now) if (trouble.until or now) > longest else trouble
-            for webui, trouble in schedule.troubles.items()
-        }
-        schedule = replace(schedule, troubles=troubles)
-    return schedule
+    troubles = {webui: trouble.by_clock(now, FUTURE_S) for webui, trouble in schedule.troubles.items()}
+    return schedule if troubles == schedule.troubles else replace(schedule, troubles=troubles)
 
 
 def _not_after(job: Job, now: float) -> Job:
@@ -267,7 +266,7 @@ def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float
     for job in schedule.waiting:
         patient = now - (now if job.passed is None else job.passed) < patience_s
         needs = id(job.webuis), job.model, patient
-        if needs not in seen and (webui := _choice(schedule, job, idle, patient=patient)) is not None:
+        if needs not in seen and (webui := _choice(schedule, job, idle, patient=patient, now=now)) is not None:
             return job, webui
         seen.add(needs)
     return None
@@ -299,18 +298,32 @@ def _trusted(schedule: Schedule, webui: str, busy: int, now: float) -> bool:
     return trouble is None or trouble.until is None or (trouble.until <= now and busy == 0)
 
 
-def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: bool) -> str | None:
-    open_webuis = [webui for webui in idle if webui in job.webuis]
+def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: bool, now: float) -> str | None:
+    open_webuis = _open(schedule, job, idle, now)
     if not open_webuis:
         return None
+    troubles = schedule.troubles
     ready = [webui for webui in open_webuis if schedule.loaded.get(webui) == job.model]
     if ready:
-        return min(ready, key=idle.__getitem__)
+        return min(ready, key=lambda webui: (webui in troubles, idle[webui]))
     if patient and _model_is_busy(schedule, job):
         return None
     wanted = {other.model for other in schedule.waiting if other.ticket != job.ticket}
     # Rather unload a model that nobody waits for.
-    return min(open_webuis, key=lambda webui: (schedule.loaded.get(webui) in wanted, idle[webui]))
+    return min(open_webuis, key=lambda webui: (webui in troubles, schedule.loaded.get(webui) in wanted, idle[webui]))
+
+
+def _open(schedule: Schedule, job: Job, idle: Mapping[str, int], now: float) -> list[str]:
+    """The idle WebUIs that a job may be given to: none that is doubted, unless all that can do it are."""
+    open_webuis = [webui for webui in idle if webui in job.webuis]
+    if not schedule.troubles or all(_is_doubted(schedule, webui, now) for webui in job.webuis):
+        return open_webuis
+    return [webui for webui in open_webuis if not _is_doubted(schedule, webui, now)]
+
+
+def _is_doubted(schedule: Schedule, webui: str, now: float) -> bool:
+    trouble = schedule.troubles.get(webui)
+    return trouble is not None and now < trouble.doubted_until
 
 
 def _model_is_busy(schedule: Schedule, job: Job) -> bool:
@@ -325,10 +338,14 @@ def _with_passed(schedule: Schedule, *, slots: int, now: float) -> Schedule:
     if not idle:
         return schedule
     waiting = tuple(
-        replace(job, passed=now) if job.passed is None and not idle.keys().isdisjoint(job.webuis) else job
+        replace(job, passed=now) if job.passed is None and _is_passed(schedule, job, idle, now) else job
         for job in schedule.waiting
     )
     return replace(schedule, waiting=waiting)
+
+
+def _is_passed(schedule: Schedule, job: Job, idle: Mapping[str, int], now: float) -> bool:
+    return bool(_open(schedule, job, idle, now)) if schedule.troubles else not idle.keys().isdisjoint(job.webuis)
 
 
 def seconds_until_free(schedule: Schedule, *, slots: int, webuis: int) -> float:

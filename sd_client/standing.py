@@ -20,11 +20,13 @@ class Standing:
     :param waiting_behind: how many are before it; None once it runs.
     :param progress: 0 … 1; None where the WebUI does not tell.
     :param eta_s: until its picture is there, from measured times; None before any job has ended.
+    :param cancelled: its caller has cancelled it, and will be answered so.
     """
 
     waiting_behind: int | None
     progress: float | None
     eta_s: float | None
+    cancelled: bool = False
 
 
 class Furthest:
@@ -61,6 +63,9 @@ def standing_of(
     :param now: by the schedule's clock.
     :param progress: how far a running job is, 0 … 1; None where that cannot be told.
     """
+    jobs = [job for job in (*state.waiting, *state.running) if job.request == request]
+    if jobs and all(job.cancelled for job in jobs):
+        return Standing(waiting_behind=None, progress=None, eta_s=None, cancelled=True)
     for place, job in enumerate(state.waiting):
         if job.request == request:
             return _waiting(state, place, slots)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -36,6 +36,7 @@ class Note:
     """
     :param status: "open" from the start to the end; whether it waits or runs is the pool's to say.
     :param overdue: seconds since 1970: a request that is open after this was lost with its process.
+    :param holder: that process; a request that is open after its death was lost with it.
     :param behind: the request whose answer this one waits for; "" for one that is not known yet.
     """
 
@@ -43,6 +44,7 @@ class Note:
     image_ids: tuple[str, ...] = ()
     overdue: float = 0.0
     behind: str | None = None
+    holder: str = ""
 
 
 _NOTE = TypeAdapter(Note)
@@ -171,7 +173,7 @@ class RequestService:
     @contextmanager
     def following(self, key: str, *, longest_s: float) -> Iterator[list[str]]:
         """Notes how what is done within ends. Yields a list for the ids of the images."""
-        self._notes.write(key, Note(status="open", overdue=self._now() + longest_s))
+        self._notes.write(key, self._open(longest_s))
         image_ids: list[str] = []
         with self._failure_noted(key):
             yield image_ids
@@ -188,9 +190,12 @@ class RequestService:
         if key == other:  # a retry with its first attempt's own id is followed as that
             yield lambda: self._raise_if_cancelled(key)
             return
-        self._notes.write(key, Note(status="open", overdue=self._now() + longest_s, behind=other))
+        self._notes.write(key, replace(self._open(longest_s), behind=other))
         with self._failure_noted(key):
             yield lambda: self._raise_if_cancelled(key)
+
+    def _open(self, longest_s: float) -> Note:
+        return Note(status="open", overdue=self._now() + longest_s, holder=self._pool.holder)
 
     def note_done(self, key: str, image_ids: Sequence[str]) -> None:
         self._notes.write(key, Note(status="done", image_ids=tuple(image_ids)))
@@ -212,6 +217,8 @@ class RequestService:
     def status(self, key: str) -> RequestStatus:
         """:raises RequestNotFoundError:"""
         live = self._pool.standing(key)
+        if live is not None and live.cancelled:
+            return RequestStatus(status="cancelled")
         if live is not None and live.waiting_behind is not None:
             return RequestStatus(
                 status="queued", queue_position=live.waiting_behind + 1, progress=0.0, eta_seconds=live.eta_s
@@ -225,7 +232,7 @@ class RequestService:
             return RequestStatus(
                 status=note.status, progress=1.0 if note.status == "done" else None, image_ids=note.image_ids
             )
-        if self._now() > note.overdue:
+        if self._now() > note.overdue or (note.holder and not self._pool.lives(note.holder)):
             return RequestStatus(status="failed")
         if note.behind is not None:
             return self._behind(note.behind)

@@ -109,11 +109,27 @@ def test_cancel_one_that_runs(caller: Caller, simulator: Simulator) -> None:
     job = caller.paint("runs2")
     wait_until(lambda: len(simulator.generations) == 1, "the WebUI paints")
     assert caller.ask("runs2", "DELETE").status_code == 204
+    assert caller.ask("runs2").get_json()["status"] == "cancelled", "at once"
     assert problem_of(job.result())["code"] == "cancelled"
+    assert caller.ask("runs2").get_json()["status"] == "cancelled", "though the WebUI still paints"
+    assert caller.ask("runs2", "DELETE").status_code == 404, "it has its answer"
     wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
     simulator.clear_faults()
     caller.wait_for("runs2", "cancelled")
     assert caller.paint("after").result().status_code == 200
+
+
+def test_one_that_ran_too_long_has_failed_though_the_webui_still_paints(
+    app: Flask, simulator: Simulator, threads: ThreadPoolExecutor
+) -> None:
+    simulator.set_fault("hang-before")
+    headers = {"X-API-Key": "mine", "X-Request-ID": "late", "Prefer": "wait=1"}
+    answer = app.test_client().post(f"{PREFIX}/txt2img", json=SMALL, headers=headers)
+    assert problem_of(answer)["code"] == "webui_timeout"
+    assert Caller(app, threads).ask("late").get_json()["status"] == "failed"
+    assert app.test_client().get(f"{PREFIX}/health").get_json()["webuis"]["busy"] == 1, "its place is still taken"
+    simulator.clear_faults()
+    wait_until(lambda: app.test_client().get(f"{PREFIX}/health").get_json()["webuis"]["busy"] == 0, "it has ended")
 
 
 def test_another_caller_sees_and_cancels_nothing(

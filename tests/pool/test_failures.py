@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from sd_client import schedule
+from sd_client import schedule, troubles
 from sd_client.schedule import Job, Schedule
 from tests.pool.callers import Callers, health, statuses, wait_for_no_lease, wait_for_queue, wait_for_webuis, when
 from tests.pool.conftest import MakeProcesses, MakeWebUIs, StartService
@@ -84,7 +84,7 @@ def test_rubbish_is_not_asked_for_again_and_again(
     told = callers.paint_many([service], 30, seconds=0.2)
     wrong = statuses(told)["webui_error"]
     assert wrong == len(jobs_of(bad))
-    assert schedule.ANSWERED_ERRORS <= wrong <= schedule.ANSWERED_ERRORS + 3
+    assert troubles.ANSWERED_ERRORS <= wrong <= troubles.ANSWERED_ERRORS + 3
     assert statuses(told)["200"] == 30 - wrong
     assert_no_job_twice([bad, good])
 
@@ -151,11 +151,46 @@ def test_others_hardly_wait_for_whoever_sends_jobs_that_always_fail() -> None:
         run(f"bad-{number}", fails=True)
         number += 1
     came = now
-    assert run("good", fails=False) - came < schedule.LONGEST_OUT_AFTER_ANSWERS_S + 1
-    assert state.troubles == {}
+    assert run("good", fails=False) - came < troubles.LONGEST_OUT_AFTER_ANSWERS_S + 1
+    assert state.troubles["w"].until is None
 
 
 # --- Workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_is_out_of_memory_fails_nobody_while_another_can_paint(
+    callers: Callers, make_webuis: MakeWebUIs, start_service: StartService
+) -> None:
+    short, good = webuis = make_webuis(2)
+    service = start_service(webuis, workers=2)
+    short.set_fault("oom")
+    assert statuses(callers.paint_many([service], 40, seconds=0.1)) == {"200": 40}
+    assert len(jobs_of(short)) <= 8, "it is asked now and then only"
+    good.set_fault("oom")
+    assert statuses(callers.paint_many([service], 2, seconds=0.1)) == {"gpu_out_of_memory": 2}
+    wait_for_no_lease(service)
+
+
+def test_one_that_takes_no_jobs_fails_nobody_while_another_can_paint(
+    callers: Callers, make_webuis: MakeWebUIs, start_service: StartService
+) -> None:
+    taken, _ = webuis = make_webuis(2)
+    service = start_service(webuis)
+    taken.set_fault("busy")
+    assert statuses(callers.paint_many([service], 20, seconds=0.1)) == {"200": 20}
+
+
+@pytest.mark.parametrize("fault", ["nan", "nan:times=2:of=3", "not-picture", "reset-after"])
+def test_one_that_fails_at_once_draws_no_jobs_to_itself(
+    callers: Callers, make_webuis: MakeWebUIs, start_service: StartService, fault: str
+) -> None:
+    bad, good = webuis = make_webuis(2)
+    service = start_service(webuis, workers=2)
+    bad.set_fault(fault)
+    told = statuses(callers.paint_many([service], 40, seconds=0.1))
+    assert told["200"] >= 32
+    assert len(jobs_of(good)) >= 30
+    wait_for_no_lease(service)
 
 
 def worker_pids(service: Service) -> list[int]:

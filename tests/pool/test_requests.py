@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import Any
 
 import pytest
 import requests
 
+from sd_client.redis_schedule import HOLDER_S
 from simulator import Simulator
 from tests.pool.callers import Callers, statuses, wait_for_no_lease, wait_for_queue, when
 from tests.pool.conftest import MakeWebUIs, StartService
+from tests.pool.test_failures import worker_pids
 from tests.pool.webuis import jobs_of
 from tests.running import RedisServer, Service
 
@@ -88,3 +93,34 @@ def test_the_queue_is_as_long_as_it_may_be_over_all_hosts(
     assert all(one.retry_after_s is not None and 1 <= one.retry_after_s <= 60 for one in refused)
     webui.clear_faults()
     assert sum(job.result().status == 200 for job in jobs) == 4
+
+
+@pytest.mark.parametrize("with_redis", [False, True], ids=["alone", "redis"])
+def test_the_request_of_a_killed_worker_has_failed(
+    callers: Callers, webui: Simulator, start_service: StartService, redis_server: RedisServer, with_redis: bool
+) -> None:
+    settings = {"REDIS_URL": redis_server.url} if with_redis else {}
+    service = start_service([webui], workers=2, API_KEYS="ann", **settings)
+    webui.set_fault("hang-before")
+    job = callers.paint(service, headers=named("lost"))
+    when(lambda: jobs_of(webui), "it runs")
+    assert asked(service, "lost")["status"] == "running"
+
+    for worker in worker_pids(service):  # whichever has it
+        if not job.done():
+            os.kill(worker, signal.SIGKILL)
+            time.sleep(0.5)
+    with pytest.raises(requests.ConnectionError):
+        job.result()
+    died = time.monotonic()
+    when(lambda: answers(service), "a worker is there")
+    assert asked(service, "lost")["status"] == "failed"
+    assert cancel(service, "lost") == 404
+    assert time.monotonic() - died < HOLDER_S / 2, "not only when Redis has forgotten the worker"
+
+
+def answers(service: Service) -> bool:
+    try:
+        return service.get("/health/live").ok
+    except requests.ConnectionError:
+        return False

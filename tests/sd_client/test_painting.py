@@ -114,7 +114,7 @@ def test_a_webui_that_cannot_interrupt_is_asked_once(painting_server: PaintingSe
     ("answer", "error", "blame"),
     [
         (as_json({"error": "NansException"}, 500), WebUIError, "answered"),
-        (as_json({"error": "OutOfMemoryError"}, 500), OutOfMemoryError, None),
+        (as_json({"error": "OutOfMemoryError"}, 500), OutOfMemoryError, "memory"),
         (as_json({"images": []}), InvalidAnswerError, "answered"),
         (Answer(body=b"abcd", headers={"Content-Encoding": "gzip"}), WebUIReadError, "silent"),
     ],

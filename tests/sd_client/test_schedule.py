@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import settings
@@ -12,11 +13,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from sd_client.schedule import (
     Job,
     Schedule,
+    doubt,
     enter,
     failed,
     forget,
     grant,
     leave,
+    pardon,
     put_back,
     seconds_until_free,
     succeeded,
@@ -94,6 +97,9 @@ class Scheduling(RuleBasedStateMachine):
             assert job.webui is not None
             trouble = self.schedule.troubles.get(job.webui)
             assert trouble is None or trouble.until is None or trouble.until <= self.now, "given to a WebUI that is out"
+            doubted = self.is_doubted(job.webui)
+            others = self.alive[job.ticket].webuis
+            assert not doubted or all(self.is_doubted(webui) for webui in others), "given to one that is doubted"
             on_trial = trouble is not None and trouble.until is not None
             assert not on_trial or self.schedule.busy(job.webui) == 1, "more than one on trial"
         self.nobody_idles()
@@ -106,6 +112,10 @@ class Scheduling(RuleBasedStateMachine):
                 same = (job.webuis, job.model) == (waiting.webuis, waiting.model)
                 assert not (same and waiting.since < job.since), "overtaken by a younger job that needs the same"
 
+    def is_doubted(self, webui: str) -> bool:
+        trouble = self.schedule.troubles.get(webui)
+        return trouble is not None and self.now < trouble.doubted_until
+
     def is_open(self, webui: str) -> bool:
         trouble = self.schedule.troubles.get(webui)
         if trouble is None or trouble.until is None:
@@ -115,6 +125,8 @@ class Scheduling(RuleBasedStateMachine):
     def nobody_idles(self) -> None:
         for job in self.schedule.waiting:
             webuis = [webui for webui in job.webuis if self.is_open(webui)]
+            if not all(self.is_doubted(webui) for webui in job.webuis):
+                webuis = [webui for webui in webuis if not self.is_doubted(webui)]
             if any(self.schedule.busy(webui) < self.slots for webui in webuis):
                 has_model = [webui for webui in webuis if self.schedule.loaded.get(webui) == job.model]
                 assert job.passed is not None
@@ -227,8 +239,11 @@ def test_a_webui_that_loses_jobs_is_out_for_longer_each_time() -> None:
         schedule = failed(schedule, "a", now=100.0, answered=False)
         out_s.append(schedule.troubles["a"].until - 100.0)
     assert out_s == [2, 4, 8, 16, 32, 60, 60]
-    assert succeeded(schedule, "a").troubles == {}
     assert succeeded(schedule, "b") == schedule
+    assert succeeded(schedule, "a").troubles["a"].until is None
+    for _ in range(3):
+        schedule = succeeded(schedule, "a")
+    assert schedule.troubles == {}, "forgotten after a few successes, however many failures there were"
 
 
 def test_a_webui_that_answers_errors_is_out_after_the_third() -> None:
@@ -245,6 +260,89 @@ def test_a_webui_that_answered_one_error_keeps_its_slots() -> None:
         entered(waiting("1", webuis=("a",)), waiting("2", webuis=("a",), since=1)), "a", now=0.0, answered=True
     )
     assert granted(schedule, slots=2, now=0.0) == {"1": "a", "2": "a"}
+
+
+def test_a_webui_that_failed_gets_nothing_that_another_one_could_do() -> None:
+    """Also while that one is busy: whoever fails at once is always idle."""
+    busy = grant(entered(waiting("0", webuis=("b",))), slots=1, patience_s=0, now=0.0)
+    schedule = failed(enter(busy, waiting("1", since=1)), "a", now=1.0, answered=True)
+    assert granted(schedule, now=2.9) == {"0": "b"}
+    assert granted(schedule, now=3.0) == {"0": "b", "1": "a"}, "on trial"
+    alone = enter(schedule, waiting("2", webuis=("a",), since=2))
+    assert granted(alone, now=2.9) == {"0": "b", "2": "a"}, "what no other one could do is not kept from it"
+
+
+def test_where_all_have_failed_all_are_used() -> None:
+    schedule = entered(waiting("1"), waiting("2", since=1))
+    for webui in ("a", "b"):
+        schedule = failed(schedule, webui, now=1.0, answered=True)
+    assert granted(schedule, now=1.1).keys() == {"1", "2"}
+
+
+def test_too_little_memory_is_doubted_but_not_out_and_may_be_the_jobs_fault() -> None:
+    schedule = entered(waiting("1"), waiting("2", since=1), loaded={"a": "sd15"})
+    for _ in range(5):
+        schedule = doubt(schedule, "a", now=0.0)
+    assert granted(schedule, now=31.9) == {"1": "b"}
+    assert granted(schedule, now=32.0) == {"1": "a", "2": "b"}
+    both = doubt(doubt(Schedule(), "a", now=0.0), "b", now=0.0)
+    assert pardon(both, ("a", "b")).troubles == {}
+    once = doubt(failed(Schedule(), "a", now=0.0, answered=True), "a", now=1.0)
+    assert pardon(once, ("a", "c")).troubles["a"].failures == 1
+
+
+def test_among_idle_ones_that_without_failures_comes_first() -> None:
+    schedule = failed(entered(waiting("1"), loaded={"a": "sd15", "b": "sd15"}), "a", now=0.0, answered=True)
+    assert granted(schedule, now=100.0) == {"1": "b"}
+    schedule = failed(entered(waiting("1")), "a", now=0.0, answered=True)
+    assert granted(schedule, now=100.0) == {"1": "b"}
+
+
+@dataclass
+class Line:
+    """Callers who send a job as soon as they have an answer, to "bad" and "good"; what becomes of so many jobs."""
+
+    fails: Callable[[int], bool]
+    jobs: int = 122
+    callers: int = 4
+    good_s: float = 1.0
+    quick_s: float = 0.01
+
+    def failed(self) -> int:
+        schedule, now, sent, on_bad, lost = Schedule(), 0.0, 0, 0, 0
+        ends: dict[str, tuple[float, bool]] = {}
+        while sent < self.jobs or schedule.running or schedule.waiting:
+            while sent < self.jobs and len(schedule.running) + len(schedule.waiting) < self.callers:
+                sent += 1
+                schedule = enter(schedule, waiting(str(sent), webuis=("bad", "good"), since=now))
+            schedule = grant(schedule, slots=1, patience_s=5.0, now=now)
+            for job in schedule.running:
+                if job.ticket not in ends:
+                    wrong = job.webui == "bad" and self.fails(on_bad)
+                    on_bad += job.webui == "bad"
+                    ends[job.ticket] = now + (self.quick_s if wrong else self.good_s), wrong
+            running = sorted((ends[job.ticket][0], job.ticket, str(job.webui)) for job in schedule.running)
+            if not running or running[0][0] > now + 0.5:  # as often as the pool looks anew
+                now += 0.5
+                continue
+            now, ticket, webui = running[0]
+            wrong = ends[ticket][1]
+            schedule = leave(schedule, ticket, ran_s=None if wrong else self.good_s)
+            lost += wrong
+            schedule = failed(schedule, webui, now=now, answered=True) if wrong else succeeded(schedule, webui)
+        return lost
+
+
+@pytest.mark.parametrize(
+    ("fails", "most"),
+    [
+        pytest.param(lambda number: True, 9, id="always and at once"),
+        pytest.param(lambda number: number % 3 != 2, 12, id="two of three"),
+        pytest.param(lambda number: number % 2 == 0, 25, id="every other"),
+    ],
+)
+def test_a_webui_that_fails_draws_no_jobs_to_itself(fails: Callable[[int], bool], most: int) -> None:
+    assert Line(fails=fails).failed() <= most
 
 
 def test_a_webui_that_was_out_gets_one_job_on_trial() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sd_client.schedule import Job, Schedule
+from sd_client.schedule import Job, Schedule, cancel, disclaim
 from sd_client.standing import Furthest, Standing, standing_of
 
 
@@ -50,6 +50,18 @@ def test_a_running_job_is_estimated_by_its_progress_once_that_tells_something(
     fraction: float | None, eta_s: float
 ) -> None:
     assert standing("r", RUNNING, fraction=fraction) == Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)
+
+
+def test_a_cancelled_job_stands_as_that() -> None:
+    told = standing("r", cancel(RUNNING, "r"))
+    assert told == Standing(waiting_behind=None, progress=None, eta_s=None, cancelled=True)
+
+
+def test_a_job_whose_caller_has_its_answer_is_nobodys() -> None:
+    after = disclaim(RUNNING, "t-r")
+    assert standing("r", after) is None
+    assert after.busy("a") == 1, "it has its place until it has ended"
+    assert disclaim(RUNNING, "t-x") == RUNNING
 
 
 def test_one_that_runs_longer_than_most_is_due() -> None:
