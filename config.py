@@ -34,6 +34,8 @@ from config_types import (
 
 #: Per worker; see :attr:`Config.threads`.
 BODIES_AT_A_TIME = 64
+#: Beside those, for what has no pictures, whose bodies are small and wait for no decoder.
+PROMPTS_AT_A_TIME = 32
 #: Of those together, in bytes; room for two of the largest there always is.
 BODY_BYTES_AT_A_TIME = 512 * 1024 * 1024
 DOWNLOADS_AT_A_TIME = 64
@@ -134,7 +136,8 @@ class Config(BaseModel):
         health and refusals.
         """
         jobs = self.sd_queue_limit + len(self.sd_webui_url) * self.sd_webui_slots
-        return jobs + BODIES_AT_A_TIME + DOWNLOADS_AT_A_TIME + WAITING_RETRIES + SPARE_THREADS
+        received = BODIES_AT_A_TIME + PROMPTS_AT_A_TIME
+        return jobs + received + DOWNLOADS_AT_A_TIME + WAITING_RETRIES + SPARE_THREADS
 
     @property
     def storing_s(self) -> float:

@@ -28,7 +28,14 @@ from api.openapi import Offer
 from api.schemas import Bounds
 from api.studio import StudioRoutes
 from api.transfers import Downloads, Uploads
-from config import BODIES_AT_A_TIME, BODY_BYTES_AT_A_TIME, DOWNLOADS_AT_A_TIME, Config, ConfigError
+from config import (
+    BODIES_AT_A_TIME,
+    BODY_BYTES_AT_A_TIME,
+    DOWNLOADS_AT_A_TIME,
+    PROMPTS_AT_A_TIME,
+    Config,
+    ConfigError,
+)
 from observability.logs import log_config
 from observability.metrics import Metrics
 from parts import Parts, make_parts
@@ -102,12 +109,14 @@ def _add_edge(app: Flask, config: Config, metrics: Metrics) -> rate_limit.RateLi
 def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.RateLimits, metrics: Metrics) -> None:
     bounds = _bounds(config)
     downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
+    body_bytes = max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)
     GenerationRoutes(
         service=parts.generation,
         idempotency=parts.idempotency,
         catalog=parts.catalog,
         limits=limits,
-        uploads=Uploads(most=BODIES_AT_A_TIME, most_bytes=max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)),
+        uploads=Uploads(most=BODIES_AT_A_TIME, most_bytes=body_bytes),
+        prompt_uploads=Uploads(most=PROMPTS_AT_A_TIME, most_bytes=body_bytes),
         decoders=Decoders(count=os.cpu_count() or 1),
         queue_timeout_s=config.sd_queue_timeout,
         bounds=bounds,

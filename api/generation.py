@@ -50,6 +50,7 @@ class GenerationRoutes:
     """
     The three routes and what they need.
 
+    :param uploads: places for bodies; :param prompt_uploads: those of txt2img, which has no pictures to wait with.
     :param queue_timeout_s: ``SD_QUEUE_TIMEOUT``, over the wait for decoders and for a WebUI together.
     :param image_base_url: what an image's address begins with.
     """
@@ -59,6 +60,7 @@ class GenerationRoutes:
     catalog: Catalog
     limits: RateLimits
     uploads: Uploads
+    prompt_uploads: Uploads
     decoders: Decoders
     queue_timeout_s: float
     bounds: Bounds
@@ -143,8 +145,9 @@ class GenerationRoutes:
         key, key_problems = _idempotency_key()
         problems += key_problems + _query_problems()
         own_key = None if key is None else _idempotency_of(mode, key)
-        with self.uploads.place() as take:
-            with self.uploads.in_time(request):
+        uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
+        with uploads.place() as take:
+            with uploads.in_time(request):
                 most_chars = self.bounds.max_prompt_chars
                 values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
             problems += form_problems

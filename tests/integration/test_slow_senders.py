@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from api.transfers import SlowBodyError, Uploads
-from config import BODIES_AT_A_TIME
+from config import BODIES_AT_A_TIME, PROMPTS_AT_A_TIME
 from sd_client.errors import QueueFullError
 from simulator import Simulator
+from tests.api.bad_inputs import PNG, text
 from tests.running import DEADLINE_S, PREFIX, Service, running_service, wait_until
 
 BODY = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 1}
@@ -32,20 +33,24 @@ def service_of_one(tmp_path, service_simulator: Simulator) -> Iterator[Service]:
         yield service
 
 
-def test_slow_bodies_take_their_own_places_only(service_of_one: Service) -> None:
-    head = (
-        f"POST {PREFIX}/txt2img HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-    )
+@pytest.mark.parametrize(
+    ("slow", "other", "places"),
+    [("img2img", "txt2img", BODIES_AT_A_TIME), ("txt2img", "img2img", PROMPTS_AT_A_TIME)],
+)
+def test_slow_bodies_take_their_own_places_only(service_of_one: Service, slow: str, other: str, places: int) -> None:
+    bodies = {"txt2img": BODY, "img2img": {**BODY, "image": text(PNG)}}
+    head = f"POST {PREFIX}/{slow} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     with ExitStack() as stack:
-        for _ in range(BODIES_AT_A_TIME):
+        for _ in range(places):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", service_of_one.port), DEADLINE_S))
             connection.sendall(head.encode() + b'{"prompt": ')
-        wait_until(lambda: service_of_one.post("/txt2img", BODY).status_code == 503, "all places are taken")
-        refused = service_of_one.post("/txt2img", BODY)
+        wait_until(lambda: service_of_one.post(f"/{slow}", bodies[slow]).status_code == 503, "all places are taken")
+        refused = service_of_one.post(f"/{slow}", bodies[slow])
         assert (refused.json()["code"], refused.headers["Retry-After"]) == ("queue_full", "1")
+        assert service_of_one.post(f"/{other}", bodies[other]).status_code == 200
         assert service_of_one.get("/health").status_code == 200
         assert service_of_one.get("/models").status_code == 200
-    wait_until(lambda: service_of_one.post("/txt2img", BODY).status_code == 200, "the places are free again")
+    wait_until(lambda: service_of_one.post(f"/{slow}", bodies[slow]).status_code == 200, "the places are free again")
 
 
 def test_a_body_that_never_ends_is_ended() -> None:
