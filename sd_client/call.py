@@ -30,6 +30,8 @@ class Call:
         self._ended = False
         #: The connection was cut off on purpose.
         self.hung_up = False
+        #: The WebUI has answered: what it does from now on is something else.
+        self.answered = False
 
     def end(self, *, hang_up: bool) -> None:
         """No further request is sent. :param hang_up: the one under way is cut off."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from sd_client.answer_stream import AnswerStream
 from sd_client.call import Call
-from sd_client.errors import MissingRouteError, WebUIStatusError
+from sd_client.errors import JobStoppedError, MissingRouteError, WebUIError, WebUIStatusError
 from sd_client.exchange_time import ExchangeTime
 from sd_client.lists import number, read_capabilities, read_models
 from sd_client.models import (
@@ -20,8 +21,9 @@ from sd_client.models import (
     Progress,
     bare_name,
 )
-from sd_client.payloads import payload, read_answer
+from sd_client.payloads import payload, read_answer, stop_reason
 from sd_client.samplers import spell
+from sd_client.tasks import Task, look_at_task
 from sd_client.transport import Transport
 from spool import Spool
 
@@ -107,12 +109,19 @@ class WebUIClient:
             return None
         if not isinstance(answer, dict):
             return None
-        state = answer.get("state")
+        state = told if isinstance(told := answer.get("state"), dict) else {}
         return Progress(
             fraction=number(answer.get("progress")),
             eta_seconds=number(answer.get("eta_relative")),
-            running=isinstance(state, dict) and number(state.get("job_count")) != 0,
+            running=number(state.get("job_count")) != 0,
+            interrupted=state.get("interrupted") is True,
+            skipped=state.get("skipped") is True,
+            job_timestamp=str(state.get("job_timestamp") or ""),
         )
+
+    def task(self, task_id: str) -> Task | None:
+        """One job by its id; None where the server does not tell."""
+        return look_at_task(self._transport, task_id, timeout_s=self._read_timeout_s)
 
     def interrupt(self) -> bool:
         """Stops whatever runs, at its next step; False where the server cannot."""
@@ -149,20 +158,39 @@ class WebUIClient:
                 title=checkpoint.title,
                 spelling=spelling,
                 task_id=task_id,
+                without_masks=capabilities.returns_masks and params.inpainting is not None,
                 lifts_limits=capabilities.lifts_limits,
                 genkey=call.genkey if capabilities.progress_by_genkey else "",
             )
             take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
             left_s = max(0.001, ends - time.monotonic())
             answer = self._transport.receive("POST", path, body, take, timeout_s=left_s, over=call.over)
+            call.answered = True
+            told = answer.object()
+            if capabilities.has_progress and not capabilities.progress_by_genkey:
+                self._check_not_stopped(told)
             limits = capabilities.limits if capabilities.clamps else None
-            return read_answer(answer.object(), part, checkpoint=expected, spelling=spelling, limits=limits)
+            return read_answer(told, part, checkpoint=expected, spelling=spelling, limits=limits)
 
         try:
             images = paint(asked) if capabilities.paints_batches else _one_by_one(asked, paint, call)
         finally:
             took(exchange.webui_s())
         return tuple(replace(image, box=box) for image in images)
+
+    def _check_not_stopped(self, answer: Mapping[str, Any]) -> None:
+        """
+        An answer has no sign of it: the WebUI is asked, before it can have another job of ours.
+
+        :raises JobStoppedError: somebody ended the job.
+        """
+        try:
+            progress = self.progress()
+        except WebUIError:  # it has painted, and cannot say more
+            return
+        reason = progress and stop_reason(progress, answer)
+        if reason:
+            raise JobStoppedError(reason)
 
 
 def _one_by_one(

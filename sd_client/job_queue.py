@@ -157,16 +157,16 @@ class JobQueue:
         """
         seen = self._board.look()
         if len(seen.waiting) >= self._limit:
-            job, change = self._entry(params, frozenset(), since=self._board.now(), request="")
+            job, change = self._entry(params, frozenset(), since=self._board.now(), request="", task="")
             change(schedule.enter(seen, job))
 
     def _enter(self, order: Order, tried: frozenset[str]) -> Job:
-        job, change = self._entry(order.params, tried, since=order.since, request=order.request)
+        job, change = self._entry(order.params, tried, since=order.since, request=order.request, task=order.task_id)
         self._board.enter(job, change)
         return job
 
     def _entry(
-        self, params: GenerationParams, tried: frozenset[str], *, since: float, request: str
+        self, params: GenerationParams, tried: frozenset[str], *, since: float, request: str, task: str
     ) -> tuple[Job, Change]:
         """The job, and what becomes of a schedule that it has entered."""
         self._refuse_while_draining()
@@ -181,6 +181,7 @@ class JobQueue:
             model=params.checkpoint.model_name,
             since=since,
             request=request,
+            task=task,
         )
 
         def change(entered: Schedule) -> Schedule:

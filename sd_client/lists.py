@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIError, WebUITimeoutError
 from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Sampler, bare_name
 from sd_client.paint_limits import SIZE_STEPS, Limits
+from sd_client.tasks import look_at_task
 from sd_client.transport import Transport
 
 #: Far more than any list takes, and little enough to be read again and again.
@@ -30,6 +31,12 @@ LONGEST_LOOK_S = 8.0
 
 #: stable-diffusion.cpp's server and KoboldCpp cut seeds to int32.
 _NATIVE_MAX_SEED = 2**31 - 1
+
+#: Of A1111 and Forge: whether an inpainting's mask and the repainted part come behind each picture.
+MASK_OPTIONS = ("return_mask", "return_mask_composite")
+
+#: A job's id that no WebUI has.
+_NO_TASK = "stable-diffusion-api"
 
 T = TypeVar("T")
 
@@ -62,6 +69,7 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
         loaded=reader.get("options", _loaded, missing=None, broken=known.loaded),
         # No real server has an option of this name.
         simulated=reader.get("options", _is_simulator, missing=False, broken=known.simulated),
+        returns_masks=reader.get("options", _returns_masks, missing=False, broken=known.returns_masks),
         **reader.get("memory", _gpu, missing=_gpu(None), broken=_known_gpu(known)),
         samplers=reader.get("samplers", _samplers, missing=(), broken=known.samplers),
         schedulers=reader.get("schedulers", _schedulers, missing=None, broken=known.schedulers),
@@ -76,6 +84,9 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
     )
     if is_native(checkpoints):
         read = _native(read, known, reader)
+    elif read.schedulers is not None:
+        # A1111 lists schedulers from 1.9 on; before 1.8 it tells of its page's jobs only, not of those by our ids.
+        read = replace(read, tells_tasks=reader.tells_tasks(known.tells_tasks))
     return replace(read, broken=tuple(reader.broken.values()))
 
 
@@ -121,11 +132,21 @@ class _Reader:
             self.broken[name] = BrokenList(route=name, reason=reason, late=late)
             return broken
 
+    def tells_tasks(self, known: bool) -> bool:
+        """Whether it tells of one job by its id; ``known`` where it does not answer now."""
+        try:
+            return look_at_task(self._transport, _NO_TASK, timeout_s=self._left_s()) is not None
+        except WebUIError:
+            return known
+
     def _answer(self, path: str, max_bytes: int) -> Any:
+        return self._transport.get(path, timeout_s=self._left_s(), max_bytes=max_bytes)
+
+    def _left_s(self) -> float:
         left_s = self._ends - self._clock()
         if left_s <= 0:
             raise WebUITimeoutError("the WebUI answered its other lists too late")
-        return self._transport.get(path, timeout_s=min(self._timeout_s, left_s), max_bytes=max_bytes)
+        return min(self._timeout_s, left_s)
 
 
 def _native(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabilities:
@@ -168,6 +189,12 @@ def _is_koboldcpp(told: object) -> bool:
 
 def _is_simulator(options: object) -> bool:
     return isinstance(options, dict) and options.get("simulator") is True
+
+
+def _returns_masks(options: object) -> bool:
+    """Whether it puts masks between pictures, and knows both options that turn that off."""
+    told = [options.get(name) for name in MASK_OPTIONS] if isinstance(options, dict) else []
+    return any(told) and all(isinstance(value, bool) for value in told)
 
 
 def _loaded(options: object) -> str | None:

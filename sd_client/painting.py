@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 #: An interrupt that comes while the WebUI still loads a model is forgotten by it, so it is repeated.
 INTERRUPT_AGAIN_S = 2.0
 
+#: A WebUI that still does not know our job by its id after so many looks does not note jobs by our ids.
+UNKNOWN_LOOKS = 3
+
 #: How long a WebUI may go on with a job whose connection was closed, and how often it is looked at.
 LONGEST_ENDING_S = 60.0
 _ENDING_LOOK_S = 0.2
@@ -73,6 +76,9 @@ class Painting:
         self._call = call or Call()
         self._can_interrupt = True
         self._ends_on_hang_up = False
+        self._tells_tasks = False
+        self._task_id = ""
+        self._unknown_looks = 0
         self._release = release
         self._over = threading.Event()
         self._abandoned = False
@@ -86,6 +92,8 @@ class Painting:
         paint = self._client.txt2img if params.init_image is None else self._client.img2img
         self._can_interrupt = capabilities.can_interrupt
         self._ends_on_hang_up = capabilities.ends_on_hang_up
+        self._tells_tasks = capabilities.tells_tasks
+        self._task_id = task_id
 
         def work() -> None:
             begun = time.monotonic()
@@ -159,9 +167,9 @@ class Painting:
     def _interrupt_until_over(self) -> None:
         while not self._over.is_set():
             with self._mutex:
-                if self._over.is_set():
+                if self._over.is_set() or self._call.answered:
                     return
-                if self._is_alone() and not self._interrupt():
+                if self._is_alone() and self._runs() and not self._interrupt():
                     return
             self._over.wait(self._interrupt_again_s)
 
@@ -172,6 +180,22 @@ class Painting:
         except OSError as error:
             log.warning("who else is on a WebUI cannot be looked at: %s", error.strerror)
             return False
+
+    def _runs(self) -> bool:
+        """
+        Whether what the WebUI does now is this job, as far as it tells: behind somebody else's job in the WebUI's own
+        queue an interrupt would end that one.
+        """
+        if not self._tells_tasks:
+            return True
+        try:
+            task = self._client.task(self._task_id)
+        except WebUIError:
+            return False
+        if task is None or task.state == "unknown":
+            self._unknown_looks += 1
+            return self._unknown_looks >= UNKNOWN_LOOKS
+        return task.state == "running"
 
     def _interrupt(self) -> bool:
         """False where the server cannot."""

@@ -12,10 +12,11 @@ from typing import Any
 import pybase64
 from pydantic_core import from_json, to_json
 
-from sd_client.errors import InvalidAnswerError, LimitError
-from sd_client.lists import number
-from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, bare_name, normal_form
+from sd_client.errors import InvalidAnswerError, LimitError, StopReason
+from sd_client.lists import MASK_OPTIONS, number
+from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, Progress, bare_name, normal_form
 from sd_client.paint_limits import Limits
+from sd_client.real_pictures import has_generation_text, real_pictures
 from sd_client.samplers import Spelling
 from spool import FileData, Spool, pieces
 
@@ -65,6 +66,7 @@ def payload(
     title: str,
     spelling: Spelling,
     task_id: str,
+    without_masks: bool = False,
     lifts_limits: bool = False,
     genkey: str = "",
 ) -> Payload:
@@ -75,6 +77,7 @@ def payload(
     because stable-diffusion.cpp's server answers 500 to most nulls.
 
     :param title: the checkpoint as this WebUI lists it.
+    :param without_masks: ask the WebUI not to put masks between the pictures; only where it has the options for that.
     :param lifts_limits: see :class:`sd_client.models.Capabilities`.
     :param genkey: what KoboldCpp is to know the job by; "" for the others.
     """
@@ -97,6 +100,11 @@ def payload(
         "save_images": False,
         "force_task_id": task_id,
     }
+    if without_masks:
+        # With restore: the options are the operator's. One that is on stands in the WebUI's configuration, so that it
+        # is restored; the model's option is restored with it, which costs jobs that name their model nothing.
+        fields["override_settings"] |= dict.fromkeys(MASK_OPTIONS, False)
+        fields["override_settings_restore_afterwards"] = True
     if spelling.sampler is not None:
         fields["sampler_name"] = spelling.sampler
     if spelling.scheduler is not None:
@@ -162,17 +170,44 @@ def read_answer(
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
     first = info.get("index_of_first_image")
     first = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    chosen = images[first : first + params.batch_size]
-    if len(chosen) < params.batch_size:
-        raise InvalidAnswerError(
-            f"the WebUI returned {len(chosen)} of {params.batch_size} pictures", reason="missing_images"
-        )
+    chosen = _chosen(images[first:], wanted=params.batch_size)
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(
         _image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number))
         for number, image in enumerate(chosen)
     )
+
+
+def _chosen(images: list[Any], *, wanted: int) -> list[Any]:
+    if len(images) == wanted == 1:
+        return images
+    return [images[place] for place in real_pictures([_has_text(image) for image in images], wanted=wanted)]
+
+
+def _has_text(image: object) -> bool:
+    try:
+        data = _decoded(image) if isinstance(image, str) else image
+    except InvalidAnswerError:
+        return False
+    return isinstance(data, bytes | Spool) and has_generation_text(data)
+
+
+def stop_reason(progress: Progress, answer: Mapping[str, Any]) -> StopReason | None:
+    """
+    How somebody ended the job of this answer; None where nobody did, or where it cannot be told any more.
+
+    A1111 and Forge keep the flags until the next job begins, and clear them then: an interrupt that came before this
+    job does not count, and what is told while another job runs is that job's.
+
+    :param progress: as told just after the answer.
+    """
+    if progress.running:
+        return None
+    timestamp = _info(answer.get("info")).get("job_timestamp")
+    if isinstance(timestamp, str) and timestamp and progress.job_timestamp not in ("", timestamp):
+        return None
+    return "interrupted" if progress.interrupted else "skipped" if progress.skipped else None
 
 
 def _info(info: object) -> Mapping[str, Any]:

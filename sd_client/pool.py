@@ -311,20 +311,26 @@ class WebUIPool:
             log.error("how far a job is cannot be written: %s", type(error).__name__)
 
     def _progress(self, job: Job) -> float | None:
-        seen = self._probing.states().get(job.webui or "")
-        if seen is None or seen.capabilities is None or not seen.capabilities.has_progress:
-            return None
-        by_genkey = seen.capabilities.progress_by_genkey
-        # With more slots than one the WebUI's progress may be another job's.
-        if job.webui is None or (self._slots > 1 and not by_genkey):
+        webui = job.webui or ""
+        state = self._probing.states().get(webui)
+        if state is None or state.capabilities is None:
             return None
         try:
-            told = self._clients[job.webui].progress(genkey=job.ticket if by_genkey else "")
+            fraction = self._fraction(self._clients[webui], state.capabilities, job)
         except WebUIError:
             return None
-        if told is None:
+        return None if fraction is None else (job.painted + min(1.0, max(0.0, fraction))) / job.pictures
+
+    def _fraction(self, client: WebUIClient, seen: Capabilities, job: Job) -> float | None:
+        """Of the picture that is painted now; never of somebody else's where the WebUI tells whose it is."""
+        if seen.tells_tasks and job.task:
+            task = client.task(job.task)
+            return None if task is None or task.state == "unknown" else task.fraction
+        # With more slots than one the WebUI's progress may be another job's.
+        if not seen.has_progress or (self._slots > 1 and not seen.progress_by_genkey):
             return None
-        return (job.painted + min(1.0, max(0.0, told.fraction))) / job.pictures
+        told = client.progress(genkey=job.ticket if seen.progress_by_genkey else "")
+        return None if told is None else told.fraction
 
 
 def _board(

@@ -28,6 +28,7 @@ class Entry:
     :param passed: since when it has left idle WebUIs to others because one that has its model is busy.
     :param switches: it runs on a WebUI that had another model.
     :param painted: how many of its ``pictures`` are there, where they are painted one by one.
+    :param task: what its WebUI calls it.
     """
 
     ticket: str
@@ -41,6 +42,7 @@ class Entry:
     switches: bool = False
     pictures: int = 1
     painted: int = 0
+    task: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--startup-time", type=float, default=0.0, metavar="SECONDS", help="/sdapi/* is 404 for so long"
     )
+    parser.add_argument("--nowebui", action="store_true", help="the API alone, without the page's routes")
     parser.add_argument(
         "--fault",
         action="append",
@@ -70,6 +71,7 @@ def main() -> None:
         api_auth=args.api_auth,
         prefix=args.prefix,
         startup_time=args.startup_time,
+        has_page=not args.nowebui,
         faults=tuple(args.fault),
         max_body_bytes=KEPT_BODY_BYTES,
     )

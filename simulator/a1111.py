@@ -30,11 +30,16 @@ PAGE = b"<!doctype html>\n<title>Stable Diffusion</title>\n<p>A simulated WebUI:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How a server was started. `device` is "gpu" or "cpu", `auth` is `user:password`, times in seconds."""
+    """
+    How a server was started. `device` is "gpu" or "cpu", `auth` is `user:password`, times in seconds.
+
+    `has_page`: False for --nowebui, which has nothing below /internal.
+    """
 
     device: str
     auth: str | None
     startup_s: float
+    has_page: bool = True
 
 
 class A1111(Application):
@@ -51,6 +56,7 @@ class A1111(Application):
     def __init__(self, webui: WebUI, setup: Setup, source: random.Random) -> None:
         self.webui = webui
         self._device = setup.device
+        self._has_page = setup.has_page
         self._random = source
         super().__init__(auth=setup.auth, startup_s=setup.startup_s)
 
@@ -70,7 +76,12 @@ class A1111(Application):
     def routes(self) -> list[Route]:
         """See `Application.routes`."""
         routes = [*self.generation_routes(), *self.list_routes(), *self.control_routes(), *self.page_routes()]
-        return [route for route in routes if route.path.removeprefix(API) not in self.missing]
+        return [route for route in routes if self._has(route)]
+
+    def _has(self, route: Route) -> bool:
+        if route.path.startswith("/internal/") and not self._has_page:
+            return False
+        return route.path.removeprefix(API) not in self.missing
 
     def generation_routes(self) -> list[Route]:
         """What paints or looks at pictures."""

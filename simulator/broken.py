@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -28,6 +30,8 @@ NAN = (
     "Use --disable-nan-check commandline argument to disable this check."
 )
 SERVER_FILE = "/opt/stable-diffusion-webui/modules/processing.py"
+IHDR_END = 33  # Of a PNG: its signature and its first chunk.
+IEND_LENGTH = 12
 OTHER_MODEL = ("another-model", "0123456789")
 
 
@@ -85,6 +89,20 @@ def _not_base64(answer: dict[str, Any]) -> None:
 
 def _not_picture(answer: dict[str, Any]) -> None:
     answer["images"] = [pybase64.b64encode_as_string(b"this is no picture")] * len(answer["images"])
+
+
+def _damaged(answer: dict[str, Any]) -> None:
+    """PNGs with the right header, checksums and end, and rubbish for pixels."""
+    answer["images"] = [
+        pybase64.b64encode_as_string(_with_rubbish(pybase64.b64decode(one))) for one in answer["images"]
+    ]
+
+
+def _with_rubbish(png: bytes) -> bytes:
+    body = bytes(range(7, 251)) * 8
+    kind = b"IDAT" + body
+    chunk = struct.pack(">I", len(body)) + kind + struct.pack(">I", zlib.crc32(kind))
+    return png[:IHDR_END] + chunk + png[-IEND_LENGTH:]
 
 
 def _empty_images(answer: dict[str, Any]) -> None:
@@ -148,6 +166,7 @@ def _empty_info(answer: dict[str, Any]) -> None:
 CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "not-base64": _not_base64,
     "not-picture": _not_picture,
+    "damaged": _damaged,
     "empty-images": _empty_images,
     "too-few": _too_few,
     "wrong-size": _wrong_size,

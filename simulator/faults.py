@@ -31,6 +31,7 @@ CHANGE_KINDS = frozenset(
         "not-base64",
         "not-picture",
         "empty-images",
+        "damaged",
         "too-few",
         "wrong-size",
         "wrong-model",

@@ -12,6 +12,7 @@ from simulator.koboldcpp import KoboldCpp
 from simulator.old_a1111 import OldA1111
 from simulator.sdcpp import SdCpp
 from simulator.sdnext import SDNext
+from simulator.short_runs import check_a1111, check_forge
 from simulator.webui import ForgeWebUI, WebUI
 
 NAMES = ("a1111", "a1111-1.6", "forge", "sdnext", "sdcpp", "koboldcpp", "koboldcpp-1.115")
@@ -46,11 +47,12 @@ def build(
     webui = partial(kind, models=models, step_s=step_s, load_s=load_s, weights=weights, broken=broken)
     match name:
         case "a1111":
-            return A1111(webui(config=config), setup, source)
+            return A1111(webui(config=config, check_steps=check_a1111), setup, source)
         case "a1111-1.6":
             return OldA1111(webui(config=config, version=None), setup, source)
         case "forge":
-            return Forge(webui(config=config, defaults=FORGE_OPTIONS, version=FORGE_VERSION), setup, source)
+            forge = webui(config=config, defaults=FORGE_OPTIONS, version=FORGE_VERSION, check_steps=check_forge)
+            return Forge(forge, setup, source)
         case "sdnext":
             return SDNext(webui(config={"samples_format": "jpg", **config}, version=None), setup, source)
     raise ValueError(f"unknown flavour {name!r}; known are {', '.join(NAMES)}")

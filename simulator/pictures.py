@@ -91,8 +91,9 @@ def encode(picture: Image.Image, kind: str, text: str) -> bytes:
             chunks.add_itxt("parameters", text) if not _is_latin(text) else chunks.add_text("parameters", text)
         picture.save(out, "PNG", pnginfo=chunks, compress_level=PNG_COMPRESSION)
     elif kind in ("jpg", "jpeg", "webp"):
-        exif = _comment(text) if text else b""
-        picture.save(out, "WEBP" if kind == "webp" else "JPEG", quality=JPEG_QUALITY, exif=exif)
+        # With an empty comment where there is no text.
+        picture = picture if kind == "webp" else picture.convert("RGB")
+        picture.save(out, "WEBP" if kind == "webp" else "JPEG", quality=JPEG_QUALITY, exif=_comment(text))
     else:
         raise HTTPError(500, "Invalid image format")
     return pybase64.b64encode(out.getvalue())

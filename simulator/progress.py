@@ -105,6 +105,8 @@ class Progress:
         :raises ClosingError: the simulator ends.
         """
         with self._changed:
+            # Only here: after a job whose last round was skipped the flag stays until another begins.
+            self._skipped = False
             self._steps, self._preview = steps, preview
             if step_s <= 0:
                 return 1.0
@@ -135,7 +137,6 @@ class Progress:
         with self._changed:
             self._job_no += 1
             self._step = 0
-            self._skipped = False
             return not self._interrupted
 
     @property

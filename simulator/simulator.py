@@ -31,6 +31,7 @@ class Simulator:
     :param broken: those of the models that cannot be loaded: cut off, or no whole checkpoints.
     :param certificate: a PEM file with certificate and key, to speak https.
     :param max_body_bytes: how much of a request's body the journal keeps; None for all.
+    :param has_page: False for A1111's --nowebui, which has nothing below /internal.
     :raises OSError: the port is taken.
     """
 
@@ -55,13 +56,14 @@ class Simulator:
         weights: str = "",
         broken: tuple[str, ...] = (),
         certificate: str | None = None,
+        has_page: bool = True,
     ) -> None:
         self._faults = Faults(faults)
         self._journal = Journal(max_body_bytes=max_body_bytes)
         self._prefix = prefix.rstrip("/")
         self._flavour = build(
             flavour,
-            setup=Setup(device=device, auth=api_auth, startup_s=startup_time),
+            setup=Setup(device=device, auth=api_auth, startup_s=startup_time, has_page=has_page),
             models=models,
             step_s=step_time,
             load_s=load_time,

@@ -17,9 +17,11 @@ from simulator.jobs import Job, Prepared, check, prepare
 from simulator.options import DEFAULTS, Options
 from simulator.pictures import encode
 from simulator.progress import FIFOLock, Progress, Tasks
+from simulator.short_runs import Check
 
 REFERENCE_PIXELS = 512 * 512
 CACHE_BYTES = 64 << 20
+EXTRAS = {"mask": "return_mask", "composite": "return_mask_composite"}
 VERSION = "simulator"  # In texts that travel with pictures; the JSON still says which WebUI is played.
 
 
@@ -58,6 +60,10 @@ class Result:
     """For every image that was begun, how much of it was sampled (0 to 1)."""
     texts: tuple[str, ...]
     grid: bool
+    has_texts: bool
+    """Whether the pictures have their text in them (option enable_pnginfo)."""
+    extras: tuple[str, ...]
+    """What comes directly behind each picture of an inpainting: "mask", "composite"."""
 
 
 class WebUI:
@@ -66,6 +72,7 @@ class WebUI:
     :param step_s: seconds for one step of one image of 512x512; grows with pixels and batch.
     :param load_s: seconds for switching models.
     :param broken: files that cannot be loaded.
+    :param check_steps: raises what this server raises where a sampler is given too few steps.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class WebUI:
         version: str | None = "v1.10.1",
         weights: str = "",
         broken: tuple[str, ...] = (),
+        check_steps: Check = lambda _job: None,
     ) -> None:
         self.checkpoints = Checkpoints(models, weights)
         self._broken = frozenset(broken)
@@ -92,6 +100,7 @@ class WebUI:
         self.progress = Progress()
         self.tasks = Tasks()
         self.version = version
+        self._check_steps = check_steps
         self._step_s = step_s
         self._load_s = load_s
         self._encoded = EncodedPictures()
@@ -172,6 +181,7 @@ class WebUI:
         with self.options.overridden(settings, restore=job.restore_afterwards):
             self.ensure_loaded()
             check(job)
+            self._check_steps(job)
             prepared = prepare(job, self.loaded.model_name)
             finished = self._sample(prepared)
             return self._result(prepared, finished, timestamp)
@@ -224,7 +234,16 @@ class WebUI:
             infotexts=[texts[0], *texts] if grid else texts,
             index_of_first_image=int(grid),
         )
-        return Result(info=info, prepared=prepared, finished=finished, texts=tuple(texts), grid=grid)
+        extras = tuple(name for name, option in EXTRAS.items() if prepared.canvases and self.options.get(option))
+        return Result(
+            info=info,
+            prepared=prepared,
+            finished=finished,
+            texts=tuple(texts),
+            grid=grid,
+            has_texts=bool(self.options.get("enable_pnginfo")),
+            extras=extras,
+        )
 
     def _text(self, prepared: Prepared, index: int, extra: dict[str, Value], clip_skip: int) -> str:
         job = prepared.job
@@ -248,21 +267,25 @@ class WebUI:
         return infotext(job.prompt, job.negative_prompt, {**params, **extra, "Version": VERSION})
 
     def pictures(self, result: Result) -> list[bytes]:
-        """The finished images in base64, a grid first if there is one.
+        """The finished images in base64, each with what comes behind it, a grid first if there is one.
 
         :raises HTTPError: the option samples_format names something that cannot be sent.
         """
         kind = str(self.options.get("samples_format"))
-        images = [self._picture(result, index, kind) for index in range(len(result.finished))]
+        images = []
+        for index in range(len(result.finished)):
+            images.append(self._picture(result, index, kind))
+            images += [encode(extra_of(result, index, name), kind, "") for name in result.extras]
         if result.grid:
-            images.insert(0, encode(grid_of(result), kind, result.texts[0]))
+            images.insert(0, encode(grid_of(result), kind, result.texts[0] if result.has_texts else ""))
         return images
 
     def _picture(self, result: Result, index: int, kind: str) -> bytes:
-        prepared, done, text = result.prepared, result.finished[index], result.texts[index]
+        prepared, done = result.prepared, result.finished[index]
+        text = result.texts[index] if result.has_texts else ""
         source = prepared.job.source
         place = index % prepared.job.batch_size
-        key = (kind, text, prepared.scene(index), done, source and (source.key, place))
+        key = (kind, text, result.texts[index], prepared.scene(index), done, source and (source.key, place))
         return self._encoded.get(key, lambda: encode(prepared.paint(index, done), kind, text))
 
 
@@ -331,6 +354,15 @@ def _mask_params(prepared: Prepared) -> dict[str, Value]:
     if settings.fill in fills:
         extra["Masked content"] = fills[settings.fill]
     return extra
+
+
+def extra_of(result: Result, index: int, name: str) -> Image.Image:
+    """The mask of an inpainting in RGB, or the part that was repainted on a transparent ground."""
+    mask = result.prepared.canvases[index % result.prepared.job.batch_size].repainted
+    if name == "mask":
+        return mask.convert("RGB")
+    picture = result.prepared.paint(index, result.finished[index]).convert("RGBA")
+    return Image.composite(picture, Image.new("RGBA", picture.size), mask)
 
 
 def grid_of(result: Result) -> Image.Image:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +40,7 @@ ANSWERS: dict[str, tuple[int, str, str | None, bool, str]] = {
     "not-base64": (502, "webui_error", "damaged_image", True, "the WebUI sent a damaged picture"),
     "not-picture": (502, "webui_error", "damaged_image", True, "the WebUI sent a damaged picture"),
     "empty-images": (502, "webui_error", "missing_images", True, "the WebUI returned 0 of 1 pictures"),
+    "damaged": (502, "webui_error", "damaged_image", True, "the WebUI sent a damaged picture"),
     "too-few": (502, "webui_error", "missing_images", True, "the WebUI returned 0 of 1 pictures"),
     "wrong-size": (502, "webui_error", "wrong_size", True, "the WebUI painted 40x32 instead of 64x64"),
     "wrong-model": (502, "webui_error", "wrong_model", True, "the WebUI painted with another model"),
@@ -100,24 +103,42 @@ def test_what_is_no_fault_for_a_caller(client: FlaskClient, simulator: Simulator
 
 
 @pytest.fixture(scope="module")
-def impatient(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory):
+def without_page() -> Iterator[Simulator]:
+    """A WebUI that does not tell whose job runs: whatever does is interrupted."""
+    with Simulator(has_page=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def impatient(without_page: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """A service that lets a job run for a second."""
     folder = tmp_path_factory.mktemp("impatient")
-    with service_in_process(folder, shared_simulator.url, SD_TIMEOUT="1") as made:
+    with service_in_process(folder, without_page.url, SD_TIMEOUT="1") as made:
         yield made
 
 
 @pytest.mark.parametrize("fault", sorted(TOO_LATE))
-def test_a_webui_that_does_not_end(impatient: Flask, simulator: Simulator, fault: str) -> None:
-    client = impatient.test_client()
+def test_a_webui_that_does_not_end(impatient: Flask, without_page: Simulator, fault: str) -> None:
+    client, simulator = impatient.test_client(), without_page
+    simulator.forget_requests()
     simulator.set_fault(fault, times=1)
 
     told = problem_of(client.post(f"{PREFIX}/txt2img", json=BODY))
     assert (told["status"], told["code"], told["retryable"]) == (504, "webui_timeout", False)
+    assert told["detail"] == "the job ran longer than allowed and is being interrupted"
     wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
     assert client.get(f"{PREFIX}/health").json["webuis"]["busy"] == 1, "it is taken as busy until it has ended"
     simulator.clear_faults()
     assert client.post(f"{PREFIX}/txt2img", json=BODY).status_code == 200
+
+
+def test_a_webui_that_cannot_be_interrupted(tmp_path: Path) -> None:
+    with Simulator(flavour="sdcpp") as webui, service_in_process(tmp_path, webui.url, SD_TIMEOUT="1") as app:
+        webui.set_fault("hang-before", times=1)
+        told = problem_of(app.test_client().post(f"{PREFIX}/txt2img", json=BODY))
+        assert (told["status"], told["code"]) == (504, "webui_timeout")
+        assert told["detail"] == "the job ran longer than allowed; its WebUI cannot interrupt it and paints on"
+        webui.clear_faults()
 
 
 def test_a_webui_that_is_gone(tmp_path_factory: pytest.TempPathFactory) -> None:

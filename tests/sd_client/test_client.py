@@ -152,7 +152,7 @@ def test_a_koboldcpp_stays_one_while_its_version_is_late(web_server: WebServer) 
 def test_only_servers_with_the_dummy_hash_are_asked_which_they_are(web_server: WebServer) -> None:
     web_server.routes |= a1111_routes()
     capabilities(web_server)
-    assert not [path for path in web_server.paths() if not path.startswith("/sdapi/v1/")]
+    assert [path for path in web_server.paths() if not path.startswith("/sdapi/v1/")] == ["/internal/progress"]
 
 
 @pytest.mark.parametrize("missing", sorted(a1111_routes().keys() - {"GET /sdapi/v1/sd-models"}))
@@ -343,6 +343,40 @@ def test_an_interrupt_that_fails_is_an_error(web_server: WebServer) -> None:
         WebUIClient(web_server.url).interrupt()
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, False),
+        ({"return_mask": True}, False),
+        ({"return_mask": False, "return_mask_composite": False}, False),
+        ({"return_mask": True, "return_mask_composite": False}, True),
+        ({"return_mask": False, "return_mask_composite": True}, True),
+        ({"return_mask": "yes", "return_mask_composite": True}, False),
+    ],
+)
+def test_masks_are_turned_off_where_the_webui_has_the_options(
+    web_server: WebServer, options: dict[str, object], expected: bool
+) -> None:
+    web_server.routes |= a1111_routes() | {"GET /sdapi/v1/options": as_json(options)}
+    assert WebUIClient(web_server.url).capabilities().returns_masks == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "schedulers", "expected"),
+    [
+        (as_json({"active": False, "queued": False, "completed": False}), True, True),
+        (as_json({"active": False, "queued": False, "completed": False}), False, False),
+        (as_json({"detail": "Not Found"}, 404), True, False),
+        (as_json({"error": "RuntimeError"}, 500), True, False),
+    ],
+)
+def test_whether_it_tells_of_one_job(web_server: WebServer, task: Answer, schedulers: bool, expected: bool) -> None:
+    web_server.routes |= a1111_routes() | {"POST /internal/progress": task}
+    if not schedulers:
+        del web_server.routes["GET /sdapi/v1/schedulers"]
+    assert WebUIClient(web_server.url).capabilities().tells_tasks == expected
+
+
 # --- Generating -----------------------------------------------------------------------------------------------------
 
 
@@ -356,8 +390,9 @@ def test_generating_uses_this_webuis_own_names(web_server: WebServer) -> None:
     assert [image.seed for image in images] == [42, 43]
     picture = replace(params, init_image=INIT_IMAGE, strength=0.5, inpainting=INPAINTING)
     assert len(client.img2img(picture, CAPABILITIES, task_id="t", timeout_s=15)) == 2
-    assert web_server.paths() == ["/sdapi/v1/txt2img", "/sdapi/v1/img2img"]
-    for received in web_server.received:
+    looked = "/sdapi/v1/progress"
+    assert web_server.paths() == ["/sdapi/v1/txt2img", looked, "/sdapi/v1/img2img", looked]
+    for received in web_server.received[::2]:
         body = received.json
         assert body["override_settings"] == {"sd_model_checkpoint": CHECKPOINT.title}
         assert (body["sampler_name"], body["scheduler"]) == ("Euler a", "karras")
@@ -394,7 +429,7 @@ def test_samplers_of_the_lists_are_those_that_are_sent(web_server: WebServer) ->
     for listed in A1111_SAMPLERS:
         for name in (listed["name"], *listed["aliases"]):
             client.txt2img(job(sampler=name), seen, task_id="t", timeout_s=15)
-            assert web_server.received[-1].json["sampler_name"] == listed["name"]
+            assert web_server.received[-2].json["sampler_name"] == listed["name"]
 
 
 # --- One checkpoint in another WebUI's list -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,43 @@ def test_who_cannot_look_whether_the_job_is_alone_looks_again(painting_server: P
     painting.abandon()
     painting.result.result(20)
     assert painting_server.interrupts == 1
+
+
+TELLS_TASKS = replace(CAPABILITIES, tells_tasks=True)
+
+
+def task(*, active: bool = False, queued: bool = False, completed: bool = False) -> Answer:
+    return as_json({"active": active, "queued": queued, "completed": completed, "progress": None})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [task(queued=True), task(queued=True), task(active=True)],
+        [task(), task(), task()],
+        [Answer(status=500), Answer(status=500), Answer(status=500)],
+        [task(), task(queued=True), task(active=True)],
+    ],
+    ids=["it waits", "our ids are not noted", "it does not tell any more", "it has only just come"],
+)
+def test_only_the_own_job_is_interrupted(painting_server: PaintingServer, told: list[Answer]) -> None:
+    left = iter(told)
+    asked: list[object] = []
+
+    def answer(received: Received) -> Answer:
+        assert painting_server.interrupts == 0
+        asked.append(received.json["id_task"])
+        return next(left)
+
+    painting_server.routes["POST /internal/progress"] = answer
+    painting_server.gate.clear()
+    painting = Painting(WebUIClient(painting_server.url), release=lambda _: None, interrupt_again_s=0.01)
+    painting.start(job(), TELLS_TASKS, task_id="ours", timeout_s=20)
+    wait_for(lambda: painting_server.running == 1, "the job")
+    painting.abandon()
+    painting.result.result(20)
+    assert painting_server.interrupts == 1
+    assert asked == ["ours"] * 3
 
 
 def test_a_webui_that_cannot_interrupt_is_asked_once(painting_server: PaintingServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from sd_client.answer_stream import read_object
 from sd_client.errors import InvalidAnswerError
-from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting
-from sd_client.payloads import payload, read_answer
+from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, Progress
+from sd_client.payloads import payload, read_answer, stop_reason
 from sd_client.samplers import Spelling
 from tests.sd_client.jobs import CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job
 from tests.sd_client.servers import encoded_image, in_base64
@@ -87,6 +88,18 @@ def test_the_words_of_inpainting(fill: Any, number: int, area: Any, full_res: bo
     body = sent(job(init_image=INIT_IMAGE, strength=0.9, inpainting=inpainting))
     assert (body["inpainting_fill"], body["inpaint_full_res"]) == (number, full_res)
     assert (body["mask_blur"], body["inpaint_full_res_padding"]) == (0, 0)
+
+
+def test_what_is_turned_off_is_restored() -> None:
+    params = job(init_image=INIT_IMAGE, strength=0.75, inpainting=INPAINTING)
+    body = payload(params, title="sd", spelling=DEFAULT, task_id="task-1", without_masks=True)
+    told = json.loads(b"".join(body))
+    assert told["override_settings"] == {
+        "sd_model_checkpoint": "sd",
+        "return_mask": False,
+        "return_mask_composite": False,
+    }
+    assert told["override_settings_restore_afterwards"] is True
 
 
 @pytest.mark.parametrize(
@@ -254,6 +267,27 @@ def test_what_is_no_result(body: bytes, message: str) -> None:
     with pytest.raises(InvalidAnswerError, match=message) as caught:
         read(body)
     assert PICTURE[:20] not in str(caught.value)
+
+
+IDLE = Progress(fraction=0.0, eta_seconds=0.0, job_timestamp="20261129120000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "timestamp", "expected"),
+    [
+        ({}, "20261129120000", None),
+        ({"interrupted": True}, "20261129120000", "interrupted"),
+        ({"skipped": True}, "20261129120000", "skipped"),
+        ({"interrupted": True, "skipped": True}, "20261129120000", "interrupted"),
+        ({"interrupted": True}, None, "interrupted"),
+        ({"interrupted": True, "job_timestamp": ""}, "20261129120000", "interrupted"),
+        ({"interrupted": True}, "20261129115900", None),
+        ({"interrupted": True, "running": True}, "20261129120000", None),
+    ],
+)
+def test_who_ended_a_job(changes: dict[str, Any], timestamp: str | None, expected: str | None) -> None:
+    told = {"info": json.dumps(info(job_timestamp=timestamp))}
+    assert stop_reason(replace(IDLE, **changes), told) == expected
 
 
 def test_an_interrupted_batch_is_no_result() -> None:

@@ -138,6 +138,7 @@ def test_slow(api):
         ("error-plain", 500, "Internal Server Error"),
         ("error-json", 500, "/opt/stable-diffusion-webui/modules/processing.py: a secret"),
         ("busy", 503, '"type":"service_unavailable"'),
+        ("rate-limited", 429, "rate limit"),
         ("unauthorized", 401, '"detail":"Not authenticated"'),
         ("disabled", 404, '{"detail":"Not Found"}'),
     ],
@@ -151,9 +152,9 @@ def test_other_answers(api, kind, status, part):
 
 def test_every_kind_is_tried_here_or_below(api):
     tried = {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "cut", "drip", "slow", "interim"}
-    tried |= {"garbage", "not-json", "oom", "nan", "load-failed", "error-plain", "error-json", "busy"}
+    tried |= {"garbage", "not-json", "oom", "nan", "load-failed", "error-plain", "error-json", "busy", "rate-limited"}
     tried |= {"unauthorized", "disabled", "not-base64", "not-picture", "empty-images", "too-few", "wrong-size"}
-    tried |= {"wrong-model", "wrong-sampler", "no-info", "empty-info", "jpeg", "webp"}
+    tried |= {"damaged", "wrong-model", "wrong-sampler", "no-info", "empty-info", "jpeg", "webp"}
     assert tried == KINDS
 
 

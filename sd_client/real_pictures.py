@@ -1,0 +1,93 @@
+"""Which images of an answer are the pictures that were asked for.
+
+A1111 and Forge put an inpainting's mask and composite directly behind each picture where the options ``return_mask``
+and ``return_mask_composite`` are on, and a grid in front; ControlNet appends its maps; scripts add what they like. Only
+the pictures have the generation's text in them (``parameters``), unless the option ``enable_pnginfo`` is off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sd_client.errors import InvalidAnswerError
+from spool import FileData
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_KEYWORD = b"parameters\0"
+#: Of a PNG; a file of millions of empty ones would cost seconds.
+_MOST_CHUNKS = 10_000
+
+_JPEG = b"\xff\xd8"
+_APP1, _START_OF_SCAN = 0xE1, 0xDA
+#: What an EXIF UserComment begins with. A1111 writes one into every JPEG and WebP, an empty one where there is no text.
+_COMMENT = b"UNICODE\0"
+
+
+def real_pictures(with_text: Sequence[bool], *, wanted: int) -> tuple[int, ...]:
+    """
+    The places of the pictures, ``wanted`` of them.
+
+    :param with_text: of each image from ``index_of_first_image`` on: whether the generation's text is in it.
+    :raises InvalidAnswerError: too few, or more than were asked for and nothing tells which they are.
+    """
+    marked = tuple(place for place, has_text in enumerate(with_text) if has_text)
+    if len(marked) == wanted:
+        return marked
+    if marked and len(marked) < wanted:
+        raise _missing(len(marked), wanted)
+    if len(with_text) < wanted:
+        raise _missing(len(with_text), wanted)
+    # What a server adds to a single picture stands behind it.
+    if not marked and (len(with_text) == wanted or wanted == 1):
+        return tuple(range(wanted))
+    message = f"the WebUI returned {len(with_text)} images for {wanted} pictures, and nothing tells which they are"
+    raise InvalidAnswerError(message, reason="ambiguous_images")
+
+
+def _missing(found: int, wanted: int) -> InvalidAnswerError:
+    return InvalidAnswerError(f"the WebUI returned {found} of {wanted} pictures", reason="missing_images")
+
+
+def has_generation_text(file: FileData) -> bool:
+    """Whether a PNG has a text chunk ``parameters``, a JPEG or WebP an EXIF comment. False for what is none of them."""
+    head = file[:12]
+    if head.startswith(_PNG):
+        return _png_has_text(file)
+    exif = _jpeg_exif(file) if head.startswith(_JPEG) else _webp_exif(file) if head[8:] == b"WEBP" else b""
+    _, comment, text = exif.partition(_COMMENT)
+    return bool(comment and text.strip(b"\0"))
+
+
+def _png_has_text(file: FileData) -> bool:
+    start = len(_PNG)
+    for _ in range(_MOST_CHUNKS):
+        head = file[start : start + 8 + len(_KEYWORD)]
+        kind = head[4:8]
+        if len(head) < 8 or kind == b"IEND":
+            return False
+        if kind in _TEXT_CHUNKS and head[8:] == _KEYWORD:
+            return True
+        start += 12 + int.from_bytes(head[:4], "big")
+    return False
+
+
+def _jpeg_exif(file: FileData) -> bytes:
+    """The first APP1 segment; empty where the coded picture begins before one."""
+    start = 2
+    while (head := file[start : start + 4])[:1] == b"\xff" and len(head) == 4 and head[1] != _START_OF_SCAN:
+        end = start + 2 + max(2, int.from_bytes(head[2:], "big"))
+        if head[1] == _APP1:
+            return file[start + 4 : end]
+        start = end
+    return b""
+
+
+def _webp_exif(file: FileData) -> bytes:
+    start = 12
+    while len(head := file[start : start + 8]) == 8:
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"EXIF":
+            return file[start + 8 : start + 8 + length]
+        start += 8 + length + length % 2
+    return b""
