@@ -12,6 +12,7 @@ from services.picture_files import png_chunks, read_file
 from services.picture_formats import PNG_SIGNATURE, PictureError, describe, sniff
 from services.pictures import flatten
 from services.png_encoding import encode_png
+from services.png_pixels import DamagedPNGError, is_whole
 from spool import FileData
 
 _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
@@ -58,6 +59,19 @@ def to_png(file: FileData, *, parameters: str | None) -> FileData:
     if text is not None:
         info.add_text("parameters", text)
     return encode_png(image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGB"), text=info)
+
+
+def check_whole(png: FileData) -> None:
+    """That all pixels of a PNG can be had, without keeping them: some milliseconds for 1024 x 1024.
+
+    :raises AnswerError: it is damaged.
+    :raises OSError: the disk has lost it.
+    """
+    try:
+        if not is_whole(png):
+            _decode(png[:])
+    except DamagedPNGError as exc:
+        raise AnswerError(f"cannot be decoded: {exc}", received=f"PNG, {len(png)} bytes") from exc
 
 
 def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: int, box: Box | None = None) -> FileData:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
-from services.answers import keep_unmasked, png_size, to_png
+from services.answers import check_whole, keep_unmasked, png_size, to_png
 from services.catalog import Catalog, Choice
 from services.image_record import Origin, image_record
 from services.inpainting import Area, Fill, with_plain_form
@@ -320,6 +320,8 @@ class GenerationService:
                 inpainting = params.inpainting
                 blur = inpainting.mask_blur
                 png = keep_unmasked(png, params.init_image, inpainting.mask, blur=blur, box=image.box)
+            elif png is image.data:
+                check_whole(png)
         except PictureError as error:
             raise InvalidAnswerError("the WebUI sent a damaged picture", reason="damaged_image") from error
         except OSError as error:

@@ -7,6 +7,7 @@ import random
 import struct
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from zlib_ng import zlib_ng
 
+from services.answers import AnswerError, check_whole
 from services.picture_decoding import decode_upright
 from services.picture_files import read_file
 from services.picture_formats import PictureError
 from services.pictures import read_picture
-from services.png_pixels import inflates
+from services.png_pixels import inflates, is_whole
+from spool import Spool
 from tests.services import picture_samples as samples
 
 PNG = samples.encode(samples.noise())
@@ -164,3 +167,68 @@ def test_a_picture_that_only_a_decoder_forgives_is_accepted_still() -> None:
 def test_a_broken_one_is_refused_still() -> None:
     with pytest.raises(PictureError, match="damaged or cut off"):
         read_picture(REFUSED["no zlib"], max_pixels=256)
+
+
+# --- A file that is read piece by piece -----------------------------------------------------------------------------
+
+MODES = ["RGB", "RGBA", "L", "LA"]
+LEFT_TO_A_DECODER = ["P", "1", "I;16"]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("mode", [*MODES, *LEFT_TO_A_DECODER])
+def test_a_whole_file(tmp_path: Path, mode: str, on_disk: bool) -> None:
+    data = samples.encode(samples.noise(200, 100).convert("L").convert(mode))
+    file = Spool(tmp_path).filled(data) if on_disk else data
+    assert is_whole(file) == (mode in MODES)
+    check_whole(file)
+
+
+def rubbish(png: bytes) -> bytes:
+    """The right header, checksums and end, and no pixels between."""
+    return png[:33] + samples.chunk(b"IDAT", bytes(range(7, 251)) * 8) + png[-12:]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        rubbish(PNG),
+        with_pixels(zlib.compress(ROWS[:-49])),
+        with_pixels(zlib.compress(ROWS)[:-1]),
+        with_pixels(b""),
+        PNG[:-16] + b"\0\0\0\0" + PNG[-12:],
+        PNG[:-20],
+        PNG[: len(PNG) // 2],
+        PNG[:40],
+    ],
+    ids=["rubbish", "a row too few", "cut off", "nothing", "a wrong checksum", "no end", "half", "a header alone"],
+)
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_damaged_answer(tmp_path: Path, damaged: bytes, on_disk: bool) -> None:
+    with pytest.raises(AnswerError, match="cannot be decoded"):
+        check_whole(Spool(tmp_path).filled(damaged) if on_disk else damaged)
+
+
+def test_a_large_file_is_not_held(tmp_path: Path) -> None:
+    file = Spool(tmp_path).filled(samples.encode(samples.noise(1024, 1024)))
+    assert len(file) > 3_000_000
+    tracemalloc.start()
+    try:
+        check_whole(file)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_what_is_whole_is_what_a_decoder_accepts(data: st.DataObject) -> None:
+    """Any byte changed: nothing is let through that Pillow refuses."""
+    place = data.draw(st.integers(33, len(PNG) - 1))
+    changed = PNG[:place] + bytes([PNG[place] ^ data.draw(st.integers(1, 255))]) + PNG[place + 1 :]
+    try:
+        check_whole(changed)
+    except AnswerError:
+        return
+    decode_upright(changed)
