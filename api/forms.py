@@ -13,6 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from api.errors import MalformedRequestError, PayloadTooLargeError
+from api.schemas.picture_fields import PICTURE_FIELDS
 from services.picture_formats import sniff
 from services.problems import Problem
 
@@ -23,8 +24,6 @@ MOST_PARTS = 100
 _MOST_HEAD_BYTES = 64 * 1024
 
 _LINE_END = re.compile(rb"[\r\n]")
-
-_PICTURES = frozenset({"image", "mask"})
 
 
 @dataclass(kw_only=True)
@@ -117,7 +116,7 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
             part = _Part(name=event.name, is_file=isinstance(event, File))
             text_bytes += len(part.name)
         elif isinstance(event, Data) and part is not None:
-            if part.name not in _PICTURES:
+            if part.name not in PICTURE_FIELDS:
                 text_bytes += len(event.data)
             if text_bytes > most_text:
                 raise too_much_text(most_text)
@@ -128,8 +127,8 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
 
 def too_much_text(most_text: int) -> PayloadTooLargeError:
     """What is told of any body that has more beside its pictures than a request needs."""
-    megabytes = f"{most_text / 1024**2:.3g} MB"
-    return PayloadTooLargeError(f"the body has more than {megabytes} beside the pictures in 'image' and 'mask'")
+    names = " and ".join(map(repr, PICTURE_FIELDS))
+    return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB beside the pictures in {names}")
 
 
 def _given_twice(parts: Iterable[_Part]) -> list[Problem]:
@@ -139,10 +138,10 @@ def _given_twice(parts: Iterable[_Part]) -> list[Problem]:
 
 def _add(part: _Part, form: Form) -> None:
     data = part.data.getvalue()
-    text = None if part.is_file or (part.name in _PICTURES and sniff(data)) else _utf_8(data)
+    text = None if part.is_file or (part.name in PICTURE_FIELDS and sniff(data)) else _utf_8(data)
     if text is not None:
         form.texts[part.name] = text
-    elif part.is_file or part.name in _PICTURES:
+    elif part.is_file or part.name in PICTURE_FIELDS:
         form.files[part.name] = data
     else:
         form.problems.append(Problem(field=part.name[:80], message="must be UTF-8 text"))

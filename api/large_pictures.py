@@ -16,11 +16,14 @@ from dataclasses import dataclass
 
 import pybase64
 
+from api.schemas.picture_fields import PICTURE_FIELDS, PICTURE_FIELDS_PATTERN
+
 #: Below, there is nothing to be gained.
 _LARGE_CHARS = 64 * 1024
 
-_FIELDS = (b"image", b"mask")
-_BEGINS = re.compile(rb'"(image|mask)"[ \t\n\r]*:[ \t\n\r]*"(?:data:image/[a-z0-9.+-]{1,30};base64,)?')
+_BEGINS = re.compile(
+    b'"' + PICTURE_FIELDS_PATTERN + rb'"[ \t\n\r]*:[ \t\n\r]*"(?:data:image/[a-z0-9.+-]{1,30};base64,)?'
+)
 
 #: Room for a picture that is made before it has come.
 _MOST_ROOM_BYTES = 4 * 1024 * 1024
@@ -120,7 +123,7 @@ class _Reader:
         """False where more must come first."""
         if self._open is not None:
             return self._pass_open(self._open)
-        if len(self._seen) == len(_FIELDS):
+        if len(self._seen) == len(PICTURE_FIELDS):
             return False
         found = _BEGINS.search(self._text, self._done)
         if found is None:

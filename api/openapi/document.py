@@ -11,11 +11,11 @@ from api.openapi.operations import OPERATIONS, Answer, Operation
 from api.openapi.problems import codes, responses
 from api.schemas import Bounds, json_schemas
 from api.schemas.answers import answer_schemas
+from api.schemas.picture_fields import PICTURE_FIELDS
 from services.generation import Mode
 
 _REF = "#/components/schemas/{model}"
 _MODELS: dict[Mode, str] = {"txt2img": "Txt2ImgFields", "img2img": "Img2ImgFields", "inpainting": "InpaintingFields"}
-_PICTURES = ("image", "mask")
 _PICTURE_TYPES = "image/png, image/jpeg, image/webp, image/bmp"
 
 #: Of every answer to a call that is counted.
@@ -192,7 +192,7 @@ def _head(get: dict[str, Any]) -> dict[str, Any]:
 def _body(mode: Mode, fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
     name = _MODELS[mode]
     shown = {title: {"value": body} for title, body in examples.REQUESTS[mode].items()}
-    files = [picture for picture in _PICTURES if picture in fields[name]["properties"]]
+    files = [picture for picture in PICTURE_FIELDS if picture in fields[name]["properties"]]
     form: dict[str, Any] = {"schema": _form(fields[name], files)}
     if files:
         form["encoding"] = {picture: {"contentType": _PICTURE_TYPES} for picture in files}

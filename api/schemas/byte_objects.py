@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from api.schemas.picture_fields import PICTURE_FIELDS_PATTERN
+
 _ARRAY: Final = (
     "is an object of numbers, as JSON.stringify writes a Uint8Array; send its base64 "
     "(Node: Buffer.from(array).toString('base64'))"
@@ -16,7 +18,7 @@ _NOTHING: Final = "is an empty object, as JSON.stringify writes a File or a Blob
 
 #: How such a value begins in a body.
 _BEGINNINGS: Final = tuple(
-    (re.compile(rb'"(image|mask)"\s*:\s*' + pattern), message)
+    (re.compile(rb'"' + PICTURE_FIELDS_PATTERN + rb'"\s*:\s*' + pattern), message)
     for pattern, message in (
         (rb'\{\s*"0"\s*:\s*[0-9]', _ARRAY),
         (rb'\{\s*"type"\s*:\s*"Buffer"', _BUFFER),

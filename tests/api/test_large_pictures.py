@@ -19,6 +19,10 @@ from werkzeug.test import EnvironBuilder
 from api.body import PIECE_BYTES, read_values
 from api.errors import MalformedRequestError
 from api.large_pictures import take_out
+from api.schemas import FIELDS
+from api.schemas.picture_fields import PICTURE_FIELDS
+from services.masks import Mask
+from services.pictures import Picture
 
 #: Its base64 comes in more than one piece.
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1000
@@ -121,6 +125,16 @@ def test_a_body_may_be_as_large_as_bodies_may_be(told: bool, room: int) -> None:
             read_values(request, "img2img")
     else:
         assert read_values(request, "img2img")[0] == {"image": PICTURE}
+
+
+def test_every_picture_field_may_be_large() -> None:
+    fields = {
+        name
+        for model in FIELDS.values()
+        for name, field in model.model_fields.items()
+        if field.annotation in (Picture, Mask)
+    }
+    assert fields == set(PICTURE_FIELDS)
 
 
 def in_pieces(body: bytes, sizes: Sequence[int] = (PIECE_BYTES,)) -> Iterator[bytes]:
