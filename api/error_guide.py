@@ -175,6 +175,7 @@ ADVICE: Mapping[str, Advice] = {
             "wrong_model": "The WebUI painted with another model: it lost the one asked for.",
             "wrong_sampler": "The WebUI painted with another sampler.",
             "wrong_steps": "The WebUI painted with other steps or another cfg_scale.",
+            "wrong_prompt": "The WebUI painted a part of the prompt.",
             "wrong_seed": "The WebUI painted with another seed.",
             "interrupted": "Somebody else interrupted the job at the WebUI; the half-painted picture was not kept.",
             "skipped": "Somebody else skipped the job at the WebUI; the half-painted picture was not kept.",

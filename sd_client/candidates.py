@@ -63,6 +63,8 @@ def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
         and capabilities.limits.allow(
             width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale
         )
+        and capabilities.limits.allow_prompt(params.prompt)
+        and capabilities.limits.allow_prompt(params.negative_prompt)
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
         and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )

@@ -43,6 +43,7 @@ InvalidReason = Literal[
     "wrong_model",
     "wrong_sampler",
     "wrong_steps",
+    "wrong_prompt",
     "wrong_seed",
 ]
 #: How somebody else ended a job.

@@ -29,6 +29,7 @@ class Limits:
     :param too_many_pixels: so many (width x height) came back as fewer.
     :param most_pixels: the most that were painted then.
     :param most_steps: and ``most_cfg_scale``: larger values are painted as these.
+    :param most_prompt_bytes: of a prompt, and of a negative one, in UTF-8: longer ones are cut.
     """
 
     size_step: int = SIZE_STEPS[0]
@@ -37,6 +38,7 @@ class Limits:
     most_pixels: int | None = None
     most_steps: int | None = None
     most_cfg_scale: float | None = None
+    most_prompt_bytes: int | None = None
 
     def allow(self, *, width: int, height: int, steps: int, cfg_scale: float) -> bool:
         return (
@@ -55,6 +57,9 @@ class Limits:
 
     def allow_cfg_scale(self, cfg_scale: float) -> bool:
         return self.most_cfg_scale is None or cfg_scale <= self.most_cfg_scale
+
+    def allow_prompt(self, prompt: str) -> bool:
+        return self.most_prompt_bytes is None or len(prompt.encode()) <= self.most_prompt_bytes
 
 
 #: A1111's and its like: multiples of 8.

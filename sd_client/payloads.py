@@ -23,6 +23,11 @@ from spool import FileData, Spool, pieces
 #: KoboldCpp rounds what it tells, and stable-diffusion.cpp's numbers have 24 bits.
 _ROUNDING = 1e-3
 
+#: What may follow a prompt in the info: KoboldCpp adds a comma, and half a character is lost where it cuts.
+_AFTER_CUT = " ,\ufffd"
+#: Nobody cuts a shorter prompt.
+_SHORTEST_CUT = 500
+
 _FILL = {"fill": 0, "original": 1, "noise": 2, "nothing": 3}
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -165,6 +170,8 @@ def read_answer(
     _check_model(info, checkpoint)
     _check_sampler(info, spelling)
     _check_amounts(info, params, limits)
+    if limits is not None:
+        _check_prompts(info, params, limits)
     images = answer.get("images")
     if not isinstance(images, list):
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
@@ -256,6 +263,19 @@ def _check_amounts(info: Mapping[str, Any], params: GenerationParams, limits: Li
     if (steps, cfg_scale) != (params.steps, params.cfg_scale):
         text = "the WebUI painted with another number of steps or another cfg_scale"
         raise InvalidAnswerError(text, reason="wrong_steps")
+
+
+def _check_prompts(info: Mapping[str, Any], params: GenerationParams, limits: Limits) -> None:
+    for name, prompt in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt)):
+        told = info.get(name)
+        kept = told.rstrip(_AFTER_CUT) if isinstance(told, str) else ""
+        if len(kept) < _SHORTEST_CUT or not prompt.startswith(kept):
+            continue
+        # KoboldCpp cuts a prompt after 2048 bytes (1.115) or 3000 (1.121), and takes LoRAs out of it.
+        rest = prompt[len(kept) :].strip(_AFTER_CUT)
+        if rest and "<lora:" not in rest:
+            limits = replace(limits, most_prompt_bytes=len(kept.encode()))
+            raise LimitError("the WebUI painted a part of the prompt", limits, reason="wrong_prompt")
 
 
 def _told(info: Mapping[str, Any], name: str, asked: float) -> float:

@@ -197,7 +197,8 @@ class Probing:
     def _refresh_limits(self) -> None:
         """Whoever runs a job learns them, whichever process looks."""
         with self._mutex:
-            self._limits.refresh(self._clients)
+            clamping = (w for w, state in self._states.items() if state.capabilities and state.capabilities.clamps)
+            self._limits.refresh(clamping)
 
     def _read_one(self, webui: str) -> None:
         path = self._file(webui)

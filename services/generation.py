@@ -79,6 +79,8 @@ class GenerationRequest:
             height=self.height,
             steps=self.steps,
             cfg_scale=self.cfg_scale,
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
             seed=self.seed or 0,
             batch_size=self.batch_size,
             inpaint_fill=self.inpaint_fill if self.mode == "inpainting" else None,

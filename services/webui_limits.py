@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sd_client.models import Capabilities
 from services.problems import Problem
@@ -20,6 +20,8 @@ class Wanted:
     height: int | None = None
     steps: int | None = None
     cfg_scale: float | None = None
+    prompt: str = field(default="", repr=False)
+    negative_prompt: str = field(default="", repr=False)
     seed: int = 0
     batch_size: int = 1
     inpaint_fill: str | None = None
@@ -27,7 +29,8 @@ class Wanted:
 
 def limit_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
     """:param able: the WebUIs that have the model and the sampler; at least one."""
-    problems = [*_size_problems(able, wanted), *_amount_problems(able, wanted), *_seed_problems(able, wanted)]
+    problems = [*_size_problems(able, wanted), *_amount_problems(able, wanted)]
+    problems += [*_prompt_problems(able, wanted), *_seed_problems(able, wanted)]
     return problems or _together(able, wanted)
 
 
@@ -47,12 +50,12 @@ def _together(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
 def _size_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
     step = min(c.limits.size_step for c in able)
     problems = []
-    for field, pixels in (("width", wanted.width), ("height", wanted.height)):
+    for name, pixels in (("width", wanted.width), ("height", wanted.height)):
         if pixels is not None and all(pixels % c.limits.size_step for c in able):
             below, above = pixels // step * step, (pixels // step + 1) * step
             nearest_sizes = f"{below} and {above}" if below else str(above)
             message = f"must be a multiple of {step} for this model; the nearest are {nearest_sizes}"
-            problems.append(Problem(field=field, message=message, received=pixels))
+            problems.append(Problem(field=name, message=message, received=pixels))
     return problems or _area_problems(able, wanted)
 
 
@@ -66,7 +69,7 @@ def _area_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem
     most = max(c.limits.most_pixels or 0 for c in able)
     message = f"width x height is too much for this model; {most} pixels can be painted"
     received = f"{wanted.width}x{wanted.height}"
-    return [Problem(field=field, message=message, received=received) for field in ("width", "height")]
+    return [Problem(field=name, message=message, received=received) for name in ("width", "height")]
 
 
 def _amount_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
@@ -81,8 +84,19 @@ def _amount_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Probl
     return problems
 
 
-def _too_much(field: str, received: float, most: float) -> Problem:
-    return Problem(field=field, message=f"must be at most {most:g} for this model", received=received)
+def _too_much(name: str, received: float, most: float) -> Problem:
+    return Problem(field=name, message=f"must be at most {most:g} for this model", received=received)
+
+
+def _prompt_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
+    """Texts that every WebUI would cut in silence."""
+    problems = []
+    for name, prompt in (("prompt", wanted.prompt), ("negative_prompt", wanted.negative_prompt)):
+        if prompt and not any(c.limits.allow_prompt(prompt) for c in able):
+            most = max(c.limits.most_prompt_bytes or 0 for c in able)
+            message = f"must have at most {most} bytes of UTF-8 for this model's WebUI, which cuts longer ones"
+            problems.append(Problem(field=name, message=message, received=f"{len(prompt.encode())} bytes"))
+    return problems
 
 
 def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:

@@ -199,8 +199,8 @@ class KoboldCpp(SdCpp):
         digest = hashlib.sha256(repr((body.get("init_images"), body.get("mask"))).encode("utf-8", "replace"))
         seed = int(_number(body, "seed", -1))
         return Plan(
-            prompt=str(body.get("prompt", "high quality")),
-            negative_prompt=str(body.get("negative_prompt", "")),
+            prompt=self._cut(str(body.get("prompt", "high quality"))),
+            negative_prompt=self._cut(str(body.get("negative_prompt", ""))),
             seed=(seed if seed >= 0 else 100_000 + int(time.time()) % 900_000) % 2**31,
             steps=int(min(max(1, _number(body, "steps", 20)), _number(body, "add_sd_step_limit", MOST_STEPS))),
             cfg_scale=min(max(1.0, _number(body, "cfg_scale", 5)), _number(body, "add_sd_cfg_limit", MOST_CFG)),
@@ -217,6 +217,10 @@ class KoboldCpp(SdCpp):
             source_key=digest.hexdigest() if init else "",
             step=size_step(self._model),
         )
+
+    def _cut(self, prompt: str) -> str:
+        """As far as it fits into the library's buffer."""
+        return prompt.encode()[: (3000 if self._modern else 2048) - 1].decode("utf-8", "ignore")
 
     def _fixed(self, width: int, height: int) -> tuple[int, int]:
         """A size as it is painted: within the model's area, in its shape, in its steps, down."""

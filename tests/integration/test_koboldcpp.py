@@ -115,6 +115,17 @@ def test_steps_and_guidance_are_those_that_were_asked_for(bench: Callable[..., B
     assert "Steps: 150, CFG scale: 30" in image.info["parameters"]
 
 
+@pytest.mark.parametrize(("flavour", "most"), [("koboldcpp", 2999), ("koboldcpp-1.115", 2047)])
+def test_a_prompt_that_it_cuts_is_refused(bench: Callable[..., Bench], flavour: str, most: int) -> None:
+    service = bench(flavour)
+    for _ in range(2):
+        told = problem_of(service.post(prompt="x" * 5000))
+        assert [entry["field"] for entry in told["errors"]] == ["prompt"]
+        assert f"at most {most} bytes" in told["detail"]
+        assert len(service.webui.generations) == 1
+    service.paint(prompt="x" * most)
+
+
 @pytest.mark.parametrize("flavour", ["a1111", "sdcpp"])
 def test_others_are_not_sent_its_fields(bench: Callable[..., Bench], flavour: str) -> None:
     service = bench(flavour)

@@ -7,8 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from sd_client.call import Call
 from sd_client.client import WebUIClient
-from sd_client.errors import InvalidAnswerError, OutOfMemoryError, WebUIConnectError, WebUIError, WebUIReadError
+from sd_client.errors import (
+    InvalidAnswerError,
+    JobCancelledError,
+    OutOfMemoryError,
+    WebUIConnectError,
+    WebUIError,
+    WebUIReadError,
+    WebUITimeoutError,
+)
 from sd_client.painting import Ending, Painting
 from tests.sd_client.jobs import CAPABILITIES, job
 from tests.sd_client.servers import Answer, PaintingServer, Received, as_json, closed_port, wait_for
@@ -183,3 +192,69 @@ def test_a_lease_that_cannot_be_given_back_does_not_cost_the_picture(painting_se
     painting = Painting(WebUIClient(painting_server.url), release=full_disk)
     start(painting)
     assert len(painting.result.result(20)) == 1
+
+
+# --- Servers that cannot interrupt ----------------------------------------------------------------------------------
+
+
+class HangUpServer(PaintingServer):
+    """Tells the progress of the job whose key is named, and ends it a while after its client has gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate.clear()
+        self.ended = threading.Event()
+        self.routes["GET /sdapi/v1/progress"] = self._progress
+
+    def _progress(self, received: Received) -> Answer:
+        running = "genkey=key" in received.path and not self.ended.is_set()
+        return as_json({"progress": 0.5 if running else 0.0, "state": {"job_count": int(running)}})
+
+
+def test_a_job_is_ended_by_hanging_up_and_holds_its_lease_until_the_webui_is_idle() -> None:
+    server = HangUpServer()
+    endings: list[Ending] = []
+    painting = Painting(WebUIClient(server.url), release=endings.append, call=Call(genkey="key"))
+    able = replace(CAPABILITIES, can_interrupt=False, ends_on_hang_up=True, progress_by_genkey=True)
+    painting.start(job(), able, task_id="t", timeout_s=20)
+    wait_for(lambda: server.running == 1, "the job")
+    painting.abandon()
+    wait_for(lambda: server.paths().count("/sdapi/v1/progress") >= 2, "looks whether it has ended")
+    assert (endings, painting.result.done()) == ([], False)
+    server.ended.set()
+    assert isinstance(painting.result.exception(20), WebUIReadError)
+    assert endings == [Ending(ran_s=None, webui_to_blame=None)]
+    assert server.jobs()[0].json["genkey"] == "key"
+    assert server.interrupts == 0
+    server.close()
+
+
+def test_where_nothing_ends_a_job_a_batch_ends_with_the_picture_that_is_painted(
+    painting_server: PaintingServer,
+) -> None:
+    painting_server.gate.clear()
+    counted: list[tuple[int, int]] = []
+    endings: list[Ending] = []
+    call = Call(on_painted=lambda painted, pictures: counted.append((painted, pictures)))
+    painting = Painting(WebUIClient(painting_server.url), release=endings.append, call=call)
+    able = replace(CAPABILITIES, can_interrupt=False, paints_batches=False)
+    painting.start(job(batch_size=3), able, task_id="t", timeout_s=20)
+    wait_for(lambda: painting_server.running == 1, "the first picture")
+    painting.abandon()
+    assert endings == []
+    painting_server.gate.set()
+    assert isinstance(painting.result.exception(20), JobCancelledError)
+    assert endings == [Ending(ran_s=None, webui_to_blame=None)]
+    assert [received.json["seed"] for received in painting_server.jobs()] == [42]
+    assert counted == [(0, 3), (1, 3)]
+    assert painting_server.interrupts == 0
+
+
+def test_a_batch_that_is_painted_one_by_one_has_one_time(painting_server: PaintingServer) -> None:
+    painting_server.gate.clear()
+    painting = painting_on(painting_server.url, [])
+    able = replace(CAPABILITIES, can_interrupt=False, paints_batches=False)
+    painting.start(job(batch_size=3), able, task_id="t", timeout_s=0.5)
+    assert isinstance(painting.result.exception(20), WebUITimeoutError)
+    assert len(painting_server.jobs()) == 1
+    painting_server.gate.set()

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sd_client.answer_stream import read_object
-from sd_client.errors import InvalidAnswerError
+from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, Progress
+from sd_client.paint_limits import Limits
 from sd_client.payloads import payload, read_answer, stop_reason
 from sd_client.samplers import Spelling
 from tests.sd_client.jobs import CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job
@@ -385,6 +386,92 @@ def test_the_sampler_told_is_the_sampler_sent(asked: str | None, told: object, s
             read(body, spelling=Spelling(sampler=asked))
 
 
+@pytest.mark.parametrize(
+    ("sampler", "aliases", "told", "same"),
+    [
+        ("DDIM", ("ddim_trailing", "ddim"), "ddim_trailing", True),
+        ("DDIM", ("ddim_trailing",), "euler_a", False),
+        ("default", ("default",), "euler_a", True),
+        ("Euler", ("euler",), "euler_a", False),
+    ],
+)
+def test_an_alias_of_the_sampler_is_the_sampler(sampler: str, aliases: tuple[str, ...], told: str, same: bool) -> None:
+    body, spelling = answer(told=info(sampler_name=told)), Spelling(sampler=sampler, aliases=aliases)
+    if same:
+        assert len(read(body, spelling=spelling)) == 1
+    else:
+        with pytest.raises(InvalidAnswerError, match="another sampler"):
+            read(body, spelling=spelling)
+
+
+# --- Steps, guidance and prompts ------------------------------------------------------------------------------------
+
+KNOWN = Limits(size_step=8, sure_size_step=64)
+LONG = "a very long story about a lighthouse, " * 80
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"steps": 20, "cfg_scale": 7.5}, {"cfg_scale": 7.500001}, {"steps": None}, {"steps": "80"}, {"cfg_scale": 0}],
+)
+def test_what_was_asked_for_is_what_is_told(told: dict[str, Any]) -> None:
+    assert len(read(answer(told=info(**told)))) == 1
+    assert len(read(answer(told=info(**told)), limits=KNOWN)) == 1
+
+
+@pytest.mark.parametrize("told", [{"steps": 8}, {"steps": 21}, {"cfg_scale": 1}, {"cfg_scale": 30}])
+def test_other_steps_or_guidance_are_no_result(told: dict[str, Any]) -> None:
+    with pytest.raises(InvalidAnswerError, match="another number of steps") as caught:
+        read(answer(told=info(**told)))
+    assert caught.value.reason == "wrong_steps"
+    assert not isinstance(caught.value, LimitError)
+
+
+@pytest.mark.parametrize(
+    ("told", "limits"),
+    [
+        ({"steps": 8}, replace(KNOWN, most_steps=8)),
+        ({"cfg_scale": 1}, replace(KNOWN, most_cfg_scale=1.0)),
+        ({"steps": 1, "cfg_scale": 1.0}, replace(KNOWN, most_steps=1, most_cfg_scale=1.0)),
+    ],
+)
+def test_a_server_that_clamps_teaches_its_limits(told: dict[str, Any], limits: Limits) -> None:
+    with pytest.raises(LimitError) as caught:
+        read(answer(told=info(**told)), limits=KNOWN)
+    assert caught.value.limits == limits
+
+
+def test_more_steps_than_asked_for_are_no_limit() -> None:
+    with pytest.raises(InvalidAnswerError) as caught:
+        read(answer(told=info(steps=30)), limits=KNOWN)
+    assert not isinstance(caught.value, LimitError)
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("after", ["", ", ", "\ufffd"])
+def test_a_prompt_that_was_cut_teaches_how_long_one_may_be(name: str, after: str) -> None:
+    with pytest.raises(LimitError) as caught:
+        read(answer(told=info(**{name: LONG[:2046] + after})), job(**{name: LONG}), limits=KNOWN)
+    most = caught.value.limits.most_prompt_bytes
+    assert most is not None
+    assert 2040 <= most <= 2046
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        (LONG, LONG + ", "),
+        (LONG, LONG.strip()),
+        ("a cat", "a"),
+        (LONG + "<lora:detail:1>", LONG),
+        (LONG, "another text " * 100),
+        (LONG, None),
+    ],
+)
+def test_a_prompt_that_was_not_cut(prompt: str, told: object) -> None:
+    assert len(read(answer(told=info(prompt=told)), job(prompt=prompt), limits=KNOWN)) == 1
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_invalid_answer_at_worst(body: bytes) -> None:
     with pytest.raises(InvalidAnswerError):
@@ -405,14 +492,17 @@ def test_any_json_is_an_invalid_answer_at_worst(images: object, told: object) ->
 
 
 INFO_FIELDS = st.sampled_from(
-    ["all_seeds", "infotexts", "index_of_first_image", "sampler_name", "sd_model_name", "sd_model_hash"]
+    (
+        *("all_seeds", "infotexts", "index_of_first_image", "sampler_name", "sd_model_name", "sd_model_hash"),
+        *("steps", "cfg_scale", "prompt", "negative_prompt"),
+    )
 )
 
 
 @given(told=st.dictionaries(INFO_FIELDS, JSON))
 def test_any_info_is_an_invalid_answer_at_worst(told: dict[str, object]) -> None:
     try:
-        images = read(answer(told=told), spelling=Spelling(sampler="Euler"))
+        images = read(answer(told=told), spelling=Spelling(sampler="Euler"), limits=KNOWN)
     except InvalidAnswerError:
         return
     assert [image.seed for image in images] == [42]
