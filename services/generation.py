@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 #: Drawn seeds stay below this: stable-diffusion.cpp's server cuts larger ones to int32 without a word.
 _RANDOM_SEEDS = 2**31
 
+#: Each time that a WebUI has met one of its limits, they are known better: its step of sizes after three at most.
+_MOST_TRIES = 6
+
 #: Smaller ones cost less in memory than as files.
 _LARGE_BYTES = 64 * 1024
 
@@ -248,7 +251,7 @@ class GenerationService:
         ends = self._clock() + queue_s + self._timeout_s
         if call.wait_s is not None:
             ends = min(ends, call.started + call.wait_s)
-        while True:
+        for _ in range(_MOST_TRIES):
             try:
                 painted = self._pool.run(
                     params,
@@ -264,18 +267,16 @@ class GenerationService:
                 params = self._within_limits(request, params)
             else:
                 return params, painted
+        raise InvalidAnswerError("the WebUI paints something else each time", reason="wrong_size")
 
     def _within_limits(self, request: GenerationRequest, params: GenerationParams) -> GenerationParams:
         """
-        The same with another size, where the caller left it to the service. Each time a limit has been met the bounds
-        are narrower, so that this ends.
+        The same with another size, where the caller left it to the service.
 
         :raises InvalidParamsError: the caller asked for what no WebUI can paint, as is known now.
         """
         _, again = self.prepare(replace(request, seed=params.seed))
-        if (again.width, again.height) == (params.width, params.height):
-            self._catalog.choose(replace(request.wanted(), width=params.width, height=params.height))
-            raise InvalidAnswerError("the WebUI keeps painting another size", reason="wrong_size")
+        self._catalog.choose(replace(request.wanted(), width=again.width, height=again.height))
         return again
 
     def _spooled(self, file: FileData) -> FileData:

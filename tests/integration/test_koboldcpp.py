@@ -190,6 +190,17 @@ def test_another_webui_of_the_pool_paints_what_one_cannot(bench: Callable[..., B
     assert len(service.webuis[1].generations) == 3
 
 
+def test_while_the_webui_that_could_is_away_the_answer_is_that_none_is_reachable(bench: Callable[..., Bench]) -> None:
+    service = bench("koboldcpp", "a1111")
+    service.paint(width=520)
+    service.webuis[1].close()
+    wait_until(
+        lambda: service.app.test_client().get(f"{PREFIX}/health").json["webuis"]["available"] == 1, "one is away"
+    )
+    told = problem_of(service.post(width=520))
+    assert (told["status"], told["code"]) == (503, "webui_unavailable")
+
+
 def test_what_was_learned_outlives_the_service(tmp_path: Path) -> None:
     with Simulator(flavour="sdcpp", models=V15) as webui:
         for _ in range(2):
