@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import redis
+
 from config import Config
 from doctor.findings import Finding, error, ok, warning
+from sd_client.broken_models import broken_now
+from sd_client.candidates import webui_id
 from sd_client.client import READ_TIMEOUT_S, WebUIClient, loaded_model
 from sd_client.errors import (
     InvalidAnswerError,
@@ -21,12 +27,15 @@ from sd_client.errors import (
     WebUIReadError,
     WebUITimeoutError,
 )
+from sd_client.leases import stored_schedule
 from sd_client.models import DUMMY_HASH, Capabilities
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
+from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Schedule
 from sd_client.transport import Transport
 from services.catalog import Catalog
+from services.redis_connection import open_redis
 from services.webui_limits import Wanted
 
 #: Asked at a time: a thousand threads would be no kindness.
@@ -84,6 +93,7 @@ def check(config: Config, *, read_timeout_s: float = READ_TIMEOUT_S) -> list[Fin
             threads.map(lambda one: _look(one[0], one[1], config, read_timeout_s), enumerate(config.sd_webui_url))
         )
     found = [finding for one in seen for finding in one.findings]
+    found += _of_broken_models(config)
     return [*found, *_of_pool(config, [one.capabilities for one in seen if one.capabilities])]
 
 
@@ -106,6 +116,31 @@ def _look(index: int, url: str, config: Config, read_timeout_s: float) -> Seen:
     return Seen(
         findings=(ok(subject, text), *_of_capabilities(subject, capabilities, config)), capabilities=capabilities
     )
+
+
+def _of_broken_models(config: Config) -> list[Finding]:
+    """What a running service of this host has found out lately."""
+    broken = broken_now(_schedule(config).broken, time.time())
+    remedy = (
+        "put a whole checkpoint in its place, or take it out of the folder; where nothing else is painted, restart it"
+    )
+    return [
+        warning(f"webui {place}", f"could not load {name} lately, which is not sent to it for a while", remedy)
+        for place, url in enumerate(config.sd_webui_url)
+        for name in sorted(broken.get(webui_id(url), ()))
+    ]
+
+
+def _schedule(config: Config) -> Schedule:
+    if config.redis_url is None:
+        return stored_schedule(Path(config.runtime_dir))
+    client = open_redis(config.redis_url)
+    try:
+        return RedisSchedule(client, prefix=f"{config.redis_prefix}:pool", holder="").look()
+    except redis.RedisError:
+        return Schedule()  # what is wrong there is told by itself
+    finally:
+        client.close()
 
 
 def _failure(subject: str, address: str, problem: WebUIError, timeout_s: float) -> Finding:

@@ -37,19 +37,30 @@ class GpuPolicy:
         return on_gpu or (available if self.cpu_fallback else {})
 
 
-def candidates(params: GenerationParams, states: States, tried: Collection[str], policy: GpuPolicy) -> tuple[str, ...]:
+def candidates(
+    params: GenerationParams,
+    states: States,
+    tried: Collection[str],
+    policy: GpuPolicy,
+    broken: Mapping[str, Collection[str]],
+) -> tuple[str, ...]:
     """
     The ids of the WebUIs that a job may be sent to now.
 
     :param tried: those that could not be reached with this job.
+    :param broken: ``model_name`` of what a WebUI cannot load, by WebUI.
     :raises PoolError: there are none.
     """
-    able = {w: s for w, s in states.items() if s.capabilities and can_do(s.capabilities, params)}
+    model = params.checkpoint.model_name
+    have_it = {w: s for w, s in states.items() if s.capabilities and can_do(s.capabilities, params)}
+    able = {w: s for w, s in have_it.items() if model not in broken.get(w, ())}
     usable = policy.usable(able)
     left = tuple(webui for webui in usable if webui not in tried)
     if left:
         return left
     retry_after_s = int(INTERVAL_S) + 1
+    if not able and any(state.available for state in have_it.values()):
+        raise NoWebUIError("no WebUI can load this model", retry_after_s=60)
     if not usable and any(state.available for state in able.values()):
         raise NoGPUError("no WebUI with a GPU is reachable", retry_after_s=retry_after_s)
     raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from pydantic_core import to_json
 
 from sd_client.answer_stream import AnswerStream
 from sd_client.call import Call
@@ -122,6 +125,12 @@ class WebUIClient:
     def task(self, task_id: str) -> Task | None:
         """One job by its id; None where the server does not tell."""
         return look_at_task(self._transport, task_id, timeout_s=self._read_timeout_s)
+
+    def choose(self, checkpoint: Checkpoint, *, timeout_s: float) -> None:
+        """Names the model for jobs that name none, those of the WebUI's own page; A1111 loads it meanwhile."""
+        body = to_json({"sd_model_checkpoint": checkpoint.title})
+        with contextlib.suppress(WebUIStatusError):  # it lacks the route, or cannot load that one either
+            self._transport.post("/sdapi/v1/options", body, timeout_s=timeout_s)
 
     def interrupt(self) -> bool:
         """Stops whatever runs, at its next step; False where the server cannot."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from sd_client import schedule
 from sd_client.board import TICK_S, Board, Change
+from sd_client.broken_models import broken_now
 from sd_client.candidates import GpuPolicy, candidates
 from sd_client.client import loaded_model
 from sd_client.errors import DrainingError, JobCancelledError, QueueFullError, QueueTimeoutError, WebUIError
+from sd_client.model_look import Found
 from sd_client.models import GenerationParams
 from sd_client.orders import CHECK_S, Order
 from sd_client.painting import Ending
@@ -34,11 +36,18 @@ class Lease:
     A job's place on a WebUI, its own until it leaves.
 
     :param switches: the WebUI had another model.
+    :param proven: it has painted with the job's model just before, or has failed nothing lately.
+    :param before: the model that it painted with before; "" where that is not known.
+    :param sound: it has just painted with another model.
     """
 
     ticket: str
     webui: str
     switches: bool
+    model: str
+    proven: bool
+    before: str
+    sound: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +139,40 @@ class JobQueue:
         def change(state: Schedule) -> Schedule:
             state = schedule.leave(state, lease.ticket, ran_s=ending.ran_s)
             if ending.ran_s is not None:
-                state = schedule.succeeded(state, lease.webui)
+                state = schedule.painted_with(schedule.succeeded(state, lease.webui), lease.webui, lease.model)
             elif ending.webui_to_blame == "memory":
                 state = schedule.doubt(state, lease.webui, now=self._board.now())
             elif ending.webui_to_blame is not None:
                 now = self._board.now()
                 state = schedule.failed(state, lease.webui, now=now, answered=ending.webui_to_blame == "answered")
+            if ending.ran_s is None and ending.webui_to_blame is not None:
+                state = schedule.painted_with(state, lease.webui, None)
+            if ending.found is not None:
+                state = self._with_found(state, lease, ending.found)
             return self._grant(state)
 
         self._board.leave(lease.ticket, change)
+
+    def _with_found(self, state: Schedule, lease: Lease, found: Found) -> Schedule:
+        # What failed on a WebUI that is not known to have been sound may be healed by now: its next job will show.
+        healed = found.painted is not None
+        if found.broken and (lease.sound or not healed):
+            state = schedule.broke(state, lease.webui, found.broken, now=self._board.now(), sure=healed)
+        return schedule.painted_with(state, lease.webui, found.painted)
+
+    def broken(self, state: Schedule) -> dict[str, frozenset[str]]:
+        """``model_name`` of what a WebUI cannot load, by WebUI."""
+        return broken_now(state.broken, self._board.now()) if state.broken else {}
+
+    def mended(self, webui: str) -> None:
+        """It was started anew, or lists other files."""
+        seen = self._board.glance()
+        if webui not in seen.broken and webui not in seen.painted:
+            return
+        try:
+            self._board.update(lambda state: schedule.mended(state, webui))
+        except OSError as error:  # then it is found out a while later
+            log.error("that a webui is another one now cannot be written: %s", type(error).__name__)
 
     def pardon(self, webuis: Collection[str]) -> None:
         """The job that they had too little memory for was too large."""
@@ -172,7 +206,7 @@ class JobQueue:
         self._refuse_while_draining()
         self._probing.wait_for_first_look(FIRST_LOOK_S)
         states = self._probing.states()
-        webuis = candidates(params, states, tried, self._policy)
+        webuis = candidates(params, states, tried, self._policy, self.broken(self._board.glance()))
         loaded = {w: loaded_model(s.capabilities) or "" for w, s in states.items() if s.capabilities}
         job = Job(
             ticket=uuid.uuid4().hex,
@@ -203,7 +237,7 @@ class JobQueue:
             if found is not None and found.cancelled:
                 raise JobCancelledError("the caller cancelled the job")
             if found is not None and found.webui is not None:
-                return Lease(ticket=job.ticket, webui=found.webui, switches=found.switches)
+                return _lease(found, found.webui)
             self._refuse_while_draining()
             now = self._clock()
             if now >= order.wait_until:
@@ -248,10 +282,23 @@ class JobQueue:
 
     def _kept(self, state: Schedule) -> Schedule:
         states = self._probing.states()
+        broken = self.broken(state)
         webuis: dict[str, tuple[str, ...]] = {}
         for ticket, waiting in list(self._waiting.items()):
             try:
-                webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy)
+                webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy, broken)
             except WebUIError:
                 webuis[ticket] = ()  # it waits for one to come back
         return self._grant(schedule.retarget(state, webuis))
+
+
+def _lease(job: Job, webui: str) -> Lease:
+    return Lease(
+        ticket=job.ticket,
+        webui=webui,
+        switches=job.switches,
+        model=job.model,
+        proven=job.proven,
+        before=job.before,
+        sound=job.sound,
+    )

@@ -114,6 +114,14 @@ class SharedSchedule:
         return False
 
 
+def stored_schedule(folder: Path) -> Schedule:
+    """As a service of this host wrote it last; empty where none did, or Redis keeps it."""
+    try:
+        return ScheduleJson().load(SharedFile(os.fspath(folder / "schedule.json")).read())
+    except OSError:
+        return Schedule()
+
+
 def _host_mark(folder: Path) -> str:
     """What the holders of this folder begin with, uniquely among all hosts."""
     path = folder / "host"

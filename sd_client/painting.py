@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sd_client.call import Call
@@ -22,6 +22,7 @@ from sd_client.errors import (
     WebUIStatusError,
     WebUITimeoutError,
 )
+from sd_client.model_look import Found
 from sd_client.models import Capabilities, GenerationParams, PaintedImage
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,12 @@ class Ending:
     """
     :param ran_s: how long the job ran; None where it failed, or was interrupted.
     :param webui_to_blame: None where the failure says nothing about the WebUI.
+    :param found: what a look at its models has shown; None where none was taken.
     """
 
     ran_s: float | None
     webui_to_blame: Blame | None
+    found: Found | None = None
 
 
 class Painting:
@@ -59,6 +62,8 @@ class Painting:
     :param release: gives the lease back; called once.
     :param alone: whether the WebUI has no other job: its interrupt hits whatever runs. May raise OSError.
     :param call: by which the job is followed.
+    :param looks: whether the WebUI's models are to be looked at after this error.
+    :param look: called then, when the caller has its error, and before another job comes.
     """
 
     def __init__(
@@ -68,12 +73,16 @@ class Painting:
         release: Callable[[Ending], None],
         alone: Callable[[], bool] = lambda: True,
         call: Call | None = None,
+        looks: Callable[[BaseException], bool] = lambda error: False,
+        look: Callable[[], Found | None] = lambda: None,
         interrupt_again_s: float = INTERRUPT_AGAIN_S,
     ) -> None:
         self._client = client
         self._interrupt_again_s = interrupt_again_s
         self._alone = alone
         self._call = call or Call()
+        self._looks = looks
+        self._look = look
         self._can_interrupt = True
         self._ends_on_hang_up = False
         self._tells_tasks = False
@@ -104,10 +113,7 @@ class Painting:
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
                 if self._call.hung_up:
                     self._wait_until_idle()
-                try:
-                    self._give_back(Ending(ran_s=None, webui_to_blame=self._blame(error)))
-                finally:
-                    self.result.set_exception(error)
+                self._fail(error)
             else:
                 ran_s = None if self._abandoned else time.monotonic() - begun
                 try:
@@ -117,13 +123,27 @@ class Painting:
 
         threading.Thread(target=work, name=f"job-{task_id}", daemon=True).start()
 
+    def _fail(self, error: BaseException) -> None:
+        ending = Ending(ran_s=None, webui_to_blame=self._blame(error))
+        if not self._abandoned and self._looks(error):
+            self.result.set_exception(error)
+            found = self._look()
+            healed = found is not None and found.painted is not None and bool(found.broken)
+            blame = None if healed else ending.webui_to_blame
+            self._give_back(replace(ending, webui_to_blame=blame, found=found))
+            return
+        try:
+            self._give_back(ending)
+        finally:
+            self.result.set_exception(error)
+
     def abandon(self) -> None:
         """
         Ends the job, if it still runs, the way its WebUI can; returns at once. One that cannot keeps its lease until
         its WebUI has answered.
         """
         self._abandoned = True
-        if self._over.is_set():
+        if self._over.is_set() or self.result.done():
             return
         self._call.end(hang_up=self._ends_on_hang_up)
         if self._can_interrupt:

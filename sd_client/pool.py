@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sd_client.attempt import Attempt
 from sd_client.board import Board
 from sd_client.call import Call
 from sd_client.candidates import GpuPolicy, can_do, webui_id
-from sd_client.client import WebUIClient
+from sd_client.client import WebUIClient, find_checkpoint
 from sd_client.errors import (
     LimitError,
     NoWebUIError,
@@ -28,6 +28,7 @@ from sd_client.errors import (
 )
 from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease
 from sd_client.leases import SharedSchedule
+from sd_client.model_look import Found, ModelLook, may_be_broken
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
 from sd_client.orders import Order
 from sd_client.paint_limits import Limits, after_painting, png_size
@@ -43,12 +44,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PoolView:
-    """What health and the catalogue show. ``webuis``: their ids, in the order of ``SD_WEBUI_URL``."""
+    """
+    What health and the catalogue show.
+
+    :param webuis: their ids, in the order of ``SD_WEBUI_URL``.
+    :param broken: ``model_name`` of what a WebUI cannot load, by WebUI.
+    """
 
     states: Mapping[str, WebUIState]
     schedule: Schedule
     webuis: tuple[str, ...]
     draining: bool
+    broken: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -101,7 +108,11 @@ class WebUIPool:
         pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
         (folder / pool).mkdir(exist_ok=True, mode=0o700)
         self._probing = Probing(
-            self._clients, folder / pool, is_busy=lambda webui: self._board.look().busy(webui) > 0, clock=clock
+            self._clients,
+            folder / pool,
+            is_busy=lambda webui: self._board.look().busy(webui) > 0,
+            on_return=lambda webui: self._queue.mended(webui),
+            clock=clock,
         )
         self._queue = JobQueue(
             self._board,
@@ -134,11 +145,13 @@ class WebUIPool:
 
     def view(self) -> PoolView:
         """From memory and two small files: never a call to a WebUI or to Redis."""
+        seen = self._board.glance()
         return PoolView(
             states=self._probing.states(),
-            schedule=self._board.glance(),
+            schedule=seen,
             webuis=tuple(self._clients),
             draining=self._queue.draining,
+            broken=self._queue.broken(seen),
         )
 
     def ready_view(self) -> PoolView:
@@ -249,7 +262,9 @@ class WebUIPool:
                 order.course.webui = self._places[lease.webui]
                 order.course.switches += lease.switches
                 try:
-                    return self._painted(lease.webui, capabilities, order.params, self._attempt(order, lease))
+                    return self._painted(
+                        lease.webui, capabilities, order.params, self._attempt(order, lease, capabilities)
+                    )
                 except OutOfMemoryError as error:
                     if too_small:
                         self._queue.pardon((*too_small, lease.webui))
@@ -294,15 +309,40 @@ class WebUIPool:
         able = state is not None and state.capabilities is not None and can_do(state.capabilities, params)
         return state.capabilities if state and able else None
 
-    def _attempt(self, order: Order, lease: Lease) -> Attempt:
+    def _attempt(self, order: Order, lease: Lease, capabilities: Capabilities) -> Attempt:
         crowded = self._slots > 1
         painting = Painting(
             self._clients[lease.webui],
             release=lambda ending: self._queue.release(lease, ending),
             alone=lambda: not crowded or self._board.look().busy(lease.webui) == 1,
+            looks=lambda error: not lease.proven and may_be_broken(error, capabilities) and self._disclaimed(lease),
+            look=lambda: self._look_at_models(order, lease, capabilities),
             call=Call(genkey=lease.ticket, on_painted=partial(self._count, lease.ticket)),
         )
         return Attempt(order, painting, board=self._board, ticket=lease.ticket, crowded=crowded, clock=self._clock)
+
+    def _disclaimed(self, lease: Lease) -> bool:
+        """The caller has its answer; the place is kept a while longer."""
+        try:
+            self._board.update(lambda state: schedule.disclaim(state, lease.ticket))
+        except OSError:
+            return False
+        return True
+
+    def _look_at_models(self, order: Order, lease: Lease, capabilities: Capabilities) -> Found | None:
+        checkpoint = find_checkpoint(capabilities, order.params.checkpoint)
+        if checkpoint is None:
+            return None
+        client = self._clients[lease.webui]
+        found = ModelLook(client, capabilities, before=lease.before, timeout_s=order.run_s).look(checkpoint)
+        if found is not None and found.broken:
+            painted = f"{found.painted} was painted, so that it goes on" if found.painted else "nothing else either"
+            names = ", ".join(found.broken)
+            log.warning("a webui cannot load %s; %s", names, painted, extra={"webui": self._places[lease.webui]})
+            # As the pool calls it, which may not be what this WebUI does.
+            model = order.params.checkpoint.model_name
+            return replace(found, broken=(model, *found.broken[1:]))
+        return found
 
     def _count(self, ticket: str, painted: int, pictures: int) -> None:
         try:

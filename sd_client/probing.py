@@ -76,6 +76,7 @@ class Probing:
     """
     :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``; the log names them by their place in it.
     :param is_busy: whether a WebUI runs a job of ours: one that is too busy to answer a look is not down.
+    :param on_return: called when one is there that was not, or that lists other models than before.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Probing:
         folder: Path,
         *,
         is_busy: Callable[[str], bool],
+        on_return: Callable[[str], None] = lambda webui: None,
         pace: Pace = DEFAULT_PACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +93,7 @@ class Probing:
         self._places = {webui: place for place, webui in enumerate(clients)}
         self._folder = folder
         self._is_busy = is_busy
+        self._on_return = on_return
         self._pace = pace
         self._clock = clock
         self._states: dict[str, WebUIState] = {}
@@ -219,6 +222,8 @@ class Probing:
             state = self._look_safely(webui, before)
             self._publish(webui, state)
             self._tell_broken_lists(webui, before, state)
+            if state.available and (before is None or not before.available or _paths(before) != _paths(state)):
+                self._on_return(webui)
             if before is None or (before.available, before.reason) != (state.available, state.reason):
                 told = "available" if state.available else f"unavailable: {state.reason}"
                 log.warning("webui %s", told, extra={"webui": self._places[webui]})
@@ -292,6 +297,10 @@ class Probing:
 
 def _broken_lists(state: WebUIState | None) -> dict[str, BrokenList]:
     return {broken.route: broken for broken in state.capabilities.broken} if state and state.capabilities else {}
+
+
+def _paths(state: WebUIState) -> set[str]:
+    return {checkpoint.path for checkpoint in state.capabilities.checkpoints} if state.capabilities else set()
 
 
 def _with_models(known: Capabilities, checkpoints: tuple[Checkpoint, ...]) -> Capabilities:

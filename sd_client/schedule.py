@@ -7,9 +7,10 @@ Times are seconds of one clock that all holders share.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sd_client.broken_models import BrokenModel, with_broken
 from sd_client.troubles import Trouble, after_doubt, after_failure
 
 
@@ -27,6 +28,9 @@ class Entry:
     :param cancelled: its caller wants it no more; its holder ends it.
     :param passed: since when it has left idle WebUIs to others because one that has its model is busy.
     :param switches: it runs on a WebUI that had another model.
+    :param proven: it runs on one that has painted with its model just before, or has failed nothing lately.
+    :param before: the model that its WebUI painted with before, or has loaded; "" where that is not known.
+    :param sound: its WebUI has just painted with another model: if it fails to load this one, that is this one's fault.
     :param painted: how many of its ``pictures`` are there, where they are painted one by one.
     :param task: what its WebUI calls it.
     """
@@ -40,6 +44,9 @@ class Entry:
     cancelled: bool = False
     passed: float | None = None
     switches: bool = False
+    proven: bool = False
+    before: str = ""
+    sound: bool = False
     pictures: int = 1
     painted: int = 0
     task: str = ""
@@ -57,7 +64,9 @@ class Schedule:
     """
     :param waiting: first come, first served.
     :param loaded: the model that each WebUI ran last, by the WebUI's id.
+    :param painted: the model that each WebUI painted with last, where nothing has failed there since.
     :param troubles: by WebUI.
+    :param broken: by WebUI and model: those that it cannot load.
     :param job_seconds: moving average of how long a job runs; None before the first has ended.
     :param epoch: another one tells that what was known before was lost; "" before it is stored.
     """
@@ -65,7 +74,9 @@ class Schedule:
     waiting: tuple[Job, ...] = ()
     running: tuple[Job, ...] = ()
     loaded: Mapping[str, str] = field(default_factory=dict)
+    painted: Mapping[str, str] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    broken: Mapping[str, Mapping[str, BrokenModel]] = field(default_factory=dict)
     job_seconds: float | None = None
     epoch: str = ""
 
@@ -140,6 +151,27 @@ def failed(schedule: Schedule, webui: str, *, now: float, answered: bool) -> Sch
     """
     trouble = after_failure(schedule.troubles.get(webui), now=now, answered=answered)
     return _with_trouble(schedule, webui, trouble)
+
+
+def painted_with(schedule: Schedule, webui: str, model: str | None) -> Schedule:
+    """What a WebUI could paint with last; None: it failed since."""
+    others = {other: name for other, name in schedule.painted.items() if other != webui}
+    if model is None:
+        return replace(schedule, painted=others)
+    return replace(schedule, painted={**others, webui: model}, loaded={**schedule.loaded, webui: model})
+
+
+def broke(schedule: Schedule, webui: str, models: Sequence[str], *, now: float, sure: bool) -> Schedule:
+    """A WebUI cannot load these models; see :func:`sd_client.broken_models.with_broken`."""
+    return replace(schedule, broken=with_broken(schedule.broken, webui, models, now=now, sure=sure))
+
+
+def mended(schedule: Schedule, webui: str) -> Schedule:
+    """It was started anew, or has other files: what it could not load before says nothing now."""
+    if webui not in schedule.broken and webui not in schedule.painted:
+        return schedule
+    broken = {other: models for other, models in schedule.broken.items() if other != webui}
+    return painted_with(replace(schedule, broken=broken), webui, None)
 
 
 def doubt(schedule: Schedule, webui: str, *, now: float) -> Schedule:
@@ -230,10 +262,20 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
         job, webui = start
         switches = schedule.loaded.get(webui, "") not in ("", job.model)
+        painted = schedule.painted.get(webui, "")
+        started = replace(
+            job,
+            webui=webui,
+            since=now,
+            switches=switches,
+            proven=painted == job.model or not (switches or webui in schedule.troubles),
+            before=painted or schedule.loaded.get(webui, ""),
+            sound=painted not in ("", job.model),
+        )
         schedule = replace(
             schedule,
             waiting=tuple(other for other in schedule.waiting if other.ticket != job.ticket),
-            running=(*schedule.running, replace(job, webui=webui, since=now, switches=switches)),
+            running=(*schedule.running, started),
             loaded={**schedule.loaded, webui: job.model},
         )
     return _with_passed(schedule, slots=slots, now=now)

@@ -34,6 +34,7 @@ Reason = Literal[
     "no_gpu",
     "webui_down",
     "webui_without_checkpoint",
+    "checkpoint_broken",
     "default_model_unknown",
     "default_model_ambiguous",
     "redis_down",
@@ -46,6 +47,7 @@ _WORDS: dict[Reason, str] = {
     "no_checkpoint": "no WebUI has a model: nothing can be painted",
     "no_gpu": "no WebUI has a GPU, and CPU_FALLBACK is off: nothing is painted",
     "webui_without_checkpoint": "a WebUI has no model, so it gets no jobs",
+    "checkpoint_broken": "a WebUI cannot load a model that it lists, which is not sent to it for a while",
     "default_model_unknown": "SD_MODEL names no model of any WebUI: requests without a model are refused",
     "default_model_ambiguous": "SD_MODEL could mean several models: requests without a model are refused",
 }
@@ -152,6 +154,7 @@ class HealthService:
             "no_gpu": bool(able) and not self._pool.usable(able),
             "webui_down": 0 < len(available) < view.total,
             "webui_without_checkpoint": 0 < len(able) < len(available),
+            "checkpoint_broken": any(view.broken.get(webui) for webui in available),
             "default_model_unknown": default == 0,
             "default_model_ambiguous": default > 1,
             "redis_down": self._ping_redis is not None and not self._redis_up,
@@ -210,8 +213,13 @@ def _available(view: PoolView) -> dict[str, Capabilities]:
 
 
 def _with_models(view: PoolView) -> dict[str, WebUIState]:
-    """The available WebUIs that have a model."""
-    return {webui: view.states[webui] for webui, seen in _available(view).items() if seen.checkpoints}
+    """The available WebUIs that have a model which they can load."""
+    return {webui: view.states[webui] for webui, seen in _available(view).items() if _can_load(view, webui, seen)}
+
+
+def _can_load(view: PoolView, webui: str, seen: Capabilities) -> bool:
+    broken = view.broken.get(webui, ())
+    return any(checkpoint.model_name not in broken for checkpoint in seen.checkpoints)
 
 
 def answers(connection: redis.Redis, *, prefix: str, on_error: Callable[[], None]) -> bool:

@@ -1,0 +1,144 @@
+"""A checkpoint that a WebUI cannot load costs the caller who asks for it, and nobody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+
+from config import Config
+from doctor import webuis
+from simulator import Simulator
+from tests.api.answers import Answer, problem_of
+from tests.conftest import MakeApp
+from tests.running import PREFIX, RedisServer, wait_until
+
+GOOD, OTHER, BROKEN = "v1-5-pruned-emaonly.safetensors", "dream.safetensors", "vae.safetensors"
+BODY = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
+
+
+def health(client: FlaskClient) -> dict[str, Any]:
+    return dict(client.get(f"{PREFIX}/health").json)
+
+
+def paint(client: FlaskClient, model: str) -> Answer:
+    return client.post(f"{PREFIX}/txt2img", json={**BODY, "model": model})
+
+
+def wait_until_free(client: FlaskClient) -> None:
+    wait_until(lambda: health(client)["webuis"]["busy"] == 0, "the WebUI is free")
+
+
+def page_job(webui: Simulator) -> int:
+    """As the WebUI's own page sends it: without naming a model."""
+    return requests.post(f"{webui.url}/sdapi/v1/txt2img", json={"steps": 1, "width": 64, "height": 64}).status_code
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+def test_the_next_job_is_painted(make_app: MakeApp, flavour: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with Simulator(flavour=flavour, models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url, LOG_LEVEL="WARNING").test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        told = problem_of(paint(client, "vae"))
+        assert (told["status"], told["code"]) == (502, "webui_error")
+        for _ in range(2):
+            assert paint(client, "sd-v1-5").status_code == 200
+        assert paint(client, "dream").status_code == 200
+        wait_until(lambda: health(client)["reasons"] == ["checkpoint_broken"], "health tells")
+        assert health(client)["status"] == "degraded"
+        assert "a webui cannot load vae; " in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+def test_what_failed_twice_is_not_sent_again(make_app: MakeApp, flavour: str) -> None:
+    with Simulator(flavour=flavour, models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert paint(client, "vae").status_code == 502
+        wait_until_free(client)
+        webui.forget_requests()
+        told = problem_of(paint(client, "vae"))
+        assert (told["status"], told["code"], told["detail"]) == (
+            503,
+            "webui_unavailable",
+            "no WebUI can load this model",
+        )
+        assert webui.generations == []
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+def test_the_webuis_own_page_goes_on_with_its_model(make_app: MakeApp, flavour: str) -> None:
+    with Simulator(flavour=flavour, models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert paint(client, "vae").status_code == 502
+        wait_until_free(client)
+        option = requests.get(f"{webui.url}/sdapi/v1/options").json()["sd_model_checkpoint"]
+        assert option.startswith(GOOD), "what it was before"
+        assert page_job(webui) == 200
+
+
+def test_where_nothing_else_is_left_health_says_so(make_app: MakeApp) -> None:
+    """Forge with one whole checkpoint: nothing but a restart helps it."""
+    with Simulator(flavour="forge", models=(GOOD, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert paint(client, "vae").status_code == 502
+        wait_until(lambda: health(client)["status"] == "unhealthy", "nothing can be painted")
+        assert health(client)["reasons"] == ["no_checkpoint", "checkpoint_broken"]
+        assert problem_of(paint(client, "sd-v1-5"))["status"] == 503
+        port = int(webui.url.rpartition(":")[2])
+    wait_until(lambda: health(client)["reasons"] == ["no_webui"], "it is gone")
+    with Simulator(flavour="forge", models=(GOOD, BROKEN), broken=(BROKEN,), port=port):
+        wait_until(lambda: health(client)["status"] == "healthy", "it was started anew")
+        assert paint(client, "sd-v1-5").status_code == 200
+
+
+@pytest.mark.parametrize("with_redis", [False, True], ids=["alone", "redis"])
+def test_the_doctor_says_which_file_it_is(
+    make_app: MakeApp, redis_server: RedisServer, tmp_path: Path, with_redis: bool
+) -> None:
+    with Simulator(models=(GOOD, BROKEN), broken=(BROKEN,)) as webui:
+        own = {"RUNTIME_DIR": str(tmp_path / "run"), **({"REDIS_URL": redis_server.url} if with_redis else {})}
+        client = make_app(webui.url, **own).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert paint(client, "vae").status_code == 502
+        wait_until_free(client)
+        found = webuis.check(Config.from_env({"SD_WEBUI_URL": webui.url, **own}))
+    (told,) = [finding for finding in found if finding.level != "ok"]
+    assert (told.level, told.subject) == ("warning", "webui 0")
+    assert told.text.startswith("could not load vae lately")
+
+
+def test_another_webui_paints_meanwhile(make_app: MakeApp, simulator: Simulator) -> None:
+    with Simulator(flavour="forge", models=(GOOD, BROKEN), broken=(BROKEN,)) as dead:
+        client = make_app(f"{dead.url},{simulator.url}").test_client()
+        wait_until(lambda: health(client)["webuis"]["available"] == 2, "both are there")
+        assert paint(client, "vae").status_code == 502
+        assert [paint(client, "sd-v1-5").status_code for _ in range(4)] == [200] * 4
+
+
+def test_a_job_that_fails_by_itself_breaks_no_model(make_app: MakeApp) -> None:
+    with Simulator(models=(GOOD, OTHER)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        webui.set_fault("nan", times=1)
+        assert paint(client, "dream").status_code == 502
+        wait_until_free(client)
+        assert health(client)["status"] == "healthy"
+        assert paint(client, "dream").status_code == 200
+
+
+def test_a_model_that_was_dead_before_the_service_came_is_healed(make_app: MakeApp) -> None:
+    with Simulator(flavour="forge", models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        stranger = {"steps": 1, "width": 64, "height": 64, "override_settings": {"sd_model_checkpoint": BROKEN}}
+        url = f"{webui.url}/sdapi/v1/txt2img"
+        assert requests.post(url, json={**stranger, "override_settings_restore_afterwards": False}).status_code == 500
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 502
+        wait_until_free(client)
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert health(client)["status"] == "healthy"
