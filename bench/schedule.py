@@ -24,8 +24,9 @@ from pathlib import Path
 import redis
 
 from sd_client.board import TICK_S
+from sd_client.granting import grant
 from sd_client.redis_schedule import RedisSchedule
-from sd_client.schedule import Job, Schedule, enter, grant, leave
+from sd_client.schedule import Job, Schedule, enter, leave
 from tests.running import RedisServer
 
 SIZES = (50, 200, 1000)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sd_client import schedule
+from sd_client.granting import grant
 from sd_client.schedule import Job, Schedule
 
 #: How often waiting jobs are looked at without anything having happened; as in the service.
@@ -62,7 +63,7 @@ def scheduled(load: Load) -> tuple[int, float]:
         while ends and ends[0][0] <= now:
             state = schedule.leave(state, heapq.heappop(ends)[1])
         before = state
-        state = schedule.grant(state, slots=1, patience_s=PATIENCE_S, now=now)
+        state = grant(state, slots=1, patience_s=PATIENCE_S, now=now)
         for job in state.running[len(before.running) :]:
             switch = before.loaded.get(job.webui or "") != job.model
             loads += switch

@@ -14,6 +14,7 @@ from sd_client.broken_models import broken_now
 from sd_client.candidates import GpuPolicy, candidates
 from sd_client.client import loaded_model
 from sd_client.errors import DrainingError, JobCancelledError, QueueFullError, QueueTimeoutError, WebUIError
+from sd_client.granting import grant
 from sd_client.model_look import Found
 from sd_client.models import GenerationParams
 from sd_client.orders import CHECK_S, Order
@@ -256,7 +257,7 @@ class JobQueue:
     def _grant(self, state: Schedule) -> Schedule:
         if not self._board.settled():
             return state
-        return schedule.grant(state, slots=self._slots, patience_s=self._patience_s, now=self._board.now())
+        return grant(state, slots=self._slots, patience_s=self._patience_s, now=self._board.now())
 
     def _retry_after(self, state: Schedule, webuis: int) -> int:
         return max(1, round(schedule.seconds_until_free(state, slots=self._slots, webuis=webuis)))

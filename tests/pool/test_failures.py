@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from sd_client import schedule, troubles
+from sd_client.granting import grant
 from sd_client.schedule import Job, Schedule
 from tests.pool.callers import Callers, health, statuses, wait_for_no_lease, wait_for_queue, wait_for_webuis, when
 from tests.pool.conftest import MakeProcesses, MakeWebUIs, StartService
@@ -139,7 +140,7 @@ def test_others_hardly_wait_for_whoever_sends_jobs_that_always_fail() -> None:
         nonlocal state, now
         state = schedule.enter(state, Job(ticket=ticket, holder="me", webuis=("w",), model="m", since=now))
         while (found := state.find(ticket)) is not None and found.webui is None:
-            state = schedule.grant(state, slots=1, patience_s=5, now=now)
+            state = grant(state, slots=1, patience_s=5, now=now)
             now += 0.1
         began = now
         state = schedule.leave(state, ticket)

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sd_client.client import WebUIClient
+from sd_client.granting import grant
 from sd_client.leases import SharedSchedule
 from sd_client.probing import Pace, Probing
-from sd_client.schedule import Job, enter, grant
+from sd_client.schedule import Job, enter
 
 PACE = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02)
 

@@ -14,6 +14,7 @@ import redis
 
 from sd_client import schedule
 from sd_client.board import Board, Change
+from sd_client.granting import grant
 from sd_client.leases import SharedSchedule
 from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Job
@@ -24,8 +25,8 @@ def job(ticket: str, holder: str, *, webui: str | None = None) -> Job:
     return Job(ticket=ticket, holder=holder, webuis=("w",), model="m", since=0.0, webui=webui)
 
 
-def grant(state: schedule.Schedule) -> schedule.Schedule:
-    return schedule.grant(state, slots=1, patience_s=0.0, now=1.0)
+def granted(state: schedule.Schedule) -> schedule.Schedule:
+    return grant(state, slots=1, patience_s=0.0, now=1.0)
 
 
 class Host:
@@ -39,11 +40,11 @@ class Host:
 
     def take(self, ticket: str) -> str | None:
         """The WebUI that a new job got at once."""
-        found = self.board.enter(job(ticket, self.board.holder), grant).find(ticket)
+        found = self.board.enter(job(ticket, self.board.holder), granted).find(ticket)
         return found.webui if found else None
 
     def give_back(self, ticket: str) -> None:
-        self.board.leave(ticket, lambda state: grant(schedule.leave(state, ticket)))
+        self.board.leave(ticket, lambda state: granted(schedule.leave(state, ticket)))
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_those_who_wait_are_served_together_and_each_hears_of_its_own_failure(tm
 
     def enter(number: int) -> None:
         about_to_enter.wait(DEADLINE_S)
-        board.enter(job(f"job{number}", board.holder), refuse if number % 10 == 3 else grant)
+        board.enter(job(f"job{number}", board.holder), refuse if number % 10 == 3 else granted)
 
     with ThreadPoolExecutor(21) as threads:
         first = threads.submit(board.update, until_all_come)
@@ -138,17 +139,17 @@ def test_where_it_cannot_be_written_everybody_hears_of_it(tmp_path: Path) -> Non
     (tmp_path / "schedule.json.new").mkdir()
     for ticket in ("one", "two"):
         with pytest.raises(IsADirectoryError):
-            board.enter(job(ticket, board.holder), grant)
+            board.enter(job(ticket, board.holder), granted)
     assert not board.has_jobs()
     (tmp_path / "schedule.json.new").rmdir()
-    assert board.enter(job("three", board.holder), grant).running[0].ticket == "three"
+    assert board.enter(job("three", board.holder), granted).running[0].ticket == "three"
     board.close()
 
 
 def test_after_the_file_was_cleared_away_nobody_grants_before_all_have_put_their_jobs_back(tmp_path: Path) -> None:
     one, other, third = (Board(SharedSchedule(tmp_path), None) for _ in range(3))
-    one.enter(job("first", one.holder), grant)
-    other.enter(job("second", other.holder), grant)
+    one.enter(job("first", one.holder), granted)
+    other.enter(job("second", other.holder), granted)
     third.update(lambda state: state)
     (tmp_path / "schedule.json").unlink()
     # Each finds it out by itself, whoever makes the file anew.
@@ -157,7 +158,7 @@ def test_after_the_file_was_cleared_away_nobody_grants_before_all_have_put_their
         board.update(lambda state: state)
         assert not board.settled()
     assert [waiting.ticket for waiting in third.look().waiting] == ["second"]
-    assert [running.ticket for running in one.update(grant).running] == ["first"]
+    assert [running.ticket for running in one.update(granted).running] == ["first"]
     wait_until(third.settled, "all have put their jobs back")
     for board in (one, other, third):
         board.close()
@@ -183,9 +184,9 @@ def test_what_another_host_runs_is_left_to_it_for_a_while(
     assert other.take("second") is None
     redis_server.stop()
     wait_until(lambda: bool(other.board.update(lambda state: state)) and other.board.settled(), "it has settled")
-    kept = other.board.update(grant)
+    kept = other.board.update(granted)
     assert ([job.ticket for job in kept.waiting], [job.webui for job in kept.running]) == (["second"], ["w"])
-    wait_until(lambda: not other.board.update(grant).waiting, "after a while it is taken over")
+    wait_until(lambda: not other.board.update(granted).waiting, "after a while it is taken over")
     assert [job.ticket for job in other.board.look().running] == ["second"]
     redis_server.start()
     for host in (other, one):

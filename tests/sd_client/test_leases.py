@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sd_client.granting import grant
 from sd_client.leases import SharedSchedule, try_lock
-from sd_client.schedule import Job, Schedule, enter, grant, leave
+from sd_client.schedule import Job, Schedule, enter, leave
 
 StartWorker = Callable[..., "subprocess.Popen[str]"]
 

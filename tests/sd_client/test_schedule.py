@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from sd_client.granting import grant
 from sd_client.schedule import (
     Job,
     Schedule,
@@ -17,7 +18,6 @@ from sd_client.schedule import (
     enter,
     failed,
     forget,
-    grant,
     leave,
     pardon,
     put_back,
