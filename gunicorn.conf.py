@@ -5,16 +5,16 @@ import mmap
 import os
 import resource
 import shutil
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from api.siblings import SIBLINGS, State
 from config import KEEPALIVE_S, Config, ConfigError, check_folder
 from doctor.settings import holds, misspelt, weak_keys
 from doctor.timeouts import Server, contradictions, per_process
@@ -36,7 +36,8 @@ except (ConfigError, OSError) as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None
 
-bind = f"{_config.host}:{_config.port}"
+_host = _config.host.strip("[]")
+bind = f"[{_host}]:{_config.port}" if ":" in _host else f"{_host}:{_config.port}"
 workers = 2
 
 # gthread, with a few words of our own about what is no request.
@@ -75,15 +76,20 @@ logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 
+def _refuse(reason: str) -> NoReturn:
+    sys.stderr.write(f"invalid configuration:\n  {reason}\n")
+    raise SystemExit(2)
+
+
 def on_starting(server: Any) -> None:
     """
     What the settings and the command line together cannot mean is told; it still may be wanted. But for a worker
     without threads: it would do nothing else while it waits for a GPU, and be killed with its job after ``timeout``.
     """
     if not issubclass(server.cfg.worker_class, ThreadWorker):
-        told = f"gunicorn's worker class {server.cfg.worker_class_str} has no threads: leave out -k and --threads"
-        sys.stderr.write(f"invalid configuration:\n  {told}\n")
-        raise SystemExit(2)
+        _refuse(f"gunicorn's worker class {server.cfg.worker_class_str} has no threads: leave out -k and --threads")
+    if server.cfg.preload_app:
+        _refuse("the service's background threads do not outlive a fork: leave out --preload (preload_app)")
     asked = Server(
         workers=server.cfg.workers,
         worker_class=server.cfg.worker_class_str,
@@ -123,8 +129,14 @@ def post_fork(server: Any, worker: Any) -> None:
         del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
+def pre_exec(server: Any) -> None:
+    """Called where the master becomes another one (USR2), which takes callers on the same sockets."""
+    SIBLINGS.tell_of_another_gunicorn()
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Called in the master, for a worker of which nothing is left."""
+    SIBLINGS.tell(worker.age, State.GONE)
     try:
         mark_dead(_metrics, worker.pid)
         if not worker.told[0]:
@@ -156,30 +168,7 @@ def _give_memory_back() -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """
-    On SIGTERM the worker takes no more jobs and says so, health included, as long as jobs of its own run; then gunicorn
-    stops it as ever. A stopping worker of gunicorn's would let new connections hang without an answer.
-    """
     threading.Thread(target=_give_memory_back, name="memory", daemon=True).start()
-    extensions: dict[str, Callable[[], Any]] = worker.wsgi.extensions
-    stop = signal.getsignal(signal.SIGTERM)
-    draining = threading.Event()
-
-    def stop_when_idle() -> None:
-        while not extensions["idle"]():
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def drain_and_stop(number: int, frame: Any) -> None:
-        extensions["drain"]()
-        if draining.is_set() or extensions["idle"]():
-            if callable(stop):
-                stop(number, frame)
-            return
-        draining.set()
-        threading.Thread(target=stop_when_idle, name="draining", daemon=True).start()
-
-    signal.signal(signal.SIGTERM, drain_and_stop)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -52,7 +52,8 @@ def create_app(config: Config) -> Flask:
     """
     The whole service, its background threads started: to be called in the process that serves, after any fork.
 
-    ``app.extensions["drain"]`` stops taking jobs, ``"idle"`` tells whether any is left, ``"close"`` ends the threads.
+    Of ``app.extensions``, ``"looked"`` tells whether the WebUIs have been looked at, ``"drain"`` stops taking jobs,
+    ``"idle"`` tells whether none is left, ``"close"`` ends the threads.
 
     :raises OSError: where ``RUNTIME_DIR`` cannot be used.
     :raises StorageConfigurationError: where ``STORAGE_URL`` or ``IMAGE_DIR`` cannot be used.
@@ -67,6 +68,7 @@ def create_app(config: Config) -> Flask:
     _add_routes(app, config, parts, limits, metrics)
     for part in parts.background:
         part.start()
+    app.extensions["looked"] = parts.pool.has_looked
     app.extensions["drain"] = parts.pool.drain
     app.extensions["idle"] = parts.pool.is_idle
     app.extensions["close"] = lambda: [part.close() for part in reversed(parts.background)]

@@ -154,6 +154,10 @@ class WebUIPool:
             broken=self._queue.broken(seen),
         )
 
+    def has_looked(self) -> bool:
+        """Whether every WebUI has been looked at; until then none counts as available."""
+        return self._probing.wait_for_first_look(0)
+
     def ready_view(self) -> PoolView:
         """The same, after waiting for the first look if it has not been taken yet."""
         self._probing.wait_for_first_look(FIRST_LOOK_S)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "config_types": set(),
     "parts": {"services", "sd_client", "storage", "observability", "config"},
     "stable_diffusion_api": {"api", "parts", "services", "storage", "observability", "config"},
-    "gunicorn.conf": {"config", "doctor", "observability", "storage"},
+    "gunicorn.conf": {"api", "config", "doctor", "observability", "storage"},
     "doctor": {"api", "services", "sd_client", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.

@@ -15,9 +15,9 @@ from flask import Flask
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import TConn
 
 from api import errors
+from api.connection import Connection, Next
 from api.worker import QuietLogger, Worker
 from observability.logs import log_config
 
@@ -69,7 +69,7 @@ def answer_all(worker: Worker, app: Callable[..., list[bytes]], *, first: bytes)
     """What comes of a connection on which something is there, and what is answered over it."""
     worker.wsgi = app
     near, far = socket.socketpair()
-    worker_side = TConn(worker.cfg, far, ("127.0.0.1", 1), ("127.0.0.1", 2))
+    worker_side = Connection(far, ("127.0.0.1", 1), ("127.0.0.1", 2), worker.cfg)
     with near, closing(worker_side):
         near.sendall(first)
         app.caller = near  # type: ignore[attr-defined]
@@ -92,13 +92,13 @@ def calling_again(times: int) -> Callable[..., list[bytes]]:
 
 def test_a_callers_next_request_is_answered_by_the_same_thread(worker: Worker) -> None:
     outcome, answered = answer_all(worker, calling_again(3), first=REQUEST % 1)
-    assert outcome is True, "the connection is kept"
+    assert outcome is Next.REQUEST, "the connection is kept"
     assert [part[-1:] for part in answered.split(b"HTTP/1.1 200 OK")[1:]] == [b"1", b"2", b"3"]
 
 
 def test_one_that_was_sent_before_waits_its_turn(worker: Worker) -> None:
     outcome, answered = answer_all(worker, calling_again(1), first=REQUEST % 1 + REQUEST % 2)
-    assert (outcome, answered.count(b"HTTP/1.1 200 OK")) == (True, 1)
+    assert (outcome, answered.count(b"HTTP/1.1 200 OK")) == (Next.REQUEST, 1)
 
 
 def test_a_next_request_that_came_in_part_waits_without_a_thread(worker: Worker) -> None:
@@ -108,14 +108,14 @@ def test_a_next_request_that_came_in_part_waits_without_a_thread(worker: Worker)
         return [b"1"]
 
     outcome, answered = answer_all(worker, app, first=REQUEST % 1)
-    assert outcome not in (True, False), "gunicorn waits for the rest"
+    assert outcome is Next.HEAD
     assert answered.count(b"HTTP/1.1 200 OK") == 1
 
 
 def test_a_stopping_worker_keeps_no_thread_for_it(worker: Worker) -> None:
     worker.alive = False
     outcome, answered = answer_all(worker, calling_again(3), first=REQUEST % 1)
-    assert (outcome, answered.count(b"HTTP/1.1 200 OK")) == (False, 1)
+    assert (outcome, answered.count(b"HTTP/1.1 200 OK")) == (Next.END, 1)
 
 
 def test_a_body_that_was_not_read_is_no_request(worker: Worker) -> None:
@@ -126,4 +126,4 @@ def test_a_body_that_was_not_read_is_no_request(worker: Worker) -> None:
     body = REQUEST % 7
     first = b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     outcome, answered = answer_all(worker, app, first=first)
-    assert (outcome, answered.count(b"HTTP/1.1 200 OK")) == (True, 1)
+    assert (outcome, answered.count(b"HTTP/1.1 200 OK")) == (Next.REQUEST, 1)

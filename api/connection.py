@@ -1,0 +1,249 @@
+"""One caller's connection: what comes before a request is whole, whether an answer has room, and how it ends.
+
+Nothing in here waits: what is not there yet is waited for by the worker's poller, with a deadline and without a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any
+
+from gunicorn.http import RequestParser, errors
+from gunicorn.http.wsgi import Response
+
+from api.body import PIECE_BYTES
+
+#: gunicorn allows a hundred fields of 8 kB; all of ours together have less than 4 kB.
+MOST_HEAD_BYTES = 64 * 1024
+
+#: How long a thread waits until its caller takes the next piece of an answer. A large answer as a whole has a deadline
+#: of its own (``transfers.WHOLE_ANSWER_S``).
+SEND_S = 30
+
+#: What is discarded behind an answer that was given before the body was read: eight times what is taken by default,
+#: for a sender usually reads the answer only once it has sent everything. A whole body has as long as one that is read
+#: (``transfers.WHOLE_BODY_S``), and a sender that pauses has seen its answer.
+MOST_DISCARDED_BYTES = 256 * 1024 * 1024
+DISCARD_S = 60.0
+PAUSE_S = 5.0
+
+#: Of a body that no route read: up to here what has come is taken, so that the connection can be used again.
+_SMALL_BODY_BYTES = 64 * 1024
+
+_PIECE_BYTES = 8192
+
+#: Linux' ``tcp_info`` begins with the connection's state; this one is that of one which neither side has ended.
+_ESTABLISHED = 1
+
+_discarded = bytearray(64 * 1024)
+
+
+class Next(Enum):
+    """What a connection waits for."""
+
+    REQUEST = auto()
+    HEAD = auto()
+    ROOM = auto()
+    END = auto()
+
+
+class Connection:
+    """
+    The socket blocks, so that bodies and answers are simply read and written in a thread of their own.
+
+    :ivar until: when what it waits for must have come, on the monotonic clock.
+    :ivar head_since: when the first byte of the head came that is not whole yet.
+    """
+
+    def __init__(self, sock: socket.socket, client: Any, server: Any, cfg: Any) -> None:
+        self.sock = sock
+        self.client = client
+        self.server = server
+        self.until = 0.0
+        self.head_since: float | None = None
+        self._cfg = cfg
+        self._parser: Any = None
+        self._greeted = False
+        self._answered = False
+        self._left = MOST_DISCARDED_BYTES
+        self._discards_until = 0.0
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_S, 0))
+
+    def open(self, tls: ssl.SSLContext | None) -> None:
+        """To be called in a thread, once."""
+        if tls is not None:
+            self.sock = tls.wrap_socket(
+                self.sock,
+                server_side=True,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=self._cfg.suppress_ragged_eofs,
+            )
+            self.head_since = time.monotonic()  # the greeting counts, too
+        self._parser = RequestParser(self._cfg, self.sock, self.client)
+        self._parser.unreader.max_body_chunk = PIECE_BYTES
+
+    @property
+    def is_open(self) -> bool:
+        return self._parser is not None
+
+    @property
+    def _tls(self) -> ssl.SSLSocket | None:
+        return self.sock if isinstance(self.sock, ssl.SSLSocket) else None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something of the next request has been received that the socket no longer tells of."""
+        if self._parser.unreader.buf.getbuffer().nbytes:
+            return True
+        return self._tls is not None and self._tls.pending() > 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the caller has taken enough of the answers before that the next one fits."""
+        if not self._answered:
+            return True
+        room = select.poll()
+        room.register(self.sock, select.POLLOUT)
+        return bool(room.poll(0))
+
+    def next_request(self) -> Any:
+        """
+        The request, its body unread, or what it still takes until there is one: HEAD, or END.
+
+        :raises ParseException: it is none.
+        :raises OSError: the connection is broken.
+        """
+        if not self._head_is_there():
+            return Next.HEAD
+        self.head_since = None  # the next request's is another
+        self._answered = True
+        try:
+            return next(self._parser) or Next.END
+        except (errors.NoMoreData, StopIteration):
+            return Next.END
+
+    def _head_is_there(self) -> bool:
+        """
+        Takes what has come so far; True also at the end of a connection, of which the parser makes what it is.
+
+        :raises LimitRequestHeaders: more than any head may have.
+        """
+        unreader = self._parser.unreader
+        while b"\r\n\r\n" not in (head := unreader.take_buffered()):
+            unreader.unread(head)
+            if len(head) > MOST_HEAD_BYTES:
+                raise errors.LimitRequestHeaders("the head is too large")
+            piece = self._received()
+            if not piece:
+                return piece is not None
+            self.head_since = self.head_since or time.monotonic()
+            unreader.unread(unreader.take_buffered() + piece)
+        unreader.unread(head)
+        return True
+
+    def _received(self) -> bytes | None:
+        """What has come: nothing at the connection's end, None where it may still come."""
+        try:
+            if self._tls is None:
+                return self.sock.recv(_PIECE_BYTES, socket.MSG_DONTWAIT)
+            with self._unblocked():
+                if not self._greeted:
+                    self._tls.do_handshake()
+                    self._greeted = True
+                    self.head_since = None
+                return self._tls.recv(_PIECE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    @contextlib.contextmanager
+    def _unblocked(self) -> Iterator[None]:
+        self.sock.setblocking(False)
+        try:
+            yield
+        finally:
+            self.sock.setblocking(True)
+
+    def body_is_read(self) -> bool:
+        """Whether nothing is left of the request's body, which would be taken for the next request."""
+        body = self._parser.mesg.body
+        if _is_at_end(body.reader):
+            return True
+        if getattr(body.reader, "length", 0) > _SMALL_BODY_BYTES:
+            return False
+        try:
+            with self._unblocked():
+                self._parser.finish_body(max_bytes=_SMALL_BODY_BYTES)
+        except (OSError, errors.ParseException):
+            return False
+        return _is_at_end(body.reader)
+
+    def half_close(self) -> bool:
+        """
+        Says that no more is sent.
+
+        :returns: whether to discard what its caller still sends. If the connection were closed before that has come,
+            the system would reset it, and the answer would be lost.
+        """
+        self._discards_until = time.monotonic() + DISCARD_S
+        try:
+            if self._tls is not None:
+                self.sock.setblocking(False)
+                with contextlib.suppress(OSError, ValueError):  # also that the caller's own goodbye has not come
+                    self._tls.unwrap()
+            # Not SSLSocket's, which forgets its TLS state.
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        except OSError:  # it is gone
+            return False
+        return True
+
+    def stopped_reading(self) -> bool:
+        """
+        Whether this side has given up reading a body that did not come in time. Once both directions were ended here,
+        the system would reset the connection at the next byte.
+        """
+        try:
+            at_end = socket.socket.recv(self.sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return at_end and self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
+        except (OSError, AttributeError):  # nothing there; no TCP; no Linux
+            return False
+
+    def discard(self) -> bool:
+        """Takes what has come; whether more may come. Moves the deadline."""
+        try:
+            count = socket.socket.recv_into(self.sock, _discarded, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self._left -= count
+        self.until = min(self._discards_until, time.monotonic() + PAUSE_S)
+        return count > 0 and self._left > 0
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+
+def _is_at_end(reader: Any) -> bool:
+    """Of a body whose length is told, or of one in chunks."""
+    return getattr(reader, "length", None) == 0 or getattr(reader, "parser", reader) is None
+
+
+class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's, which says ``Connection: close`` where a body was not read."""
+
+    def __init__(self, req: Any, sock: socket.socket, cfg: Any, connection: Connection) -> None:
+        super().__init__(req, sock, cfg)
+        self._connection = connection
+
+    def should_close(self) -> bool:
+        if not self.must_close and (super().should_close() or not self._connection.body_is_read()):
+            self.force_close()
+        return bool(self.must_close)
