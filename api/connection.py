@@ -23,10 +23,6 @@ from api.body import PIECE_BYTES
 #: gunicorn allows a hundred fields of 8 kB; all of ours together have less than 4 kB.
 MOST_HEAD_BYTES = 64 * 1024
 
-#: How long a thread waits until its caller takes the next piece of an answer. A large answer as a whole has a deadline
-#: of its own (``transfers.WHOLE_ANSWER_S``).
-SEND_S = 30
-
 #: What is discarded behind an answer that was given before the body was read: eight times what is taken by default,
 #: for a sender usually reads the answer only once it has sent everything. A whole body has as long as one that is read
 #: (``transfers.WHOLE_BODY_S``), and a sender that pauses has seen its answer.
@@ -58,11 +54,12 @@ class Connection:
     """
     The socket blocks, so that bodies and answers are simply read and written in a thread of their own.
 
+    :param send_s: how long a thread waits until the caller takes the next piece of an answer.
     :ivar until: when what it waits for must have come, on the monotonic clock.
     :ivar head_since: when the first byte of the head came that is not whole yet.
     """
 
-    def __init__(self, sock: socket.socket, client: Any, server: Any, cfg: Any) -> None:
+    def __init__(self, sock: socket.socket, client: Any, server: Any, cfg: Any, *, send_s: float) -> None:
         self.sock = sock
         self.client = client
         self.server = server
@@ -74,7 +71,7 @@ class Connection:
         self._answered = False
         self._left = MOST_DISCARDED_BYTES
         self._discards_until = 0.0
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_S, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(send_s), int(send_s % 1 * 1e6)))
 
     def open(self, tls: ssl.SSLContext | None) -> None:
         """To be called in a thread, once."""

@@ -34,7 +34,7 @@ from gunicorn.http import wsgi
 from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import ThreadWorker
 
-from api.connection import PAUSE_S, SEND_S, Answer, Connection, Next
+from api.connection import PAUSE_S, Answer, Connection, Next
 from api.no_request import refusal
 from api.siblings import SIBLINGS, State
 
@@ -71,9 +71,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     To be named as gunicorn's ``worker_class``.
 
     :cvar head_s: seconds in which a request's head must come, from its first byte on.
+    :cvar send_s: seconds in which a caller must take the next piece of an answer. A large one as a whole has a deadline
+        of its own (``transfers.WHOLE_ANSWER_S``).
     """
 
     head_s = 20.0
+    send_s = 30.0
 
     alive: bool
 
@@ -196,7 +199,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not self._has_room():
             self._make_room()
         self.nr_conns += 1
-        self.enqueue_req(Connection(sock, client, listener.getsockname(), self.cfg))
+        self.enqueue_req(Connection(sock, client, listener.getsockname(), self.cfg, send_s=self.send_s))
         return True
 
     def _make_room(self) -> None:
@@ -212,7 +215,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if then is Next.END:
                 self._end(conn)
             elif then is Next.ROOM:
-                self._wait(conn, selectors.EVENT_WRITE, now + SEND_S, self._go_on)
+                self._wait(conn, selectors.EVENT_WRITE, now + self.send_s, self._go_on)
             elif then is Next.REQUEST and conn.has_more:
                 self.enqueue_req(conn)  # others go first
             elif conn.head_since is not None:

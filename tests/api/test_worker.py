@@ -69,7 +69,7 @@ def answer_all(worker: Worker, app: Callable[..., list[bytes]], *, first: bytes)
     """What comes of a connection on which something is there, and what is answered over it."""
     worker.wsgi = app
     near, far = socket.socketpair()
-    worker_side = Connection(far, ("127.0.0.1", 1), ("127.0.0.1", 2), worker.cfg)
+    worker_side = Connection(far, ("127.0.0.1", 1), ("127.0.0.1", 2), worker.cfg, send_s=worker.send_s)
     with near, closing(worker_side):
         near.sendall(first)
         app.caller = near  # type: ignore[attr-defined]

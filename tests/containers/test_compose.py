@@ -82,7 +82,7 @@ def test_nginx_finds_the_service_by_the_name_it_has_there() -> None:
     """The same as the project's own ``upstream.conf`` but for the address."""
     own = "".join(re.sub(r"#.*", "", (DEPLOY / "nginx" / "upstream.conf").read_text()).split())
     here = "".join(composed()["configs"]["upstream"]["content"].split())
-    assert here == own.replace("server127.0.0.1:5002;", "serverapi:5002;")
+    assert here == own.replace("server127.0.0.1:5002max_fails=0;", "serverapi:5002max_fails=0;")
 
 
 def test_what_is_mounted_is_there(services: dict[str, dict[str, Any]]) -> None:

@@ -81,8 +81,8 @@ def write_configuration(
         **(changes or {}),
     }
     _write(folder / "nginx.conf", places)
-    servers = "\n".join(f"server 127.0.0.1:{service};" for service in services)
-    _write(folder / "upstream.conf", {"server 127.0.0.1:5002;": servers})
+    servers = "\n".join(f"server 127.0.0.1:{service} max_fails=0;" for service in services)
+    _write(folder / "upstream.conf", {"server 127.0.0.1:5002 max_fails=0;": servers})
     _write(folder / "listen.conf", {"listen 80;": f"listen 127.0.0.1:{port};"})
     tls = {
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",

@@ -234,7 +234,7 @@ def test_the_table_of_timeouts_tells_the_defaults() -> None:
     assert told(f"{KEEPALIVE_S} s", "KEEPALIVE_S")
     assert told(f"{DEFAULTS.sd_timeout:g} s", "SD_TIMEOUT")
     assert told(f"{DEFAULTS.sd_queue_timeout:g} s", "SD_QUEUE_TIMEOUT")
-    for directive in ("proxy_read_timeout 500s", "proxy_read_timeout 60s", "proxy_connect_timeout 3s"):
+    for directive in ("proxy_read_timeout 500s", "proxy_read_timeout 60s", "proxy_connect_timeout 1s"):
         name, _, long = directive.partition(" ")
         assert directive in of_nginx
         assert told(long.replace("s", " s"), name)

@@ -136,8 +136,8 @@ class Site:
         """The project's own configuration: only where it listens, and who is behind it, are this site's."""
         write_configuration(folder, 5002, port=_PORT, images=folder)
         (folder / "listen.conf").write_text(f"listen {_PORT};\n")
-        servers = " ".join(f"server {self.machines[name].address}:{_PORT};" for name in ("one", "two"))
-        upstream = (folder / "upstream.conf").read_text().replace("server 127.0.0.1:5002;", servers)
+        servers = " ".join(f"server {self.machines[name].address}:{_PORT} max_fails=0;" for name in ("one", "two"))
+        upstream = (folder / "upstream.conf").read_text().replace("server 127.0.0.1:5002 max_fails=0;", servers)
         (folder / "upstream.conf").write_text(upstream)
         nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         assert nginx

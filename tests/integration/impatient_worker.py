@@ -6,6 +6,7 @@ from api.worker import Worker
 
 
 class ImpatientWorker(Worker):
-    """Lets a request's head take a tenth of a second."""
+    """Lets a request's head, and a caller's next bite of an answer, take a tenth of a second."""
 
     head_s = 0.1
+    send_s = 0.1
