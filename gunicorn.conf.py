@@ -130,8 +130,8 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def pre_exec(server: Any) -> None:
-    """Called where the master becomes another one (USR2), which takes callers on the same sockets."""
-    SIBLINGS.tell_of_another_gunicorn()
+    """Called for USR2, in the process that becomes another gunicorn and takes callers on the same sockets."""
+    SIBLINGS.tell_of_newer_gunicorn(os.getpid())
 
 
 def child_exit(server: Any, worker: Any) -> None:

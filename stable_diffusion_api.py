@@ -197,8 +197,11 @@ def main() -> None:
     here = Path(__file__).resolve().parent
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), os.environ.get("PYTHONPATH")]))
     sys.path.insert(0, str(here))
-    sys.argv = ["gunicorn", "-c", str(here / "gunicorn.conf.py"), "stable_diffusion_api:app", *sys.argv[1:]]
-    run()
+    # On USR2 gunicorn starts this same command line once more.
+    options = ["-c", str(here / "gunicorn.conf.py"), "stable_diffusion_api:app"]
+    given = sys.argv[1:]
+    sys.argv = [__file__, *(given if given[: len(options)] == options else [*options, *given])]
+    run(prog="gunicorn")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
+from collections.abc import Mapping
 from enum import IntEnum
 
-_PLACES = 4096
+_BYTES = 4096
+#: The process id of a newer gunicorn comes first; then a byte for each worker.
+_PID_BYTES = 8
 
 
 class State(IntEnum):
@@ -18,28 +22,46 @@ class State(IntEnum):
 
 
 class Siblings:
-    """In memory that is shared with all processes forked later. A worker's age is its number, from 1 on."""
+    """
+    In memory that is shared with all processes forked later. A worker's age is its number, from 1 on.
 
-    def __init__(self) -> None:
-        self._states = mmap.mmap(-1, _PLACES)
+    :param environ: where gunicorn names an older one, of which it is the upgrade, as long as it lives.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._memory = mmap.mmap(-1, _BYTES)
+        self._environ = environ
 
     def tell(self, age: int, state: State) -> None:
-        self._states[_place(age)] = state
+        self._memory[_place(age)] = state
 
-    def tell_of_another_gunicorn(self) -> None:
-        """One that takes callers on the same sockets, from now on: an upgrade by USR2."""
-        self._states[0] = State.SERVING
+    def tell_of_newer_gunicorn(self, pid: int) -> None:
+        """One that takes callers on the same sockets: an upgrade by USR2."""
+        self._memory[:_PID_BYTES] = pid.to_bytes(_PID_BYTES)
 
     def others_are(self, *states: State, age: int) -> bool:
-        """Whether any other than the worker of this age is in one of the states."""
-        others = bytearray(self._states[:])
+        """Whether any other than the worker of this age is in one of the states; another gunicorn serves."""
+        others = bytearray(self._memory[:])
         others[_place(age)] = State.GONE
-        return any(state in others for state in states)
+        if any(state in others[_PID_BYTES:] for state in states):
+            return True
+        newer, older = int.from_bytes(others[:_PID_BYTES]), int(self._environ.get("GUNICORN_PID", 0))
+        return State.SERVING in states and (_lives(newer) or _lives(older))
 
 
 def _place(age: int) -> int:
-    """The first one is another gunicorn's."""
-    return 1 + age % (_PLACES - 1)
+    return _PID_BYTES + age % (_BYTES - _PID_BYTES)
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process; 0: none is meant."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid != 0
 
 
 #: Made in gunicorn's master, which imports the worker's class before it forks.

@@ -11,7 +11,7 @@ same thread: to give its connection to the main thread and have it back costs as
 HTTP is answered and logged as everything else is: gunicorn answers HTML that quotes the caller, and logs its address
 and its request line, in which a prompt or a key may stand.
 
-How it stops: ``docs/decisions/0013-connections.md``.
+How it stops: ``docs/decisions/0014-connections.md``.
 """
 
 from __future__ import annotations

@@ -96,6 +96,34 @@ def test_a_worker_without_threads_is_refused(tmp_path: Path, kind: str) -> None:
     assert "has no threads" in run.stderr
 
 
+def test_an_application_that_is_loaded_before_the_fork_is_refused(simulator: Simulator, tmp_path: Path) -> None:
+    command, settings = commands(free_port())["gunicorn"]
+    settings |= {"RUNTIME_DIR": str(tmp_path / "run"), "IMAGE_DIR": str(tmp_path), "SD_WEBUI_URL": simulator.url}
+    run = subprocess.run(
+        [*command, "--preload"],
+        env=environment(settings),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert run.returncode == 2
+    assert "leave out --preload" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("host", ["::", "[::1]", "::1", "localhost", "127.0.0.1"])
+def test_every_way_to_name_a_host(simulator: Simulator, tmp_path: Path, host: str) -> None:
+    port = free_port()
+    command = [sys.executable, "stable_diffusion_api.py", "-w", "1"]
+    with started(command, tmp_path, port, SD_WEBUI_URL=simulator.url, HOST=host, PORT=str(port)) as service:
+        named = "127.0.0.1" if host[0] in "l1" else "[::1]"
+        wait_until(lambda: "Listening at" in service.printed, "it listens")
+        assert requests.get(f"http://{named}:{port}/api/v1/ai/generation/health/live", timeout=DEADLINE_S).ok
+        if host == "::":
+            assert service.get("/health/live").ok, "IPv4 comes there, too"
+
+
 def test_without_any_webui(tmp_path: Path) -> None:
     with running_service(tmp_path, f"http://127.0.0.1:{free_port()}") as service:
         service.wait_until_answering(503)
