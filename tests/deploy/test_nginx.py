@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,40 @@ def test_failures_are_problems(
     assert (told["status"], told["code"]) == (status, code)
 
 
-def test_what_is_no_http_is_a_problem(nginx: Nginx) -> None:
-    assert problem_of(_exchange(nginx, "nonsense\r\n\r\n"))["code"] == "malformed_request"
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("nonsense\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a..b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505),
+    ],
+)
+def test_what_is_no_http_is_a_problem(nginx: Nginx, sent: str, status: int) -> None:
+    told = problem_of(_exchange(nginx, sent))
+    assert (told["status"], told["code"]) == (status, "malformed_request")
+
+
+def test_one_caller_does_not_take_all_places(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        running_nginx(
+            tmp_path, int(silent.getsockname()[1]), changes={"limit_conn callers 100;": "limit_conn callers 2;"}
+        ) as nginx,
+        ExitStack() as stack,
+    ):
+        for _ in range(2):
+            waiting = stack.enter_context(socket.create_connection(("127.0.0.1", nginx.port)))
+            waiting.sendall(f"GET {PREFIX}/models HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            stack.enter_context(silent.accept()[0])
+        answer = call(nginx, "GET", "/health")
+        assert (problem_of(answer)["code"], answer.headers["Retry-After"]) == ("rate_limited", "5")
 
 
 def test_an_image_that_is_gone(nginx: Nginx, handing: Service) -> None:
@@ -295,6 +328,14 @@ def test_a_post_to_a_replica_that_is_away_goes_to_the_other(handing: Service, tm
         assert [call(nginx, "POST", "/txt2img", json=BODY).status_code for _ in range(4)] == [200] * 4
 
 
+def test_a_replica_that_failed_once_is_asked_again_at_once(handing: Service, tmp_path: Path) -> None:
+    """What one caller makes a replica do must not keep it from all others."""
+    with Dying() as dying, running_nginx(tmp_path, dying.port, handing.port) as nginx:
+        for _ in range(10):
+            assert call(nginx, "GET", "/models").status_code == 200
+        assert len(dying.heads) > 2, "else each of nginx' processes leaves it out after its first failure"
+
+
 def test_no_service_and_a_silent_one(tmp_path: Path) -> None:
     with running_nginx(tmp_path / "away", free_port()) as nginx:
         answer = call(nginx, "POST", "/txt2img", json=BODY)
@@ -338,6 +379,8 @@ def test_tls(handing: Service, image_id: str, tmp_path: Path) -> None:
         url = f"https://127.0.0.1:{nginx.port}{PREFIX}/image/{image_id}"
         answer = requests.get(url, verify=str(tmp_path / "certificate.pem"), timeout=DEADLINE_S)
         assert answer.content.startswith(b"\x89PNG")
+        plain = _exchange(nginx, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert problem_of(plain)["code"] == "malformed_request"
 
 
 def _exchange(nginx: Nginx, request: str) -> requests.Response:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from config import BODIES_AT_A_TIME
 from simulator import Simulator
 from tests.deploy.nginx_server import Nginx, needs_nginx, running_nginx
-from tests.hostile.innocent import assert_nothing_noticed, innocent_callers
-from tests.hostile.wire import HEALTH, head, send_all_then_read
+from tests.hostile.innocent import SMALL, assert_nothing_noticed, innocent_callers
+from tests.hostile.wire import HEALTH, head, many, send_all_then_read
 from tests.running import PREFIX, Service, running_service, wait_until
 
 JSON = "Content-Type: application/json"
@@ -62,23 +64,22 @@ def test_what_is_larger_than_is_ever_taken(locked: Service) -> None:
     assert send_all_then_read(locked.port, sent)[9:12] == b"413"
 
 
-def test_too_many_requests_and_too_many_jobs(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = {"RATE_LIMIT_GENERATION": "2/hour", "SD_QUEUE_LIMIT": "0"}
-    size = 4 * MEGABYTE
-    body = b'{"prompt": "a", "width": 64, "height": 64, "steps": 1}'.ljust(size)
-    sent = head("POST", f"{PREFIX}/txt2img", JSON, "Connection: close", f"Content-Length: {size}") + body
-    with (
-        running_service(tmp_path_factory.mktemp("limited"), simulator.url, workers=1, **settings) as service,
-        ThreadPoolExecutor(1) as thread,
-    ):
+@pytest.fixture
+def one_worker(simulator: Simulator, tmp_path: Path) -> Iterator[Service]:
+    """Which takes 70 requests an hour."""
+    with running_service(tmp_path, simulator.url, workers=1, RATE_LIMIT_GLOBAL="70/hour") as service:
         service.wait_until_answering()
-        simulator.set_fault("hang-before", times=1)
-        job = thread.submit(send_all_then_read, service.port, sent)
-        wait_until(lambda: len(simulator.generations) == 1, "the job runs")
-        assert b'"queue_full"' in send_all_then_read(service.port, sent)
-        simulator.clear_faults()
-        assert job.result()[9:12] == b"200"
-        limited = send_all_then_read(service.port, sent)
+        yield service
+
+
+def test_too_many_bodies_and_too_many_requests(one_worker: Service) -> None:
+    size = 4 * MEGABYTE
+    start = head("POST", f"{PREFIX}/txt2img", JSON, f"Content-Length: {size}")
+    with many(one_worker.port, BODIES_AT_A_TIME, start):
+        wait_until(lambda: one_worker.post("/txt2img", SMALL).status_code == 503, "all places are taken")
+        assert b'"queue_full"' in send_all_then_read(one_worker.port, start + b" " * size)
+    wait_until(lambda: one_worker.get("/models").status_code == 429, "it has had enough")
+    limited = send_all_then_read(one_worker.port, start + b" " * size)
     assert limited[9:12] == b"429"
     assert b"\r\nRetry-After: 3" in limited, "most of an hour"
 
