@@ -22,6 +22,7 @@ from services.installations import Installations
 from services.ledger import FileLedger, Ledger
 from services.redis_connection import open_redis
 from services.requests import FileNotes, RequestService, shared_notes
+from services.runtime_folder import RuntimeFolder
 from services.shared_ledger import SharedLedger
 from services.watched_storage import WatchedStorage
 from storage import open_storage
@@ -63,6 +64,7 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
         catalog=catalog,
         storage=storage,
         ping_redis=_ping(config, connection, metrics),
+        check_runtime=RuntimeFolder(Path(config.runtime_dir)).can_be_written,
         queue_limit=config.sd_queue_limit,
         version=version,
     )

@@ -205,6 +205,12 @@ ADVICE: Mapping[str, Advice] = {
         remedy="Wait, or allow more time with a larger `Prefer: wait=N`.",
         retry=_AFTER,
     ),
+    "queue_unavailable": Advice(
+        cause="The host cannot write down who waits and who paints: the disk of its `RUNTIME_DIR` is full, or fails. "
+        "The job was not started.",
+        remedy="Try again: another host may answer. Operators: make room in `RUNTIME_DIR`; it heals by itself.",
+        retry=_AFTER,
+    ),
     "storage_unavailable": Advice(
         cause="Stored images cannot be fetched or removed now: the disk or the bucket fails. New pictures still come, "
         "without an `image_url`.",

@@ -143,6 +143,13 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     webui.NoGPUError: Kind(status=503, code="gpu_unavailable", title="No GPU available", retryable=True),
     webui.QueueFullError: Kind(status=503, code="queue_full", title="Queue full", retryable=True),
+    webui.QueueUnavailableError: Kind(
+        status=503,
+        code="queue_unavailable",
+        title="Queue unavailable",
+        detail="this host cannot keep its queue now: the disk that it is on is full, or fails",
+        retryable=True,
+    ),
     webui.QueueTimeoutError: Kind(status=503, code="queue_timeout", title="Waited too long", retryable=True),
     webui.DrainingError: Kind(status=503, code="draining", title="Shutting down", retryable=True),
     storage.ImageNotFoundError: Kind(

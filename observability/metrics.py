@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from observability.metrics_folder import DEATHS, reading
+from observability.metrics_folder import DEATHS, make_again, reading
 
 MODES: Final = ("txt2img", "img2img", "inpainting")
 #: Why images are removed.
@@ -58,6 +58,8 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # with several workers there are none
         self._registry = CollectorRegistry()
         self._together = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if self._together:  # it may have been cleared away at this very moment
+            make_again(Path(self._together))
         self._add_http()
         self._add_jobs()
         self._add_stores()
@@ -75,19 +77,21 @@ class Metrics:
         :param accept: the request's ``Accept``; OpenMetrics where it asks for that.
         :param more: what else is shown.
         """
-        shown = CollectorRegistry()
-        if self._together:
-            MultiProcessCollector(shown, self._together)  # type: ignore[no-untyped-call]
-        else:
-            shown.register(self._registry)
-        for collector in more:
-            shown.register(collector)
         try:
             encode, media_type = choose_encoder(accept)
         except TypeError:  # a version that is no number
             encode, media_type = choose_encoder("")
-        with reading(Path(self._together)) if self._together else nullcontext():
-            return encode(shown), media_type
+        if self._together and self._counts_together(Path(self._together)):
+            # Cleared away at this moment, or there is no room for its lock.
+            with suppress(OSError, ValueError), reading(Path(self._together)):
+                shown = _registry_of(*more)
+                MultiProcessCollector(shown, self._together)  # type: ignore[no-untyped-call]
+                return encode(shown), media_type
+        return encode(_registry_of(self._registry, *more)), media_type
+
+    def _counts_together(self, folder: Path) -> bool:
+        """Not once the folder has been cleared away: this process then tells what it has counted itself."""
+        return (folder / f"counter_{os.getpid()}.db").exists()
 
     def names(self) -> set[str]:
         """As they are shown, without a histogram's suffixes."""
@@ -159,3 +163,10 @@ class Metrics:
             self.storage_errors.labels(operation)
         for use in redis_uses:
             self.redis_errors.labels(use)
+
+
+def _registry_of(*collectors: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return registry

@@ -55,10 +55,11 @@ def own_folder(runtime: Path) -> Path:
 
 def reserve(folder: Path, pid: int) -> None:
     """
-    Room on the disk for what a worker will count.
+    Room on the disk for what a worker will count, in the folder, which may have been cleared away since.
 
     :raises OSError: there is none.
     """
+    make_again(folder)
     for kind in (*_COUNTS, _STATES):
         path = folder / f"{kind}_{pid}.db"
         temporary = path.with_suffix(".tmp")
@@ -70,6 +71,12 @@ def reserve(folder: Path, pid: int) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def make_again(folder: Path) -> None:
+    """:raises OSError:"""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def count_death(folder: Path) -> None:

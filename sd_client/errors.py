@@ -193,6 +193,13 @@ class QueueFullError(PoolError):
     """As many jobs wait as may."""
 
 
+class QueueUnavailableError(PoolError):
+    """The place where this host keeps its queue is full, or cannot be used."""
+
+    def __init__(self) -> None:
+        super().__init__("this host cannot keep its queue", retry_after_s=5)
+
+
 class QueueTimeoutError(PoolError):
     """No WebUI became free in the time the job could wait."""
 

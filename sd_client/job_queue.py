@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from sd_client import schedule
@@ -13,7 +14,14 @@ from sd_client.board import TICK_S, Board, Change
 from sd_client.broken_models import broken_now
 from sd_client.candidates import GpuPolicy, candidates
 from sd_client.client import loaded_model
-from sd_client.errors import DrainingError, JobCancelledError, QueueFullError, QueueTimeoutError, WebUIError
+from sd_client.errors import (
+    DrainingError,
+    JobCancelledError,
+    QueueFullError,
+    QueueTimeoutError,
+    QueueUnavailableError,
+    WebUIError,
+)
 from sd_client.granting import grant
 from sd_client.model_look import Found
 from sd_client.models import GenerationParams
@@ -29,6 +37,16 @@ log = logging.getLogger(__name__)
 FIRST_LOOK_S = 4.0
 #: How often the dead are forgotten, and waiting jobs see which WebUIs came and went.
 KEEP_S = 0.5
+
+
+@contextmanager
+def schedule_errors_told() -> Iterator[None]:
+    """:raises QueueUnavailableError: the schedule's file can be read, or written, no more."""
+    try:
+        yield
+    except OSError as error:
+        log.error("the schedule in RUNTIME_DIR cannot be used: %s", error.strerror)
+        raise QueueUnavailableError from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +135,10 @@ class JobQueue:
         :param tried: WebUIs that could not be reached with it.
         :raises PoolError: nobody could do it, too many wait already, or it had no turn in time.
         """
+        with schedule_errors_told():
+            return self._acquired(order, tried)
+
+    def _acquired(self, order: Order, tried: frozenset[str]) -> Lease:
         job = self._enter(order, tried)
         begun = self._clock()
         self._waiting[job.ticket] = _Waiting(params=order.params, tried=tried)
@@ -124,7 +146,8 @@ class JobQueue:
             with self._turns.expected(job.ticket) as turn:
                 return self._wait(job, order, turn)
         except BaseException:
-            self.leave(job.ticket)
+            with suppress(OSError):  # it is no job of this process any more: whoever writes next takes it out
+                self.leave(job.ticket)
             raise
         finally:
             del self._waiting[job.ticket]
@@ -190,7 +213,8 @@ class JobQueue:
 
         :raises PoolError: the job would be refused at once.
         """
-        seen = self._board.look()
+        with schedule_errors_told():
+            seen = self._board.look()
         if len(seen.waiting) >= self._limit:
             job, change = self._entry(params, frozenset(), since=self._board.now(), request="", task="")
             change(schedule.enter(seen, job))
@@ -279,7 +303,7 @@ class JobQueue:
                 if state.waiting or state.running or self._board.has_jobs():
                     self._board.update(self._kept)
             except OSError as error:
-                log.error("the schedule cannot be kept: %s", type(error).__name__)
+                log.error("the schedule in RUNTIME_DIR cannot be kept: %s", error.strerror)
 
     def _kept(self, state: Schedule) -> Schedule:
         states = self._probing.states()

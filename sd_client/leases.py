@@ -7,6 +7,7 @@ dies, however it dies: so a dead worker's leases end with the next look at the s
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -34,9 +35,10 @@ class SharedSchedule:
         self._file = SharedFile(os.fspath(folder / "schedule.json"))
         self._json = ScheduleJson()
         self._mutex = threading.Lock()
+        self._renewing = threading.Lock()
         self.continuity = Continuity()
         with _exclusive(self._lock):
-            self._host = _host_mark(folder)
+            self._host = _host_mark(folder, uuid.uuid4().hex[:12])
             self.holder = f"{self._host}-{uuid.uuid4().hex}"
             for holder in os.listdir(folder / "holders"):
                 self._lives(holder)  # clears away what killed workers left
@@ -44,7 +46,15 @@ class SharedSchedule:
 
     def update(self, change: Callable[[Schedule], Schedule]) -> Schedule:
         """Applies ``change`` to the schedule of this moment, alone among all threads and workers."""
-        with self._mutex, _exclusive(self._lock):
+        with self._mutex:
+            try:
+                return self._updated(change)
+            except FileNotFoundError:  # the whole folder was cleared away by hand
+                self.renew()
+                return self._updated(change)
+
+    def _updated(self, change: Callable[[Schedule], Schedule]) -> Schedule:
+        with _exclusive(self._lock):
             stored = self._load()
             before = self.continuity.found(stored)
             after = change(forget(before, self._dead(before)))
@@ -60,20 +70,24 @@ class SharedSchedule:
         """
         return self._json.last(self._file.head(HEAD_BYTES)) or self._load()
 
+    def seen(self) -> Schedule:
+        """What was read or written last."""
+        return self._json.seen()
+
     def renew(self) -> None:
         """
         Keeps this holder's file from whoever clears away what nobody has touched for days, and makes it anew where it
         has been cleared away all the same. To be called now and then.
         """
         path = self._folder / "holders" / self.holder
-        try:
-            if os.stat(path).st_ino == os.fstat(self._alive).st_ino:
+        with self._renewing:
+            if is_at(self._alive, path):
                 os.utime(path)
                 return
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lost, self._alive = self._alive, _locked(path)
-        os.close(lost)
+            make_own_folder(path.parent)
+            _host_mark(self._folder, self._host)
+            lost, self._alive = self._alive, _locked(path)
+            os.close(lost)
 
     def knows(self, holder: str) -> bool:
         """Whether that is, or was lately, a process of this host."""
@@ -83,8 +97,10 @@ class SharedSchedule:
         """Whether that process lives; None where it is another host's, of which nothing is known here."""
         if not holder.startswith(f"{self._host}-"):
             return None
+        if holder == self.holder:
+            return True
         path = self._folder / "holders" / holder
-        lock = None if holder == self.holder else try_lock(path, create=False)
+        lock = try_lock(path, create=False)
         if lock is not None:
             os.close(lock)
         return lock is None and path.exists()
@@ -122,12 +138,34 @@ def stored_schedule(folder: Path) -> Schedule:
         return Schedule()
 
 
-def _host_mark(folder: Path) -> str:
-    """What the holders of this folder begin with, uniquely among all hosts."""
+def _host_mark(folder: Path, new: str) -> str:
+    """What the holders of this folder begin with, uniquely among all hosts. :param new: where it has none yet."""
     path = folder / "host"
     if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12])
+        path.write_text(new)
     return path.read_text()
+
+
+def make_own_folder(path: Path) -> None:
+    """
+    Where it is missing, with its parents, for this user alone.
+
+    :raises OSError: also where what is there may be written by others, who came first where many may write.
+    """
+    if not path.parent.exists():
+        make_own_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "the folder is not this user's alone")
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that lies there."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def try_lock(path: Path, *, create: bool = True) -> int | None:

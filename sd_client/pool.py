@@ -26,7 +26,7 @@ from sd_client.errors import (
     WebUIConnectError,
     WebUIError,
 )
-from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease
+from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease, schedule_errors_told
 from sd_client.leases import SharedSchedule
 from sd_client.model_look import Found, ModelLook, may_be_broken
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
@@ -178,9 +178,9 @@ class WebUIPool:
 
     def standing(self, request: str) -> Standing | None:
         """Where the job of a request is; None where it neither waits nor runs. May ask a WebUI for its progress."""
-        return standing_of(
-            request, self._alive(request), slots=self._slots, now=self._board.now(), progress=self._furthest
-        )
+        with schedule_errors_told():
+            state = self._alive(request)
+        return standing_of(request, state, slots=self._slots, now=self._board.now(), progress=self._furthest)
 
     def _alive(self, request: str) -> Schedule:
         """The schedule without the jobs of a request whose process has died; they may hold places a while longer."""
@@ -191,6 +191,10 @@ class WebUIPool:
 
     def cancel(self, request: str) -> bool:
         """Ends the job of a request, waiting or running; False where there is none."""
+        with schedule_errors_told():
+            return self._cancelled(request)
+
+    def _cancelled(self, request: str) -> bool:
         before = self._alive(request)
         if not any(job.request == request for job in (*before.waiting, *before.running)):
             return False

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from sd_client.client import WebUIClient
 from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
-from sd_client.leases import try_lock
+from sd_client.leases import is_at, make_own_folder, try_lock
 from sd_client.lists import is_native
 from sd_client.models import BrokenList, Capabilities, Checkpoint
 from sd_client.paint_limits import Limits
@@ -105,7 +106,9 @@ class Probing:
         self._stopped = threading.Event()
         self._looked = threading.Event()
         self._wake = {webui: threading.Event() for webui in clients}
+        self._lock_path = folder / "prober.lock"
         self._lock: int | None = None
+        self._given_way = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -169,19 +172,35 @@ class Probing:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            if self._lock is not None:
-                self._refresh_limits()
-            else:
-                self._refresh()
-                try:
-                    self._lock = try_lock(self._folder / "prober.lock")
-                except OSError as error:  # no file descriptor is left, perhaps; there will be one again
-                    log.error("whether to look at the WebUIs cannot be told: %s", type(error).__name__)
-                if self._lock is not None:
-                    self._refresh()  # what an earlier prober knew, models above all
-                    for webui in self._clients:
-                        self._spawn(self._watch, f"probe-{webui}", webui)
+            try:
+                self._give_way()
+                if self._lock is None:
+                    self._refresh()
+                    make_own_folder(self._folder)  # it may have been cleared away by hand
+                    self._lock = try_lock(self._lock_path)
+                    if self._lock is not None:
+                        self._begin_to_look()
+                else:
+                    self._refresh_limits()
+            except OSError as error:  # no file descriptor is left, perhaps; there will be one again
+                log.error("whether to look at the WebUIs cannot be told: %s", error.strerror)
             self._stopped.wait(self._pace.refresh_s)
+
+    def _begin_to_look(self) -> None:
+        self._refresh()  # what an earlier prober knew, models above all
+        self._given_way = threading.Event()
+        for webui in self._clients:
+            self._spawn(self._watch, f"probe-{webui}", webui, self._given_way)
+
+    def _give_way(self) -> None:
+        """Where the lock's file was cleared away, whoever takes the new one looks: there must be one prober."""
+        if self._lock is None or is_at(self._lock, self._lock_path):
+            return
+        os.close(self._lock)
+        self._lock = None
+        self._given_way.set()
+        for event in self._wake.values():
+            event.set()
 
     def _refresh(self) -> None:
         for webui in self._clients:
@@ -213,10 +232,10 @@ class Probing:
     def _file(self, webui: str) -> Path:
         return self._folder / f"{webui}.json"
 
-    def _watch(self, webui: str) -> None:
+    def _watch(self, webui: str, given_way: threading.Event) -> None:
         pace = self._pace
         pause_s = pace.first_pause_s
-        while not self._stopped.is_set():
+        while not self._stopped.is_set() and not given_way.is_set():
             self._wake[webui].clear()
             before = self._states.get(webui)
             state = self._look_safely(webui, before)
@@ -280,19 +299,35 @@ class Probing:
             return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))
 
     def _publish(self, webui: str, state: WebUIState) -> None:
-        temporary = self._file(webui).with_suffix(".tmp")
         with self._mutex:
             if not state.available:
                 self._limits.forget(webui)
             self._states = {**self._states, webui: state}
             try:
-                temporary.write_bytes(_STATE.dump_json(state))
-                temporary.replace(self._file(webui))
+                replace_file(self._file(webui), _STATE.dump_json(state))
             except (OSError, ValueError) as error:
                 # This process goes on with what it sees; to the others it grows stale.
-                log.error("what was seen cannot be written: %s", type(error).__name__)
+                why = error.strerror if isinstance(error, OSError) else type(error).__name__
+                log.error("what was seen cannot be written into RUNTIME_DIR: %s", why)
             if len(self._states) == len(self._clients):
                 self._looked.set()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """
+    :raises OSError: there is no room.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        # On a full disk what is there can be written over; whoever reads half of it reads again.
+        with path.open("rb+") as file:
+            file.write(data)
+            file.truncate()
 
 
 def _broken_lists(state: WebUIState | None) -> dict[str, BrokenList]:

@@ -74,6 +74,10 @@ class ScheduleJson:
             self._last = raw, schedule
         return schedule
 
+    def seen(self) -> Schedule:
+        """What was loaded or dumped last."""
+        return self._last[1]
+
     def last(self, head: bytes) -> Schedule | None:
         """The last one, where what begins with these :data:`HEAD_BYTES` is that; None where it must be read."""
         raw, schedule = self._last

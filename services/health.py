@@ -39,6 +39,7 @@ Reason = Literal[
     "default_model_ambiguous",
     "redis_down",
     "storage_failing",
+    "runtime_dir_failing",
 ]
 _NOT_SERVING: frozenset[Reason] = frozenset(("draining", "no_webui", "no_checkpoint", "no_gpu"))
 
@@ -84,6 +85,7 @@ class HealthReport:
 class HealthService:
     """
     :param ping_redis: returns whether Redis can be used, within a second; None where there is none.
+    :param check_runtime: returns whether ``RUNTIME_DIR`` can be written, and says in the log why not.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class HealthService:
         catalog: Catalog,
         storage: ImageStorage,
         ping_redis: Callable[[], bool] | None,
+        check_runtime: Callable[[], bool] = lambda: True,
         queue_limit: int,
         version: str,
         clock: Callable[[], float] = time.monotonic,
@@ -101,6 +104,8 @@ class HealthService:
         self._catalog = catalog
         self._storage = storage
         self._ping_redis = ping_redis
+        self._check_runtime = check_runtime
+        self._runtime_ok = True
         self._queue_limit = queue_limit
         self._version = version
         self._clock = clock
@@ -159,12 +164,14 @@ class HealthService:
             "default_model_ambiguous": default > 1,
             "redis_down": self._ping_redis is not None and not self._redis_up,
             "storage_failing": not self._storage_ok,
+            "runtime_dir_failing": not self._runtime_ok,
         }
         return tuple(reason for reason, true in holds.items() if true)
 
     def _watch(self) -> None:
         while True:
             self._look_at_storage()
+            self._runtime_ok = self._check_runtime()
             if self._ping_redis is not None:
                 up = self._ping_redis()
                 if up != self._redis_up:

@@ -62,16 +62,19 @@ class Housekeeping:
 
     def _run(self) -> None:
         while True:
-            lock = try_lock(self._lock)
-            if lock is not None:
-                try:
-                    self._round()
-                except (StorageError, OSError) as error:
-                    log.warning("housekeeping: %s", error if isinstance(error, StorageError) else type(error).__name__)
-                finally:
-                    os.close(lock)
+            try:
+                self._round_by_one()
+            except (StorageError, OSError) as error:
+                log.warning("housekeeping: %s", error if isinstance(error, StorageError) else error.strerror)
             if self._stopped.wait(self._interval_s):
                 return
+
+    def _round_by_one(self) -> None:
+        if (lock := try_lock(self._lock)) is not None:
+            try:
+                self._round()
+            finally:
+                os.close(lock)
 
     def _round(self) -> None:
         leftovers = self._storage.sweep()

@@ -17,6 +17,7 @@ import redis
 from pydantic import TypeAdapter, ValidationError
 
 from sd_client.errors import JobCancelledError
+from sd_client.leases import make_own_folder
 from sd_client.pool import WebUIPool
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class FileNotes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._written = 0
+        self._failing = False
 
     def write(self, key: str, note: Note) -> None:
         # Appended, in one call: a file that is replaced must be brought to the disk at once (on ext4), which costs ten
@@ -72,11 +74,15 @@ class FileNotes:
             try:
                 self._append(key, line)
             except FileNotFoundError:
-                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_own_folder(self._folder)
                 self._append(key, line)
         except OSError as error:
             # The picture matters more than being able to ask for it by its request's id.
-            log.error("a request cannot be noted: %s", type(error).__name__)
+            if not self._failing:
+                log.error("requests cannot be noted in RUNTIME_DIR: %s", error.strerror)
+            self._failing = True
+        else:
+            self._failing = False
         self._written += 1
         if self._written % _SWEEP_EVERY == 0:
             self._sweep()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -97,3 +99,13 @@ def redis_server(short_folder: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def own_mounts() -> list[str]:
+    """What starts a process in a mount namespace of its own: what is mounted there is gone with it, however it ends."""
+    prefix = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    trial = ["mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    if shutil.which("unshare") is None or subprocess.run([*prefix, *trial], capture_output=True).returncode != 0:
+        pytest.skip("mounting a small filesystem is not allowed here")
+    return prefix

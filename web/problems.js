@@ -28,6 +28,7 @@ const TITLES = {
   gpu_unavailable: "No GPU can be reached",
   queue_full: "The queue is full",
   queue_timeout: "No WebUI became free in time",
+  queue_unavailable: "The queue cannot be kept",
   storage_unavailable: "Stored pictures cannot be reached",
   draining: "The service is shutting down",
   gpu_out_of_memory: "The GPU’s memory does not suffice",
@@ -36,7 +37,7 @@ const TITLES = {
   service_timeout: "The service gave no answer in time",
 };
 
-const AWAY = ["cancelled", "webui_unavailable", "gpu_unavailable", "storage_unavailable", "service_unavailable"];
+const AWAY = ["cancelled", "webui_unavailable", "gpu_unavailable", "queue_unavailable", "storage_unavailable", "service_unavailable"];
 const LATE = ["rate_limited", "request_timeout", "queue_timeout", "webui_timeout", "service_timeout"];
 const ICONS = Object.fromEntries([...AWAY.map((code) => [code, "i-off"]), ...LATE.map((code) => [code, "i-clock"])]);
 

@@ -14,6 +14,7 @@ _GENERATION_CODES = (
     *("validation_error", "model_not_found", "capability_missing", "idempotency_mismatch", "caller_gone"),
     *("webui_error", "webui_timeout"),
     *("webui_unavailable", "gpu_unavailable", "queue_full", "queue_timeout", "draining", "gpu_out_of_memory"),
+    "queue_unavailable",
     # Of a retry: the first attempt's picture has been removed, or cannot be read.
     *("image_not_found", "storage_unavailable"),
 )

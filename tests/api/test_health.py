@@ -188,6 +188,19 @@ def test_a_storage_that_fails_and_heals(make_app: MakeApp, simulator: Simulator,
     assert wait_for(client, "healthy")["storage"] == "ok"
 
 
+def test_a_runtime_folder_that_fails_and_heals(make_app: MakeApp, simulator: Simulator, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    client = make_app(simulator.url, RUNTIME_DIR=str(run)).test_client()
+    wait_for(client, "healthy")
+    run.rename(tmp_path / "elsewhere")
+    run.write_text("no folder")
+    assert wait_for(client, "degraded")["reasons"] == ["runtime_dir_failing"]
+    assert client.get("/metrics").status_code == 200
+    run.unlink()
+    wait_for(client, "healthy")
+    assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
+
+
 def test_redis_that_is_not_there(make_app: MakeApp, simulator: Simulator) -> None:
     client = make_app(simulator.url, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0").test_client()
     body = wait_for(client, "degraded")

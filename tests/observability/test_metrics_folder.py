@@ -192,3 +192,10 @@ def test_deaths_are_counted_beside_the_workers(tmp_path: Path) -> None:
         count_death(tmp_path)
         assert scrape(tmp_path).value("sd_api_worker_deaths_total") == died
         merge_dead(tmp_path, alive=())
+
+
+def test_room_is_made_in_a_folder_that_was_cleared_away(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "metrics-x"
+    reserve(folder, 7)
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    assert {path.name for path in folder.iterdir()} == {"counter_7.db", "histogram_7.db", "gauge_livemax_7.db"}

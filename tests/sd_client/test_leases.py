@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -216,3 +217,29 @@ def test_a_lock_file_that_is_removed_locks_one_at_a_time(tmp_path: Path) -> None
     for thread in threads:
         thread.join()
     assert most == [1]
+
+
+def test_a_folder_that_was_cleared_away_is_there_again_with_the_next_change(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "run"
+    mine, other = SharedSchedule(folder), SharedSchedule(folder)
+    mine.update(lambda state: enter(state, own_job(mine, "1")))
+    shutil.rmtree(tmp_path / "deep")
+    assert mine.look() == Schedule()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: mine.update(lambda state: enter(state, own_job(mine, f"{n}"))), range(8)))
+    other.renew()
+    other.update(lambda state: enter(state, own_job(other, "other")))
+    assert len(mine.update(lambda state: state).waiting) == 9
+    assert folder.stat().st_mode & 0o077 == 0
+    for schedule in (mine, other):
+        schedule.close()
+
+
+def test_threads_that_renew_at_once_make_one_file(tmp_path: Path) -> None:
+    mine = SharedSchedule(tmp_path)
+    for _ in range(50):
+        shutil.rmtree(tmp_path / "holders")
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: mine.renew(), range(4)))
+        assert try_lock(tmp_path / "holders" / mine.holder, create=False) is None, "it is held"
+    mine.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ import pytest
 from sd_client.client import WebUIClient
 from sd_client.models import DUMMY_HASH, Capabilities, Sampler
 from sd_client.paint_limits import Limits
-from sd_client.probing import Pace, Probing
+from sd_client.probing import Pace, Probing, replace_file
 from tests.sd_client.jobs import CHECKPOINT
 from tests.sd_client.servers import (
     NOT_FOUND,
@@ -517,3 +518,34 @@ def test_closing_ends_all_threads(web_server: WebServer, tmp_path: Path) -> None
     with probing_of(web_server.url, tmp_path, pace=Pace()) as probing:
         assert probing.wait_for_first_look(20)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prob")]
+
+
+def test_a_folder_that_was_cleared_away(web_server: WebServer, tmp_path: Path) -> None:
+    """All processes go on to see, and still one looks."""
+    folder, pace = tmp_path / "run" / "pool", replace(FAST, interval_s=0.2)
+    folder.mkdir(parents=True)
+    with probing_of(web_server.url, folder, pace=pace) as one, probing_of(web_server.url, folder, pace=pace) as two:
+        assert one.wait_for_first_look(20)
+        assert two.wait_for_first_look(20)
+        shutil.rmtree(tmp_path / "run")
+        deleted = time.monotonic()
+
+        def both_see() -> bool:
+            assert available(one)
+            assert available(two)
+            return all(probing.states()["webui"].seen > deleted + 1.0 for probing in (one, two))
+
+        wait_for(both_see, "what was seen after that")
+        begun, looked = time.monotonic(), looks(web_server)
+        wait_for_looks(web_server, 10)
+        most = 3 + (time.monotonic() - begun) / pace.interval_s
+        assert looks(web_server) - looked <= most, "one process looks"
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_seen_is_written_over_where_there_is_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "webui.json"
+    path.write_bytes(b"x" * 100)
+    path.with_suffix(".tmp").mkdir()  # nothing can be written beside it
+    replace_file(path, b"y" * 90)
+    assert path.read_bytes() == b"y" * 90

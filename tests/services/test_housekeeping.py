@@ -126,3 +126,23 @@ def test_one_process_does_it(tmp_path):
     housekeeping.close()
     assert kept(tmp_path / "images") == set()
     assert removed(metrics) == {"age": 1, "size": 0}
+
+
+def test_a_lock_that_cannot_be_made_is_tried_again(tmp_path):
+    stored(tmp_path / "images", age_s=7200)
+    lock = tmp_path / "run" / "housekeeping.lock"
+    lock.mkdir(parents=True)  # no file: it cannot be opened
+    keeping = Housekeeping(
+        storage=LocalStorage(tmp_path / "images"),
+        lock=lock,
+        ttl_s=3600,
+        max_bytes=None,
+        more=lambda: None,
+        metrics=Metrics(),
+        interval_s=0.01,
+    )
+    keeping.start()
+    time.sleep(0.1)
+    lock.rmdir()
+    wait_until(lambda: not kept(tmp_path / "images"), "the old image is removed")
+    keeping.close()

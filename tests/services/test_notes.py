@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,18 @@ def test_where_nothing_can_be_written_nothing_is_noted(tmp_path: Path) -> None:
     notes = FileNotes(tmp_path / "notes")
     notes.write("key", OPEN)
     assert notes.read("key") is None
+
+
+def test_a_disk_that_is_full_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "services.requests")
+    folder = tmp_path / "notes"
+    notes = FileNotes(folder)
+    folder.write_text("no folder")
+    for _ in range(3):
+        notes.write("key", DONE)
+    assert [record.getMessage() for record in caplog.records] == [
+        "requests cannot be noted in RUNTIME_DIR: Not a directory"
+    ]
+    folder.unlink()
+    notes.write("key", DONE)
+    assert notes.read("key") == DONE

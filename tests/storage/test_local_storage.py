@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,16 +19,6 @@ ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")
 
 class StopError(Exception):
     pass
-
-
-@pytest.fixture
-def own_mounts() -> list[str]:
-    """What starts a process in a mount namespace of its own: what is mounted there is gone with it, however it ends."""
-    prefix = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-    trial = ["mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    if shutil.which("unshare") is None or subprocess.run([*prefix, *trial], capture_output=True).returncode != 0:
-        pytest.skip("mounting a small filesystem is not allowed here")
-    return prefix
 
 
 @pytest.fixture

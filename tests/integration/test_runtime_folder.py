@@ -1,0 +1,135 @@
+"""RUNTIME_DIR is deleted while the service runs, or full: nobody gets a 500, and it heals by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from simulator import Simulator
+from tests.api.answers import problem_of
+from tests.conftest import MakeApp
+from tests.running import DEADLINE_S, PREFIX, ROOT, Service, running_service, started, wait_until
+
+SMALL = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
+
+
+def workers(service: Service) -> set[int]:
+    master = service.process.pid
+    return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
+
+
+def metrics(service: Service) -> requests.Response:
+    return requests.get(f"{service.root}/metrics", timeout=DEADLINE_S)
+
+
+def test_it_is_deleted_while_jobs_run_and_wait(simulator: Simulator, tmp_path: Path) -> None:
+    with running_service(tmp_path, simulator.url) as service, ThreadPoolExecutor(8) as threads:
+        service.wait_until_answering()
+        simulator.set_fault("hang-before")
+        jobs = [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
+        wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 3, "three wait for the first")
+        shutil.rmtree(tmp_path / "run")
+        jobs += [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
+        wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 7, "all wait again")
+        simulator.clear_faults()
+        assert [job.result().status_code for job in jobs] == [200] * 8
+        assert (len(simulator.generations), simulator.most_concurrent) == (8, 1)
+        answer = service.post("/txt2img", SMALL)
+        followed = service.get(f"/requests/{answer.headers['X-Request-ID']}")
+        assert (answer.status_code, followed.json()["status"]) == (200, "done")
+        shown = [metrics(service) for _ in range(4)]
+        assert {one.status_code for one in shown} == {200}
+        assert all("sd_api_jobs_total{" in one.text for one in shown)
+        assert (tmp_path / "run").stat().st_mode & 0o077 == 0
+
+
+def test_a_worker_that_begins_after_it_was_deleted(simulator: Simulator, tmp_path: Path) -> None:
+    """gunicorn would give up altogether where one cannot."""
+    with running_service(tmp_path, simulator.url) as service:
+        service.wait_until_answering()
+        wait_until(lambda: len(workers(service)) == 2, "both workers are there")
+        shutil.rmtree(tmp_path / "run")
+        before = workers(service)
+        os.kill(min(before), signal.SIGKILL)
+        wait_until(lambda: len(workers(service) - before) == 1, "another one begins")
+        wait_until(lambda: service.printed.count("Booting worker") == 3, "it is started")
+        for _ in range(40):
+            assert metrics(service).status_code == 200
+            assert service.post("/txt2img", SMALL).status_code == 200
+        assert len(workers(service)) == 2
+
+
+def test_it_is_full(own_mounts: list[str], simulator: Simulator, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gunicorn = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"fd://{listener.fileno()}"]
+        gunicorn += ["-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
+        mount = 'mount -t tmpfs -o size=8m,mode=700 tmpfs "$0" && exec "$@"'
+        command = [*own_mounts, "sh", "-c", mount, str(run), *gunicorn]
+        with started(command, tmp_path, listener, SD_WEBUI_URL=simulator.url) as service:
+            service.wait_until_answering()
+            assert service.post("/txt2img", SMALL).status_code == 200
+            filling = Path(f"/proc/{service.process.pid}/root{run}/filling")
+            with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+
+            def reasons() -> list[str]:
+                told: list[str] = service.get("/health").json()["reasons"]
+                return told
+
+            wait_until(lambda: reasons() == ["runtime_dir_failing"], "health tells")
+            answers = [service.post("/txt2img", SMALL) for _ in range(20)]
+            assert {answer.status_code for answer in answers} <= {200, 503}
+            for answer in answers:
+                if answer.status_code == 503:
+                    assert problem_of(answer)["code"] == "queue_unavailable"
+            assert {service.get(f"/requests/{n}").status_code for n in range(4)} == {404}
+            assert metrics(service).status_code == 200
+            assert "RUNTIME_DIR cannot be written: No space left on device" in service.printed
+            filling.unlink()
+            wait_until(lambda: all(reasons() == [] for _ in range(6)), "both workers heal")
+            answer = service.post("/txt2img", SMALL)
+            assert answer.status_code == 200
+            assert service.get(f"/requests/{answer.headers['X-Request-ID']}").json()["status"] == "done"
+
+
+def test_a_job_that_cannot_be_written_down(make_app: MakeApp, simulator: Simulator, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    client = make_app(simulator.url, RUNTIME_DIR=str(run)).test_client()
+    assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
+    lock = run / "schedule.lock"
+    lock.unlink()
+    lock.mkdir()
+    refused = client.post(f"{PREFIX}/txt2img", json=SMALL)
+    told = problem_of(refused)
+    assert (told["status"], told["code"], told["retryable"]) == (503, "queue_unavailable", True)
+    assert str(tmp_path) not in refused.text
+    assert int(refused.headers["Retry-After"]) > 0
+    assert client.get(f"{PREFIX}/requests/unknown").status_code == 404
+    lock.rmdir()
+    assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
+    assert len(simulator.generations) == 2
+
+
+@pytest.mark.parametrize("what", ["image", "text"])
+def test_a_form_needs_no_temporary_folder(simulator: Simulator, tmp_path: Path, what: str) -> None:
+    """However large its parts are: nothing of a body is written to a disk."""
+    nowhere = tmp_path / "no-such-folder"
+    picture = ROOT / "docs" / "images" / "try-on.jpg"
+    with running_service(tmp_path, simulator.url, workers=1, TMPDIR=str(nowhere)) as service:
+        service.wait_until_answering()
+        image = picture.read_bytes() + bytes(3 * 1024 * 1024)
+        form = {"prompt": "a" if what == "image" else "a" * 9000, "steps": "1", "width": "64", "height": "64"}
+        answer = requests.post(f"{service.url}/img2img", data=form, files={"image": image}, timeout=DEADLINE_S)
+        assert answer.status_code == 200
