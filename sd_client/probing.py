@@ -210,8 +210,11 @@ class Probing:
                 continue
         self._refresh_limits()
         now = self._clock()
-        fresh = {w: state for w, (_, state) in self._read.items() if 0 <= now - state.seen < self._pace.stale_s}
         with self._mutex:
+            # Its own, too, where it has looked until a moment ago.
+            known = [*self._states.items(), *((webui, state) for webui, (_, state) in self._read.items())]
+            by_age = sorted(known, key=lambda one: one[1].seen)
+            fresh = {webui: state for webui, state in by_age if 0 <= now - state.seen < self._pace.stale_s}
             self._states = fresh
         if len(fresh) == len(self._clients):
             self._looked.set()
