@@ -234,6 +234,7 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
         seed=max(0, whole("seed") or 0),
         batch_size=max(1, whole("batch_size") or 1),
         inpaint_fill=text("inpaint_fill"),
+        strength=number("strength"),
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from sd_client.client import find_checkpoint
 from sd_client.errors import NoGPUError, NoWebUIError
+from sd_client.few_steps import enough_steps
 from sd_client.models import Capabilities, GenerationParams
 from sd_client.probing import INTERVAL_S, WebUIState
 from sd_client.samplers import spell
@@ -70,7 +71,8 @@ def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
     """Whether a WebUI has the model and the sampler, and can paint the size, so many steps and the seed."""
     return (
         find_checkpoint(capabilities, params.checkpoint) is not None
-        and spell(capabilities, params.sampler, params.scheduler) is not None
+        and (spelling := spell(capabilities, params.sampler, params.scheduler)) is not None
+        and enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
         and capabilities.limits.allow(
             width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale
         )

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIError, WebUITimeoutError
+from sd_client.few_steps import with_fewest_steps
 from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Sampler, bare_name
 from sd_client.paint_limits import SIZE_STEPS, Limits
 from sd_client.tasks import look_at_task
@@ -84,7 +85,11 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
     )
     if is_native(checkpoints):
         read = _native(read, known, reader)
-    elif read.schedulers is not None:
+        return replace(read, broken=tuple(reader.broken.values()))
+    options = reader.get("options", lambda told: told, missing=None, broken=None)
+    if read.schedulers is not None:
+        options = options if isinstance(options, dict) else {}
+        read = replace(read, samplers=with_fewest_steps(read.samplers, read.schedulers, options))
         # A1111 lists schedulers from 1.9 on; before 1.8 it tells of its page's jobs only, not of those by our ids.
         read = replace(read, tells_tasks=reader.tells_tasks(known.tells_tasks))
     return replace(read, broken=tuple(reader.broken.values()))

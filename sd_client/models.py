@@ -78,8 +78,15 @@ def bare_name(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
+    """
+    :param fewest_steps: with fewer it always fails.
+    :param fewest_img2img_steps: the same in img2img, of :func:`sd_client.few_steps.img2img_steps`.
+    """
+
     name: str
     aliases: tuple[str, ...] = ()
+    fewest_steps: int = 1
+    fewest_img2img_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

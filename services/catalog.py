@@ -15,7 +15,7 @@ from sd_client.samplers import spell
 from services.inpainting import able_to_fill, fill_problems
 from services.model_names import ModelNames, union
 from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem, nearest
-from services.webui_limits import Wanted, limit_problems
+from services.webui_limits import Wanted, able_in_steps, few_steps_problems, limit_problems
 
 #: A list in an error message ends here; the whole one is at GET options.
 _MOST_NAMES = 20
@@ -157,9 +157,11 @@ class Catalog:
         if not spelling:
             problems += [_of_setting(p, wanted) for p in _sampler_problems(able, sampler, scheduler)]
         able = spelling or able
+        few = few_steps_problems(able, wanted, sampler=sampler, scheduler=scheduler)
+        able = able_in_steps(able, wanted, sampler=sampler, scheduler=scheduler) or able
         missing = fill_problems(able, wanted.inpaint_fill)
         able = able_to_fill(able, wanted.inpaint_fill) or able
-        problems += [*limit_problems(able, wanted), *missing]
+        problems += [*few, *limit_problems(able, wanted), *missing]
         if problems:
             raise _refusal(problems, missing)
         finest = min((c.limits for c in able), key=lambda limits: limits.sure_size_step)

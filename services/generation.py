@@ -86,6 +86,7 @@ class GenerationRequest:
             negative_prompt=self.negative_prompt,
             seed=self.seed or 0,
             batch_size=self.batch_size,
+            strength=self.strength,
             inpaint_fill=self.inpaint_fill if self.mode == "inpainting" else None,
         )
 

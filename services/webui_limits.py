@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sd_client.models import Capabilities
+from sd_client.few_steps import enough_steps, img2img_steps
+from sd_client.models import Capabilities, Sampler
+from sd_client.samplers import spell
 from services.problems import Problem
 
 
@@ -25,6 +27,7 @@ class Wanted:
     seed: int = 0
     batch_size: int = 1
     inpaint_fill: str | None = None
+    strength: float | None = None
 
 
 def limit_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:
@@ -106,3 +109,49 @@ def _seed_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem
     batch = f" with batch_size {wanted.batch_size}: image i has seed + i" if wanted.batch_size > 1 else ""
     message = f"must be at most {largest - wanted.batch_size + 1} for this model{batch}"
     return [Problem(field="seed", message=message, received=wanted.seed)]
+
+
+def able_in_steps(
+    able: Sequence[Capabilities], wanted: Wanted, *, sampler: str | None, scheduler: str | None
+) -> list[Capabilities]:
+    """Those of the WebUIs whose sampler can do so few steps."""
+    if wanted.steps is None:
+        return list(able)
+    return [
+        c
+        for c in able
+        if (spelling := spell(c, sampler, scheduler)) is None
+        or enough_steps(c, spelling, steps=wanted.steps, strength=wanted.strength)
+    ]
+
+
+def few_steps_problems(
+    able: Sequence[Capabilities], wanted: Wanted, *, sampler: str | None, scheduler: str | None
+) -> list[Problem]:
+    """Both fields are named: a WebUI would fail, which of the two should change is the caller's to say."""
+    if wanted.steps is None or able_in_steps(able, wanted, sampler=sampler, scheduler=scheduler):
+        return []
+    found = [_sampler(c, sampler, scheduler) for c in able]
+    if wanted.strength is None:
+        whose = "none was given, and SD_SAMPLER, this service's default, " if wanted.sampler is None else ""
+        message = f"must be at least {min(one.fewest_steps for one in found)} with the sampler {found[0].name!r}"
+        return [
+            Problem(field="steps", message=message, received=wanted.steps),
+            Problem(
+                field="sampler", message=f"{whose}{found[0].name!r} fails with so few steps", received=wanted.sampler
+            ),
+        ]
+    fewest = min(one.fewest_img2img_steps for one in found)
+    message = (
+        f"strength x steps must be at least {fewest} with the sampler {found[0].name!r}, and is "
+        f"{img2img_steps(wanted.steps, wanted.strength)} in whole steps; raise one of them, or use another sampler"
+    )
+    return [
+        Problem(field="strength", message=message, received=wanted.strength),
+        Problem(field="steps", message=message, received=wanted.steps),
+    ]
+
+
+def _sampler(capabilities: Capabilities, sampler: str | None, scheduler: str | None) -> Sampler:
+    spelling = spell(capabilities, sampler, scheduler)
+    return next(one for one in capabilities.samplers if spelling and one.name == spelling.sampler)

@@ -12,8 +12,16 @@ from simulator.errors import CrashError
 from simulator.fields import Field, PydanticV2
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS
 from simulator.options import DEFAULTS
+from simulator.samplers import SCHEDULERS_1_10, Scheduler, SplitSamplers
 from simulator.wire import Response
 
+#: What it has beside those of A1111.
+MORE_SCHEDULERS = (
+    Scheduler("turbo", "Turbo", need_inner_model=True),
+    Scheduler("align_your_steps_GITS", "Align Your Steps GITS"),
+    Scheduler("align_your_steps_11", "Align Your Steps 11"),
+    Scheduler("align_your_steps_32", "Align Your Steps 32"),
+)
 MODULES_DIR = "/opt/stable-diffusion-webui-forge/models"
 MODULES = [
     {"model_name": "ae.safetensors", "filename": f"{MODULES_DIR}/VAE/ae.safetensors"},
@@ -43,6 +51,7 @@ class Forge(A1111):
 
     name = "forge"
     reader = PydanticV2()
+    samplers = SplitSamplers(schedulers=(*SCHEDULERS_1_10, *MORE_SCHEDULERS))
     txt2img_fields = (*TXT2IMG_FIELDS, *DISTILLED, *HIRES)
     img2img_fields = (*IMG2IMG_FIELDS, *DISTILLED)
     missing = frozenset({"sd-vae", "refresh-vae"})

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from pydantic_core import to_json
 
 from config import Config
 from sd_client.client import WebUIClient
+from sd_client.errors import WebUIError
 from sd_client.models import Capabilities
+from sd_client.transport import Transport
 from simulator import Simulator
 from stable_diffusion_api import PREFIX, create_app
 
@@ -31,6 +35,21 @@ class Service:
     def capabilities(self) -> Capabilities:
         """Of the WebUI, read by itself."""
         return WebUIClient(self._url).capabilities()
+
+    @contextmanager
+    def webui_options(self, **changes: object) -> Iterator[None]:
+        """The WebUI with these settings, as its operator changes them; they are put back. Skips where it lacks them."""
+        webui = Transport(self._url)
+        try:
+            options = webui.get("/sdapi/v1/options", timeout_s=10)
+            before = {name: options[name] for name in changes}
+        except (WebUIError, KeyError, TypeError):
+            pytest.skip("this WebUI has no such settings")
+        webui.post("/sdapi/v1/options", to_json(changes), timeout_s=60)
+        try:
+            yield
+        finally:
+            webui.post("/sdapi/v1/options", to_json(before), timeout_s=60)
 
     def get(self, route: str):
         return self._client.get(f"{PREFIX}/{route}")

@@ -108,6 +108,34 @@ def test_a_batch_of_an_inpainting(service):
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"return_mask": True, "return_mask_composite": False},
+        {"return_mask": False, "return_mask_composite": True},
+        {"return_mask": True, "return_mask_composite": True},
+    ],
+    ids=["mask", "composite", "both"],
+)
+def test_masks_that_the_webui_returns_are_no_pictures(service, options):
+    fields = {"image": _png(_photo()), "mask": _png(_mask((128, 128), (32, 32, 95, 95))), "mask_blur": 0}
+    fields |= {"width": 128, "height": 128, "batch_size": 3}
+
+    def pictures() -> list[Image.Image]:
+        answer = service.post("inpainting", **fields)
+        _painted(answer)
+        images = answer.get_json()["images"]
+        assert [image["seed"] for image in images] == [42, 43, 44]
+        data = [base64.b64decode(image["image_base64"].partition(",")[2]) for image in images]
+        return [Image.open(io.BytesIO(one)).convert("RGB") for one in data]
+
+    pictures()  # the first one after another job may differ a little
+    expected = pictures()
+    with service.webui_options(**options):
+        for found, same in zip(pictures(), expected, strict=True):
+            assert max(ImageStat.Stat(ImageChops.difference(found, same)).mean) < 2
+
+
 def test_a_broken_list_costs_nothing_but_what_it_lists(service):
     """Which of this WebUI's lists are broken is told by a warning; SD.Next's schedulers always were."""
     for broken in service.capabilities().broken:

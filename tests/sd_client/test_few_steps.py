@@ -1,0 +1,77 @@
+"""The fewest steps that a sampler can do, from what its WebUI lists; what may be another server is refused nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sd_client.few_steps import enough_steps, with_fewest_steps
+from sd_client.models import Capabilities, Sampler
+from sd_client.samplers import Spelling
+from simulator.forge import MORE_SCHEDULERS
+from simulator.samplers import SAMPLERS_1_6, SAMPLERS_1_10, SCHEDULERS_1_10
+from tests.sd_client.jobs import CAPABILITIES
+
+SAMPLERS = tuple(Sampler(name=one.name, aliases=(one.alias,)) for one in SAMPLERS_1_10)
+A1111 = tuple(Sampler(name=one.name) for one in SCHEDULERS_1_10)
+FORGE = (*A1111, *(Sampler(name=one.name) for one in MORE_SCHEDULERS))
+
+
+def fewest(
+    samplers: tuple[Sampler, ...] = SAMPLERS,
+    schedulers: tuple[Sampler, ...] = A1111,
+    options: dict[str, Any] | None = None,
+) -> dict[str, tuple[int, int]]:
+    """Of the samplers that do not do everything."""
+    found = with_fewest_steps(samplers, schedulers, options or {})
+    told = {one.name: (one.fewest_steps, one.fewest_img2img_steps) for one in found}
+    return {name: steps for name, steps in told.items() if steps != (1, 0)}
+
+
+ANY_SERVER = {"UniPC": (3, 3), "DPM fast": (1, 1), "DPM adaptive": (1, 1)}
+ONLY_A1111 = {"DPM++ 2M SDE": (2, 1), "DPM++ 2M SDE Heun": (2, 1), "DPM++ 3M SDE": (2, 1)}
+
+
+def test_a1111_and_forge() -> None:
+    assert fewest() == ANY_SERVER | ONLY_A1111
+    assert fewest(schedulers=FORGE) == ANY_SERVER
+    assert fewest(schedulers=()) == ANY_SERVER, "whose they are cannot be told now"
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"uni_pc_order": 2}, {"UniPC": (2, 2)}),
+        ({"uni_pc_order": "3"}, {}),
+        ({"uni_pc_order": 0}, {}),
+    ],
+)
+def test_the_operators_order(options: dict[str, Any], changed: dict[str, tuple[int, int]]) -> None:
+    assert fewest(options=options) == ANY_SERVER | ONLY_A1111 | changed
+
+
+def test_options_with_which_they_do_not_fail() -> None:
+    assert "DPM fast" not in fewest(options={"eta_ancestral": 0})
+    fixed = fewest(options={"img2img_fix_steps": True})
+    assert {img2img for _, img2img in fixed.values()} == {0}
+    assert fixed["UniPC"] == (3, 0)
+
+
+def test_other_servers_are_refused_nothing() -> None:
+    assert fewest(tuple(Sampler(name=one.name) for one in SAMPLERS_1_10)) == {}, "SD.Next lists no aliases"
+    old = tuple(Sampler(name=one.name, aliases=(one.alias,)) for one in SAMPLERS_1_6)
+    assert set(fewest(old, schedulers=())) == set(ANY_SERVER)
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "enough"),
+    [(1, None, False), (2, None, False), (3, None, True), (4, 0.0, False), (4, 0.5, False), (4, 1.0, True)],
+)
+def test_enough(steps: int, strength: float | None, enough: bool) -> None:
+    listed = Capabilities(
+        checkpoints=CAPABILITIES.checkpoints, samplers=with_fewest_steps(SAMPLERS, A1111, {}), schedulers=A1111
+    )
+    assert enough_steps(listed, Spelling(sampler="UniPC"), steps=steps, strength=strength) == enough
+    assert enough_steps(listed, Spelling(sampler="Euler"), steps=steps, strength=strength)
+    assert enough_steps(listed, Spelling(), steps=steps, strength=strength)
