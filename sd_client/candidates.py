@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sd_client.client import find_checkpoint
-from sd_client.errors import NoGPUError, NoWebUIError
+from sd_client.errors import LimitError, NoGPUError, NoWebUIError
 from sd_client.few_steps import enough_steps
 from sd_client.models import Capabilities, GenerationParams
 from sd_client.probing import INTERVAL_S, WebUIState
@@ -50,10 +50,13 @@ def candidates(
 
     :param tried: those that could not be reached with this job.
     :param broken: ``model_name`` of what a WebUI cannot load, by WebUI.
+    :raises LimitError: those that have what it needs cannot paint it, as has been learned meanwhile.
     :raises PoolError: there are none.
     """
     model = params.checkpoint.model_name
     have_it = {w: s for w, s in states.items() if s.capabilities and can_do(s.capabilities, params)}
+    if not have_it:
+        _raise_if_beyond_limits(params, states)
     able = {w: s for w, s in have_it.items() if model not in broken.get(w, ())}
     usable = policy.usable(able)
     left = tuple(webui for webui in usable if webui not in tried)
@@ -67,17 +70,29 @@ def candidates(
     raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)
 
 
+def _raise_if_beyond_limits(params: GenerationParams, states: States) -> None:
+    for state in states.values():
+        if state.capabilities and _has_what_it_needs(state.capabilities, params):
+            text = "no WebUI can paint this size, so many steps, or so long a prompt"
+            raise LimitError(text, state.capabilities.limits, reason="wrong_size")
+
+
 def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
     """Whether a WebUI has the model and the sampler, and can paint the size, so many steps and the seed."""
+    limits = capabilities.limits
+    return (
+        _has_what_it_needs(capabilities, params)
+        and limits.allow(width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale)
+        and limits.allow_prompt(params.prompt)
+        and limits.allow_prompt(params.negative_prompt)
+    )
+
+
+def _has_what_it_needs(capabilities: Capabilities, params: GenerationParams) -> bool:
     return (
         find_checkpoint(capabilities, params.checkpoint) is not None
         and (spelling := spell(capabilities, params.sampler, params.scheduler)) is not None
         and enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
-        and capabilities.limits.allow(
-            width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale
-        )
-        and capabilities.limits.allow_prompt(params.prompt)
-        and capabilities.limits.allow_prompt(params.negative_prompt)
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
         and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )

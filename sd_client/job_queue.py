@@ -17,6 +17,7 @@ from sd_client.client import loaded_model
 from sd_client.errors import (
     DrainingError,
     JobCancelledError,
+    LimitError,
     QueueFullError,
     QueueTimeoutError,
     QueueUnavailableError,
@@ -69,12 +70,16 @@ class Lease:
     sound: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Waiting:
-    """``tried``: the WebUIs that could not be reached with the job."""
+    """
+    :param tried: the WebUIs that could not be reached with the job.
+    :param beyond: set once other jobs have shown that no WebUI can paint it.
+    """
 
     params: GenerationParams
     tried: frozenset[str]
+    beyond: LimitError | None = None
 
 
 class JobQueue:
@@ -133,6 +138,7 @@ class JobQueue:
         A place on a WebUI, as soon as it is the job's turn.
 
         :param tried: WebUIs that could not be reached with it.
+        :raises LimitError: nobody can paint it, as has been learned since it was prepared.
         :raises PoolError: nobody could do it, too many wait already, or it had no turn in time.
         """
         with schedule_errors_told():
@@ -216,7 +222,10 @@ class JobQueue:
         with schedule_errors_told():
             seen = self._board.look()
         if len(seen.waiting) >= self._limit:
-            job, change = self._entry(params, frozenset(), since=self._board.now(), request="", task="")
+            try:
+                job, change = self._entry(params, frozenset(), since=self._board.now(), request="", task="")
+            except LimitError:
+                return  # its caller makes another job of it
             change(schedule.enter(seen, job))
 
     def _enter(self, order: Order, tried: frozenset[str]) -> Job:
@@ -264,6 +273,8 @@ class JobQueue:
             if found is not None and found.webui is not None:
                 return _lease(found, found.webui)
             self._refuse_while_draining()
+            if (beyond := self._waiting[job.ticket].beyond) is not None:
+                raise beyond
             now = self._clock()
             if now >= order.wait_until:
                 retry_after_s = self._retry_after(self._board.look(), self._webuis)
@@ -312,6 +323,9 @@ class JobQueue:
         for ticket, waiting in list(self._waiting.items()):
             try:
                 webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy, broken)
+            except LimitError as error:
+                webuis[ticket] = ()
+                waiting.beyond = error
             except WebUIError:
                 webuis[ticket] = ()  # it waits for one to come back
         return self._grant(schedule.retarget(state, webuis))

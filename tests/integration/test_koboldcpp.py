@@ -190,6 +190,19 @@ def test_another_webui_of_the_pool_paints_what_one_cannot(bench: Callable[..., B
     assert len(service.webuis[1].generations) == 3
 
 
+def test_jobs_that_wait_while_a_limit_is_met_are_told_so_or_done_within_it(bench: Callable[..., Bench]) -> None:
+    service = bench("koboldcpp", step_time=0.2)
+    image = text(samples.encode(samples.gradient(1200, 900)))
+    asked: list[dict[str, Any]] = [{"route": "img2img", "image": image, "width": None, "height": None}] * 2
+    asked += [{"width": 1024, "height": 1024}] * 2
+    with ThreadPoolExecutor() as pool:
+        jobs_under_way = [pool.submit(service.post, **fields) for fields in asked]
+        answers = [job.result() for job in jobs_under_way]
+    assert [answer.status_code for answer in answers] == [200, 200, 422, 422]
+    for answer in answers[:2]:
+        assert picture(answer.get_json()).size == (answer.json["width"], answer.json["height"])
+
+
 def test_while_the_webui_that_could_is_away_the_answer_is_that_none_is_reachable(bench: Callable[..., Bench]) -> None:
     service = bench("koboldcpp", "a1111")
     service.paint(width=520)
