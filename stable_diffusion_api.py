@@ -16,7 +16,6 @@ from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, cors, errors, hooks, rate_limit
-from api.decoders import Decoders
 from api.docs import DocsRoutes
 from api.generation import GenerationRoutes
 from api.health import HealthRoutes
@@ -40,6 +39,7 @@ from observability.logs import log_config
 from observability.metrics import Metrics
 from parts import Parts, make_parts
 from services.copies import Copies
+from services.decoders import Decoders
 from services.redis_connection import open_redis
 from services.state import service_state
 from storage import StorageConfigurationError

@@ -14,7 +14,6 @@ from api import accounting, rendering
 from api.accounting import Account
 from api.body import read_values
 from api.caller import still_there
-from api.decoders import SHORTEST_WAIT_S, Decoders, Decoding
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
@@ -22,6 +21,7 @@ from api.schemas import Bounds, Fields, RefusedFieldsError, check, to_request
 from api.transfers import Uploads
 from observability.metrics import Metrics
 from services.catalog import Catalog
+from services.decoders import SHORTEST_WAIT_S, Decoders, Decoding
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem

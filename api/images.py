@@ -14,6 +14,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.http import http_date, quote_etag
 from werkzeug.wsgi import wrap_file
 
+from api.caller import still_there
 from api.conditions import CONDITIONS, PRECONDITIONS, is_known_already, make_conditional
 from api.errors import ForbiddenError, ImageNotFoundError
 from api.transfers import Downloads, end_slow_reader
@@ -140,7 +141,10 @@ class ImageRoutes:
         shown_width = width or _width(image)
         etag = f"{image.etag}-{form}-{shown_width}"
         known = is_known_already(request, etag=etag, modified=image.modified)
-        data = b"" if known else self.copies.get(image_id, image.file.read, form=form, width=shown_width)
+        data = b""
+        if not known:
+            still_wanted = still_there(request)
+            data = self.copies.get(image_id, image.file.read, form=form, width=shown_width, check=still_wanted)
         image.file.close()
         response = Response(data, mimetype=f"image/{form}", headers={"Accept-Ranges": "bytes"})
         response.set_etag(etag)

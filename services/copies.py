@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Literal, get_args
 from uuid import UUID
@@ -13,6 +14,7 @@ import cachetools
 from PIL import Image
 
 from services.colours import in_channels, to_srgb
+from services.decoders import Decoders
 from services.picture_decoding import decode
 from services.picture_files import read_file
 from services.pictures import flatten
@@ -22,6 +24,9 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 #: Of encoded copies, in each worker.
 CACHE_BYTES = 32 * 1024 * 1024
+
+#: What a copy may wait until it is made: as many as may be asked for at a time take less.
+MAKING_WAIT_S = 30.0
 
 _OPTIONS: dict[Format, dict[str, object]] = {
     "png": {"compress_level": 6},
@@ -42,24 +47,38 @@ class Copies:
             maxsize=cache_bytes, getsizeof=len
         )
         self._mutex = threading.Lock()
-        self._making = threading.BoundedSemaphore(at_a_time or os.cpu_count() or 1)
+        self._making = Decoders(count=at_a_time or os.cpu_count() or 1)
 
-    def get(self, image_id: UUID, read: Callable[[], bytes], *, form: Format, width: int) -> bytes:
+    def get(
+        self,
+        image_id: UUID,
+        read: Callable[[], bytes],
+        *,
+        form: Format,
+        width: int,
+        check: Callable[[], None] = lambda: None,
+        wait_s: float = MAKING_WAIT_S,
+    ) -> bytes:
         """
         The image ``width`` pixels wide, its height in proportion.
 
         :param read: the stored PNG; called where the copy has to be made.
+        :param check: called while others are made first; what it raises ends the wait.
+        :raises QueueTimeoutError: too many others are made first.
         """
         key = (image_id, form, width)
         if (found := self._kept(key)) is not None:
             return found
-        with self._making:
+        self._making.acquire(until=time.monotonic() + wait_s, check=check)
+        try:
             if (found := self._kept(key)) is not None:  # made while this one waited
                 return found
             made = _encoded(read(), form=form, width=width)
             with self._mutex:
                 if len(made) <= self._cache.maxsize:
                     self._cache[key] = made
+        finally:
+            self._making.release()
         return made
 
     def _kept(self, key: tuple[UUID, Format, int]) -> bytes | None:

@@ -165,7 +165,7 @@ OPERATIONS: tuple[Operation, ...] = (
         },
         codes=(
             *("image_not_found", "precondition_failed", "range_not_satisfiable", "validation_error"),
-            *("queue_full", "storage_unavailable"),
+            *("queue_full", "queue_timeout", "caller_gone", "storage_unavailable"),
         ),
         key="optional",
     ),

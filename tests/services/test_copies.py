@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
+from sd_client.errors import QueueTimeoutError
 from services.copies import FORMATS, Copies
 from tests.services import colour_profiles
 
@@ -47,6 +48,33 @@ def test_those_who_ask_for_one_copy_together_have_it_made_once():
         made = list(threads.map(ask, range(8)))
     assert len(read) == 1
     assert len(set(map(id, made))) == 1
+
+
+def test_who_waits_for_others_copies_waits_not_for_ever_and_not_without_a_caller():
+    class GoneError(Exception):
+        pass
+
+    def gone() -> None:
+        raise GoneError
+
+    begun, enough = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        begun.set()
+        assert enough.wait(60)
+        return png()
+
+    copies = Copies(at_a_time=1)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(copies.get, uuid4(), slow, form="png", width=50)
+        assert begun.wait(60)
+        with pytest.raises(QueueTimeoutError):
+            copies.get(uuid4(), png, form="png", width=50, wait_s=0.05)
+        with pytest.raises(GoneError):
+            copies.get(uuid4(), png, form="png", width=50, check=gone)
+        enough.set()
+        assert first.result()
+    assert copies.get(uuid4(), png, form="png", width=50, wait_s=0.0)
 
 
 def test_a_copy_is_made_once():
