@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -122,9 +122,13 @@ class Connection:
         self.head_since = None  # the next request's is another
         self._answered = True
         try:
-            return next(self._parser) or Next.END
+            request = next(self._parser)
         except (errors.NoMoreData, StopIteration):
             return Next.END
+        if request is None:
+            return Next.END
+        _refuse_codings(request.headers)
+        return request
 
     def _head_is_there(self) -> bool:
         """
@@ -226,6 +230,17 @@ class Connection:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.sock.close()
+
+
+def _refuse_codings(headers: Sequence[tuple[str, str]]) -> None:
+    """
+    gunicorn hands on what was compressed for the way (``gzip, chunked``) as if it were the body.
+
+    :raises UnsupportedTransferCoding:
+    """
+    for name, value in headers:
+        if name == "TRANSFER-ENCODING" and value.strip(" \t").lower() != "chunked":
+            raise errors.UnsupportedTransferCoding(value)
 
 
 def _is_at_end(reader: Any) -> bool:
