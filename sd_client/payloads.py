@@ -16,9 +16,9 @@ from sd_client.errors import InvalidAnswerError, LimitError, StopReason
 from sd_client.lists import MASK_OPTIONS, number
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, Progress, bare_name, normal_form
 from sd_client.paint_limits import Limits
-from sd_client.real_pictures import has_generation_text, real_pictures
+from sd_client.real_pictures import chosen_images, painted_image
 from sd_client.samplers import Spelling
-from spool import FileData, Spool, pieces
+from spool import FileData, pieces
 
 #: KoboldCpp rounds what it tells, and stable-diffusion.cpp's numbers have 24 bits.
 _ROUNDING = 1e-3
@@ -29,11 +29,6 @@ _AFTER_CUT = " ,\ufffd"
 _SHORTEST_CUT = 500
 
 _FILL = {"fill": 0, "original": 1, "noise": 2, "nothing": 3}
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-#: The last chunk of every PNG: without it the file was cut off.
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_JPEG = b"\xff\xd8\xff"
 
 #: A multiple of 3, so that the base64 of the pieces is that of the whole.
 _PIECE_BYTES = 3 * 64 * 1024
@@ -177,27 +172,13 @@ def read_answer(
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
     first = info.get("index_of_first_image")
     first = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    chosen = _chosen(images[first:], wanted=params.batch_size)
+    chosen = chosen_images(images[first:], wanted=params.batch_size)
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(
-        _image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number))
+        painted_image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number))
         for number, image in enumerate(chosen)
     )
-
-
-def _chosen(images: list[Any], *, wanted: int) -> list[Any]:
-    if len(images) == wanted == 1:
-        return images
-    return [images[place] for place in real_pictures([_has_text(image) for image in images], wanted=wanted)]
-
-
-def _has_text(image: object) -> bool:
-    try:
-        data = _decoded(image) if isinstance(image, str) else image
-    except InvalidAnswerError:
-        return False
-    return isinstance(data, bytes | Spool) and has_generation_text(data)
 
 
 def stop_reason(progress: Progress, answer: Mapping[str, Any]) -> StopReason | None:
@@ -302,28 +283,3 @@ def _seed(seeds: list[Any], first_seed: int, number: int) -> int:
 def _text(texts: list[Any], number: int) -> str | None:
     text = texts[number] if number < len(texts) else None
     return text if isinstance(text, str) else None
-
-
-def _image(picture: object, *, seed: int, infotext: str | None) -> PaintedImage:
-    data = _decoded(picture) if isinstance(picture, str) else picture
-    if not isinstance(data, bytes | Spool) or not data:
-        raise InvalidAnswerError("the WebUI returned no picture", reason="missing_images")
-    head = data[:12]
-    if head.startswith(_PNG):
-        if data[-len(_PNG_END) :] != _PNG_END:
-            raise InvalidAnswerError("the WebUI sent a damaged picture: it is cut off", reason="damaged_image")
-    elif not head.startswith(_JPEG) and not (head.startswith(b"RIFF") and head[8:] == b"WEBP"):
-        raise InvalidAnswerError(
-            "the WebUI sent a damaged picture: it is neither PNG, JPEG nor WebP", reason="damaged_image"
-        )
-    return PaintedImage(data=data, seed=seed, infotext=infotext)
-
-
-def _decoded(text: str) -> bytes:
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        return pybase64.b64decode(encoded, validate=True)
-    except ValueError as error:
-        raise InvalidAnswerError(
-            "the WebUI sent a damaged picture: it is not base64", reason="damaged_image"
-        ) from error

@@ -8,9 +8,13 @@ the pictures have the generation's text in them (``parameters``), unless the opt
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import pybase64
 
 from sd_client.errors import InvalidAnswerError
-from spool import FileData
+from sd_client.models import PaintedImage
+from spool import FileData, Spool
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
@@ -18,10 +22,31 @@ _KEYWORD = b"parameters\0"
 #: Of a PNG; a file of millions of empty ones would cost seconds.
 _MOST_CHUNKS = 10_000
 
-_JPEG = b"\xff\xd8"
+#: The last chunk of every PNG: without it the file was cut off.
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_JPEG = b"\xff\xd8\xff"
 _APP1, _START_OF_SCAN = 0xE1, 0xDA
 #: What an EXIF UserComment begins with. A1111 writes one into every JPEG and WebP, an empty one where there is no text.
 _COMMENT = b"UNICODE\0"
+
+
+def chosen_images(images: list[Any], *, wanted: int) -> list[Any]:
+    """
+    The pictures among what an answer has from ``index_of_first_image`` on.
+
+    :raises InvalidAnswerError: see :func:`real_pictures`.
+    """
+    if len(images) == wanted == 1:
+        return images
+    return [images[place] for place in real_pictures([_has_text(image) for image in images], wanted=wanted)]
+
+
+def _has_text(image: object) -> bool:
+    try:
+        data = _decoded(image) if isinstance(image, str) else image
+    except InvalidAnswerError:
+        return False
+    return isinstance(data, bytes | Spool) and has_generation_text(data)
 
 
 def real_pictures(with_text: Sequence[bool], *, wanted: int) -> tuple[int, ...]:
@@ -91,3 +116,33 @@ def _webp_exif(file: FileData) -> bytes:
             return file[start + 8 : start + 8 + length]
         start += 8 + length + length % 2
     return b""
+
+
+def painted_image(picture: object, *, seed: int, infotext: str | None) -> PaintedImage:
+    """
+    One picture of an answer, by its first and last bytes.
+
+    :raises InvalidAnswerError: it is none, or is cut off.
+    """
+    data = _decoded(picture) if isinstance(picture, str) else picture
+    if not isinstance(data, bytes | Spool) or not data:
+        raise InvalidAnswerError("the WebUI returned no picture", reason="missing_images")
+    head = data[:12]
+    if head.startswith(_PNG):
+        if data[-len(_PNG_END) :] != _PNG_END:
+            raise InvalidAnswerError("the WebUI sent a damaged picture: it is cut off", reason="damaged_image")
+    elif not head.startswith(_JPEG) and not (head.startswith(b"RIFF") and head[8:] == b"WEBP"):
+        raise InvalidAnswerError(
+            "the WebUI sent a damaged picture: it is neither PNG, JPEG nor WebP", reason="damaged_image"
+        )
+    return PaintedImage(data=data, seed=seed, infotext=infotext)
+
+
+def _decoded(text: str) -> bytes:
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return pybase64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise InvalidAnswerError(
+            "the WebUI sent a damaged picture: it is not base64", reason="damaged_image"
+        ) from error
