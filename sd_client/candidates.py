@@ -64,7 +64,7 @@ def candidates(
         return left
     retry_after_s = int(INTERVAL_S) + 1
     if not able and any(state.available for state in have_it.values()):
-        raise NoWebUIError("no WebUI can load this model", retry_after_s=60)
+        raise NoWebUIError("no WebUI can load this model now", retry_after_s=60)
     if not usable and any(state.available for state in able.values()):
         raise NoGPUError("no WebUI with a GPU is reachable", retry_after_s=retry_after_s)
     raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)

@@ -344,9 +344,11 @@ class WebUIPool:
         client = self._clients[lease.webui]
         found = ModelLook(client, capabilities, before=lease.before, timeout_s=order.run_s).look(checkpoint)
         if found is not None and found.broken:
-            painted = f"{found.painted} was painted, so that it goes on" if found.painted else "nothing else either"
+            painted = (
+                f"{found.painted} was painted, so that it goes on" if found.painted else "with nothing else either"
+            )
             names = ", ".join(found.broken)
-            log.warning("a webui cannot load %s; %s", names, painted, extra={"webui": self._places[lease.webui]})
+            log.warning("a webui cannot paint with %s; %s", names, painted, extra={"webui": self._places[lease.webui]})
             # As the pool calls it, which may not be what this WebUI does.
             model = order.params.checkpoint.model_name
             return replace(found, broken=(model, *found.broken[1:]))

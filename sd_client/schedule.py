@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sd_client.broken_models import BrokenModel, with_broken
+from sd_client.broken_models import Broken, with_broken
 from sd_client.troubles import Trouble, after_doubt, after_failure
 
 
@@ -65,7 +65,7 @@ class Schedule:
     :param loaded: the model that each WebUI ran last, by the WebUI's id.
     :param painted: the model that each WebUI painted with last, where nothing has failed there since.
     :param troubles: by WebUI.
-    :param broken: by WebUI and model: those that it cannot load.
+    :param broken: by WebUI and model: those that it cannot paint with, and until when they are not sent.
     :param job_seconds: moving average of how long a job runs; None before the first has ended.
     :param epoch: another one tells that what was known before was lost; "" before it is stored.
     """
@@ -75,7 +75,7 @@ class Schedule:
     loaded: Mapping[str, str] = field(default_factory=dict)
     painted: Mapping[str, str] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
-    broken: Mapping[str, Mapping[str, BrokenModel]] = field(default_factory=dict)
+    broken: Broken = field(default_factory=dict)
     job_seconds: float | None = None
     epoch: str = ""
 

@@ -48,7 +48,7 @@ _WORDS: dict[Reason, str] = {
     "no_checkpoint": "no WebUI has a model: nothing can be painted",
     "no_gpu": "no WebUI has a GPU, and CPU_FALLBACK is off: nothing is painted",
     "webui_without_checkpoint": "a WebUI has no model, so it gets no jobs",
-    "checkpoint_broken": "a WebUI cannot load a model that it lists, which is not sent to it for a while",
+    "checkpoint_broken": "a WebUI cannot paint with a model that it lists, which is not sent to it for a while",
     "default_model_unknown": "SD_MODEL names no model of any WebUI: requests without a model are refused",
     "default_model_ambiguous": "SD_MODEL could mean several models: requests without a model are refused",
 }

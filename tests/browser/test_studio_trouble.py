@@ -92,6 +92,20 @@ def test_a_webui_that_is_down_and_comes_back(page: Page, tmp_path: Path) -> None
             page.goto("about:blank")
 
 
+@pytest.mark.parametrize(
+    ("models", "text"),
+    [((), "No WebUI has a model"), (("other.safetensors",), "No default model: choose one")],
+)
+def test_what_keeps_the_service_from_painting_is_said(
+    page: Page, tmp_path: Path, models: tuple[str, ...], text: str
+) -> None:
+    with Simulator(models=models) as webui, running_service(tmp_path, webui.url, workers=1) as service:
+        service.wait_until_answering(200 if models else 503)
+        page.goto(service.root)
+        expect(page.locator("#health-text")).to_have_text(text)
+        page.goto("about:blank")
+
+
 def test_progress_and_cancel(slow_studio: Studio, slow_simulator: Simulator) -> None:
     page = slow_studio.page
     slow_studio.prompt("a long one").set(steps=150).generate().wait_for("busy")

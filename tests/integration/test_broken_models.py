@@ -49,7 +49,7 @@ def test_the_next_job_is_painted(make_app: MakeApp, flavour: str, capfd: pytest.
         assert paint(client, "dream").status_code == 200
         wait_until(lambda: health(client)["reasons"] == ["checkpoint_broken"], "health tells")
         assert health(client)["status"] == "degraded"
-        assert "a webui cannot load vae; " in capfd.readouterr().out
+        assert "a webui cannot paint with vae; " in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("flavour", ["a1111", "forge"])
@@ -64,7 +64,7 @@ def test_what_failed_twice_is_not_sent_again(make_app: MakeApp, flavour: str) ->
         assert (told["status"], told["code"], told["detail"]) == (
             503,
             "webui_unavailable",
-            "no WebUI can load this model",
+            "no WebUI can load this model now",
         )
         assert webui.generations == []
 
