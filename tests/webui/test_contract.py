@@ -107,7 +107,6 @@ def test_a_batch_of_an_inpainting(service):
     assert images[0]["image_base64"] != images[1]["image_base64"]
 
 
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     "options",
     [
@@ -136,6 +135,7 @@ def test_masks_that_the_webui_returns_are_no_pictures(service, options):
             assert max(ImageStat.Stat(ImageChops.difference(found, same)).mean) < 2
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_broken_list_costs_nothing_but_what_it_lists(service):
     """Which of this WebUI's lists are broken is told by a warning; SD.Next's schedulers always were."""
     for broken in service.capabilities().broken:
