@@ -17,7 +17,7 @@ from services.answers import check_whole, keep_unmasked, png_size, to_png
 from services.catalog import Catalog, Choice
 from services.image_record import Origin, image_record
 from services.inpainting import Area, Fill, with_plain_form
-from services.masks import Mask, fit_mask
+from services.masks import Mask, MaskLostError, fit_mask
 from services.picture_formats import PictureError
 from services.pictures import Picture, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
@@ -354,6 +354,8 @@ def _inpainting(request: GenerationRequest, width: int, height: int) -> Inpainti
         return None
     try:
         mask = fit_mask(request.mask, width, height, request.resize_mode)
+    except MaskLostError as error:
+        raise InvalidParamsError([_lost(error, request)]) from error
     except PictureError as error:
         raise InvalidParamsError([Problem(field="mask", message=error.message, received=error.received)]) from error
     return Inpainting(
@@ -363,3 +365,13 @@ def _inpainting(request: GenerationRequest, width: int, height: int) -> Inpainti
         padding=request.inpaint_padding,
         fill=request.inpaint_fill,
     )
+
+
+def _lost(error: MaskLostError, request: GenerationRequest) -> Problem:
+    """Told of the field that did it; where the service chose the size, of the mask."""
+    if error.by_crop:
+        return Problem(field="resize_mode", message=error.message, received=request.resize_mode)
+    for side in ("width", "height"):
+        if (pixels := getattr(request, side)) is not None:
+            return Problem(field=side, message=error.message, received=pixels)
+    return Problem(field="mask", message=error.message, received=error.received)

@@ -5,6 +5,8 @@ from typing import Literal
 
 from PIL import Image, ImageOps
 
+from services.colours import in_channels
+from services.mask_meaning import HALF, unclear
 from services.picture_decoding import decode_upright, see_whole, upright_size
 from services.picture_files import read_file
 from services.picture_formats import PictureError, describe
@@ -14,20 +16,33 @@ from spool import FileData
 
 MaskMode = Literal["white", "black", "alpha"]
 
-_WHAT_IS_REPAINTED = {"white": "white", "black": "black", "alpha": "transparent"}
+# Numbers of things, which some programs write as grey: of a few dozen things at most.
+_LABELS = 64
+_SAYS_WHAT = 'say with mask_mode what is repainted ("white", "black" or "alpha")'
+
+
+class MaskLostError(PictureError):
+    """Nothing of the mask is left after it was brought to the generation's size. ``by_crop``: the rest was cut off."""
+
+    def __init__(self, message: str, *, received: str, by_crop: bool) -> None:
+        super().__init__(message, received=received)
+        self.by_crop = by_crop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mask:
-    """A mask that has been decoded once without a fault. Width and height are upright, in pixels."""
+    """A mask that has been decoded once without a fault. Width and height are upright, in pixels.
+
+    `mode` None: the caller did not say, and its white is repainted where that is plain.
+    """
 
     width: int
     height: int
-    mode: MaskMode
+    mode: MaskMode | None
     data: FileData = field(repr=False)
 
 
-def read_mask(data: bytes, *, mode: MaskMode, max_pixels: int) -> Mask:
+def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:
     """Checks a mask as `read_picture` checks a picture. Its colours are its meaning: no profile changes them.
 
     What is transparent is kept in the modes "white" and "black", so that a drawing on a transparent canvas works in
@@ -47,16 +62,67 @@ def read_mask(data: bytes, *, mode: MaskMode, max_pixels: int) -> Mask:
 def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> bytes:
     """The PNG to send to a WebUI: exactly width x height, mode L, 0 or 255 only (half grey, 128, is repainted).
 
-    :raises PictureError: nothing would be repainted.
+    :raises PictureError: nothing would be repainted, or it is not plain what.
+    :raises MaskLostError: something would have been, at the mask's own size.
     """
     data = mask.data[:]
-    grey = resample(_to_repaint(decode_upright(data), mask.mode), width, height, resize_mode)
-    binary = grey.point(lambda value: 255 if value >= 128 else 0)
+    image = decode_upright(data)
+    repainted = _to_repaint(image, mask.mode or "white")
+    if mask.mode is None and (reason := unclear(image, repainted)):
+        raise PictureError(f"{reason}; {_SAYS_WHAT}", received=describe(data))
+    binary = _binary(resample(repainted, width, height, resize_mode))
     if binary.getbbox() is None:
-        colour = _WHAT_IS_REPAINTED[mask.mode]
-        message = f'the mask is empty: with mask_mode "{mask.mode}" its {colour} part is repainted, and there is none'
-        raise PictureError(message, received=describe(data))
+        raise _nothing_left(mask, image, repainted, (width, height), resize_mode)
     return encode_png(binary)
+
+
+def _binary(grey: Image.Image) -> Image.Image:
+    return grey.point([255 * (value >= HALF) for value in range(256)])
+
+
+def _nothing_left(
+    mask: Mask, image: Image.Image, repainted: Image.Image, size: tuple[int, int], resize_mode: ResizeMode
+) -> PictureError:
+    received = describe(mask.data[:])
+    binary = _binary(repainted)
+    if binary.getbbox() is None:
+        return PictureError(f"the mask is empty: {_found(mask.mode or 'white', image, repainted)}", received=received)
+    colour = {"white": "white", "black": "black", "alpha": "transparent"}[mask.mode or "white"]
+    largest = _fitting(binary.size, size)
+    if resize_mode == "crop" and ImageOps.fit(binary, largest, Image.Resampling.NEAREST).getbbox() is None:
+        message = (
+            f'cuts off all that is {colour} in the mask; use "stretch" or "fill", or a width and height of its shape'
+        )
+        return MaskLostError(message, received=received, by_crop=True)
+    message = f"at {size[0]}x{size[1]} nothing is left of the little that is {colour} in the mask; draw it larger"
+    return MaskLostError(message, received=received, by_crop=False)
+
+
+def _found(mode: MaskMode, image: Image.Image, repainted: Image.Image) -> str:
+    """What is repainted in this mode, and what came instead."""
+    _, most = (int(level) for level in repainted.getextrema())  # type: ignore[arg-type]
+    channels = in_channels(image)
+    alpha = channels.getchannel("A") if channels.mode in ("LA", "RGBA") else None
+    least = 255 - most
+    if mode == "alpha":
+        return f'with mask_mode "alpha" what is transparent is repainted, and its lowest alpha is {least} of 255'
+    if alpha is not None and alpha.getbbox() is None:
+        return f'with mask_mode "{mode}" what is transparent is kept, and it is transparent everywhere'
+    if mode == "black":
+        return f'with mask_mode "black" what is darker than half is repainted, and its darkest value is {least} of 255'
+    advice = ""
+    if most < _LABELS:
+        advice = "; in a mask of 0 and 1, or of labels, what is to be repainted must be 255"
+    elif alpha is not None and any(alpha.histogram()[1:255]):
+        advice = "; draw what is to be repainted with opaque white"
+    found = f"its lightest value is {most} of 255{advice}"
+    return f'with mask_mode "white" what is lighter than half is repainted, and {found}'
+
+
+def _fitting(picture: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of a shape within a picture, pixels."""
+    scale = min(picture[0] / shape[0], picture[1] / shape[1])
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def _to_repaint(image: Image.Image, mode: MaskMode) -> Image.Image:

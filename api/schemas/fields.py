@@ -112,7 +112,7 @@ def _image(value: object, info: ValidationInfo) -> Picture:
 
 
 def _mask(value: object, info: ValidationInfo) -> Mask:
-    mode = info.data.get("mask_mode", "white")
+    mode = info.data.get("mask_mode")
     try:
         data = _picture_bytes(value)
         with checking_of(info).decoding():
@@ -218,8 +218,12 @@ class InpaintingFields(Img2ImgFields):
     strength: Strength = 0.9
     mask_mode: Annotated[
         Literal["white", "black", "alpha"],
-        Field(description="Which part of the mask is repainted: the white, the black or the transparent."),
-    ] = "white"
+        Field(
+            description="Which part of the mask is repainted: the white, the black or the transparent. "
+            "Left out, it is the white, where that is plain: a photo, or a mask with a hole, is refused.",
+            json_schema_extra={"default": "white"},
+        ),
+    ] = _LEFT_OUT
     mask: Annotated[
         Mask,
         PlainValidator(_mask),

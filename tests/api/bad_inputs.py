@@ -337,8 +337,20 @@ def pictures() -> Iterator[BadRequest]:
     yield _wrong("inpainting", "empty mask", "mask", "the mask is empty", mask=text(black))
     yield _wrong("inpainting", "empty black mask", "mask", "the mask is empty", mask=text(white), mask_mode="black")
     yield _wrong("inpainting", "no alpha", "mask", "no alpha channel", mask=text(MASK), mask_mode="alpha")
+    photo = samples.encode(samples.noise(*SIZE))
+    yield _wrong("inpainting", "a photo as mask", "mask", "many greys, as a photo has; say with", mask=text(photo))
+    hole = Image.new("RGBA", SIZE, "white")
+    hole.paste((0, 0, 0, 0), (16, 16, 48, 48))
+    yield _wrong("inpainting", "a mask with a hole", "mask", "say with mask_mode", mask=text(samples.encode(hole)))
+    yield _wrong("inpainting", "a mask of 0 and 1", "mask", "its lightest value is 1 of 255", mask=text(_mask_of(1)))
     opaque = samples.encode(Image.new("RGBA", SIZE, "white"))
     yield _wrong("inpainting", "empty alpha", "mask", "the mask is empty", mask=text(opaque), mask_mode="alpha")
+
+
+def _mask_of(level: int) -> bytes:
+    mask = Image.new("L", SIZE)
+    mask.paste(level, (16, 16, 48, 48))
+    return samples.encode(mask)
 
 
 def bodies() -> Iterator[BadRequest]:

@@ -170,6 +170,8 @@ def test_defaults(bounded: Flask, mode: str) -> None:
     assert (described.pop("model"), described.pop("sampler")) == ("sd-v1-5", "Euler")
     checked: Fields = check(mode, VALID[mode], own_bounds())
     taken = {name: value for name, value in checked if value is not None and name not in VALID[mode]}
+    if mode == "inpainting":
+        assert described.pop("mask_mode") == "white", "left out it is that, where a mask is plain"
     assert described == taken
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sd_client.errors import InvalidAnswerError, NoWebUIError
 from sd_client.models import GenerationParams, PaintedImage
@@ -105,6 +106,31 @@ def test_an_empty_mask_is_the_callers_fault(make_service: Callable[..., Generati
     with pytest.raises(InvalidParamsError) as caught:
         make_service().prepare(request)
     assert [problem.field for problem in caught.value.problems] == ["mask"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "received"),
+    [
+        ({"width": 64, "height": 64, "resize_mode": "crop"}, "resize_mode", "crop"),
+        ({"width": 64, "height": 64}, "width", 64),
+        ({"width": None, "height": 64}, "height", 64),
+    ],
+)
+def test_a_mask_that_is_lost_is_told_of_the_field_that_did_it(
+    make_service: Callable[..., GenerationService], changes: dict[str, object], field: str, received: object
+) -> None:
+    mask = Image.new("L", (1280, 640))
+    mask.paste(255, (10, 300, 13, 303))
+    request = replace(
+        REQUEST,
+        mode="inpainting",
+        image=read_picture(samples.encode(Image.new("RGB", mask.size)), max_pixels=1_000_000),
+        mask=read_mask(samples.encode(mask), mode=None, max_pixels=1_000_000),
+        strength=0.9,
+    )
+    with pytest.raises(InvalidParamsError) as caught:
+        make_service().prepare(replace(request, **changes))  # type: ignore[arg-type]
+    assert [(problem.field, problem.received) for problem in caught.value.problems] == [(field, received)]
 
 
 def test_nothing_can_be_said_before_a_webui_was_seen(make_service: Callable[..., GenerationService]) -> None:

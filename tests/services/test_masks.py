@@ -1,13 +1,14 @@
 """Masks: whatever the caller's convention, white is repainted and black is kept."""
 
+import struct
 from typing import get_args
 
 import pytest
 from PIL import Image, ImageDraw
 
-from services.masks import Mask, MaskMode, fit_mask, read_mask
+from services.masks import Mask, MaskLostError, MaskMode, fit_mask, read_mask
 from services.picture_formats import PictureError
-from services.pictures import fit, read_picture
+from services.pictures import ResizeMode, fit, read_picture
 from tests.services import picture_samples as samples
 
 BOX = (16, 8, 32, 24)
@@ -16,11 +17,11 @@ BLACK, GREY, WHITE = (0, 0, 0), (128, 128, 128), (255, 255, 255)
 OPAQUE, CLEAR = (255,), (0,)
 
 
-def read(data: bytes, mode: MaskMode = "white") -> Mask:
+def read(data: bytes, mode: MaskMode | None = "white") -> Mask:
     return read_mask(data, mode=mode, max_pixels=1_000_000)
 
 
-def fitted(data: bytes, mode: MaskMode = "white") -> Image.Image:
+def fitted(data: bytes, mode: MaskMode | None = "white") -> Image.Image:
     mask = read(data, mode)
     return samples.pixels(fit_mask(mask, mask.width, mask.height, "stretch"))
 
@@ -106,8 +107,63 @@ def test_a_mask_that_vanishes_in_the_cut_is_refused() -> None:
     image.paste(255, (0, 0, 20, 50))
     mask = read(samples.encode(image))
     assert samples.pixels(fit_mask(mask, 64, 64, "stretch")).getbbox() is not None
-    with pytest.raises(PictureError, match="the mask is empty"):
+    with pytest.raises(MaskLostError, match="cuts off all that is white in the mask") as caught:
         fit_mask(mask, 64, 64, "crop")
+    assert caught.value.by_crop
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour"), [("white", "white"), ("black", "black"), ("alpha", "transparent"), (None, "white")]
+)
+@pytest.mark.parametrize("resize_mode", get_args(ResizeMode))
+def test_a_mask_that_vanishes_in_scaling_is_told_so(
+    mode: MaskMode | None, colour: str, resize_mode: ResizeMode
+) -> None:
+    image = Image.new("RGBA", (640, 640), (255, 255, 255, 255) if mode == "black" else (0, 0, 0, 255))
+    dot = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255), "alpha": (0, 0, 0, 0)}[mode or "white"]
+    image.paste(dot, (320, 320, 323, 323))
+    mask = read(samples.encode(image), mode)
+    assert samples.pixels(fit_mask(mask, 640, 640, resize_mode)).getbbox() == (320, 320, 323, 323)
+    with pytest.raises(
+        MaskLostError, match=f"at 64x64 nothing is left of the little that is {colour} in the mask"
+    ) as caught:
+        fit_mask(mask, 64, 64, resize_mode)
+    assert not caught.value.by_crop
+
+
+FOUND: dict[str, tuple[bytes, MaskMode | None, str]] = {
+    "0 and 1": (drawing(1, 0, "L"), None, "its lightest value is 1 of 255; in a mask of 0 and 1, or of labels"),
+    "labels": (drawing(12, 3, "L"), "white", "its lightest value is 12 of 255; in a mask of 0 and 1, or of labels"),
+    "a label's colour": (drawing((255, 0, 0), BLACK), None, "its lightest value is 76 of 255$"),
+    "a half-transparent brush": (
+        drawing((*WHITE, 120), BLACK + CLEAR, "RGBA"),
+        None,
+        "its lightest value is 120 of 255; draw what is to be repainted with opaque white",
+    ),
+    "nothing but transparent": (drawing(WHITE + CLEAR, WHITE + CLEAR, "RGBA"), None, "it is transparent everywhere"),
+    "black, light grey": (drawing(200, 255, "L"), "black", "its darkest value is 200 of 255"),
+    "alpha, nearly opaque": (
+        drawing((*WHITE, 190), WHITE + OPAQUE, "RGBA"),
+        "alpha",
+        "its lowest alpha is 190 of 255",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "mode", "found"), FOUND.values(), ids=FOUND)
+def test_an_empty_mask_is_told_what_was_found(data: bytes, mode: MaskMode | None, found: str) -> None:
+    with pytest.raises(PictureError, match=f"the mask is empty: .*{found}"):
+        fitted(data, mode)
+
+
+def test_a_bmp_whose_alpha_was_never_filled_in_is_a_mask_of_its_colours() -> None:
+    pixels = b"".join(bytes((level, level, level, 0)) for level in (0, 255) for _ in range(16 * 8))
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 16, 16, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + bytes(52)
+    data = struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+    assert fitted(data).getbbox() == (0, 0, 16, 8), "BMP is stored from below"
+    with pytest.raises(PictureError, match="has no alpha channel"):
+        read(data, "alpha")
 
 
 @pytest.mark.parametrize("data", [drawing(WHITE, BLACK), drawing(255, 0, "L")], ids=["RGB", "L"])
