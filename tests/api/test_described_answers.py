@@ -44,7 +44,7 @@ def test_pictures(app: Flask, client: FlaskClient) -> None:
     image, mask = text(PNG), text(MASK)
     assert_described(document, client.post(f"{PREFIX}/img2img", json={**SMALL, "image": image}), 200)
     assert_described(document, client.post(f"{PREFIX}/inpainting", json={**SMALL, "image": image, "mask": mask}), 200)
-    assert_described(document, client.post(f"{PREFIX}/inpainting", json={**SMALL, "image": image, "mask": image}), 200)
+    assert_described(document, client.post(f"{PREFIX}/inpainting", json={**SMALL, "image": image, "mask": image}), 422)
     assert_described(document, client.post(f"{PREFIX}/img2img", json={**SMALL, "image": "no"}), 422)
 
 

@@ -92,7 +92,23 @@ SEEDS_OF: Mapping[str, list[bytes]] = {
 #: Words that chance would not find.
 WORDS_OF: Mapping[str, list[bytes]] = {
     "pictures": [
-        *(b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"gAMA", b"zTXt"),
+        *(
+            b"IHDR",
+            b"PLTE",
+            b"IDAT",
+            b"IEND",
+            b"tRNS",
+            b"eXIf",
+            b"iCCP",
+            b"acTL",
+            b"fcTL",
+            b"fdAT",
+            b"gAMA",
+            b"cHRM",
+            b"cICP",
+            b"sRGB",
+            b"zTXt",
+        ),
         *(b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF", b"XMP ", b"ICCP", b"RIFF", b"WEBP"),
         *(
             b"\xff\xc0",
@@ -103,7 +119,9 @@ WORDS_OF: Mapping[str, list[bytes]] = {
             b"\xff\xdb",
             b"\xff\xdd",
             b"\xff\xe1Exif\0\0",
+            b"\xff\xe2ICC_PROFILE\0\1\1",
         ),
+        *(b"acsp", b"mntr", b"prtr", b"RGB ", b"GRAY", b"CMYK", b"A2B0", b"D2B0", b"rTRC", b"mft1", b"mAB ", b"para"),
         *(b"Adobe", b"JFIF\0", b"BM", b"II*\0", b"MM\0*", b"\x01\x12", b"data:image/png;base64,"),
     ],
     "answers": [

@@ -65,7 +65,7 @@ def pictures(data: bytes) -> None:
     for mode in ("stretch", "crop", "fill"):
         with Image.open(io.BytesIO(fit(picture, *SIZE, mode))) as fitted:
             assert fitted.size == SIZE
-    for mask_mode in ("white", "black", "alpha"):
+    for mask_mode in (None, "white", "black", "alpha"):
         with contextlib.suppress(PictureError):
             mask = read_mask(data, mode=mask_mode, max_pixels=MAX_PIXELS)
             with Image.open(io.BytesIO(fit_mask(mask, *SIZE, "fill"))) as fitted:

@@ -65,7 +65,7 @@ PICTURE = picture()
 NAMES = {"model": "sdxl", "sampler": "Euler a", "scheduler": "Karras"}
 
 #: Names that a WebUI must have, and bounds of several fields together.
-BEYOND_SCHEMAS = {*NAMES, "width", "height", "seed"}
+BEYOND_SCHEMAS = {*NAMES, "width", "height", "seed", "mask"}
 
 
 def keep_what_no_schema_says(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
@@ -83,6 +83,8 @@ def keep_what_no_schema_says(context: Any, case: Any, kwargs: dict[str, Any]) ->
 
 def _repair(body: dict[str, Any]) -> None:
     body.update({name: text(PICTURE) for name in ("image", "mask") if name in body})
+    if "mask" in body:
+        body.setdefault("mask_mode", "white")  # it has a transparent part, so that it must be said what it means
     body.update({name: known for name, known in NAMES.items() if name in body})
     # Two bounds are of several fields together; and what is painted should not take long.
     if body.get("width", 512) * body.get("height", 512) > MAX_PIXELS or not {"width", "height"} & body.keys():

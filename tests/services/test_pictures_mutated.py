@@ -3,11 +3,13 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.icc_profiles import SRGB_CURVE, Chromaticities, rgb_profile
 from services.masks import fit_mask, read_mask
 from services.picture_formats import PictureError
 from services.pictures import Picture, fit, read_picture
 from tests.services import picture_samples as samples
 
+_P3 = rgb_profile(Chromaticities((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), SRGB_CURVE)
 SEEDS = [make() for make in samples.WHOLE.values()] + [
     samples.apng(),
     samples.animated_webp(),
@@ -15,6 +17,9 @@ SEEDS = [make() for make in samples.WHOLE.values()] + [
     samples.encode(samples.noise().convert("P"), transparency=3),
     samples.encode(samples.noise().convert("CMYK"), "JPEG", exif=samples.exif_orientation(6), icc_profile=b"x" * 99),
     samples.encode(samples.noise().convert("1"), "BMP"),
+    *(samples.encode(samples.noise(), kind, icc_profile=_P3) for kind in ("PNG", "JPEG", "WEBP")),
+    samples.insert_chunk(samples.encode(samples.noise()), b"cICP", b"\x0c\x0d\0\1"),
+    samples.insert_chunk(samples.encode(samples.noise()), b"gAMA", b"\0\1\x86\xa0"),
     samples.rle_bmp(16, 20, b"\x10\x01\x00\x00" * 20 + b"\0\1"),
     samples.raw_png(16, 16, 16, 0, bytes(32), samples.chunk(b"tRNS", b"\0\0")),
 ]

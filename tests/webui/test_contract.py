@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 import warnings
 
 import pytest
@@ -222,6 +223,50 @@ def test_inpainting_keeps_what_the_mask_keeps(service, area, fill):
     reach = 5  # of a blur of 2
     difference.paste(0, (40 - reach, 40 - reach, 88 + reach, 88 + reach))
     assert difference.getbbox() is None, "what the mask keeps has changed"
+
+
+# A display's wide gamut, as phones have it: primaries as XYZ under D50, and a curve near sRGB's.
+_P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+
+
+def _wide_gamut_profile() -> bytes:
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, 563, 0)  # to the power of 563 / 256
+    tags = {name: b"XYZ \0\0\0\0" + fixed(*xyz) for name, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), _P3, strict=True)}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve) | {b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249)}
+    table, data, start = b"", b"", 132 + 12 * len(tags)
+    for name, body in tags.items():
+        table += name + struct.pack(">II", start + len(data), len(body))
+        data += body
+    head = struct.pack(">I4x4s4s4s4s12x4s28x", start + len(data), b"\x02\x40\0\0", b"mntr", b"RGB ", b"XYZ ", b"acsp")
+    return head + fixed(0.9642, 1, 0.8249) + bytes(48) + struct.pack(">I", len(tags)) + table + data
+
+
+def test_what_is_kept_of_a_wide_gamut_photo_looks_as_it_did(service):
+    stored = (200, 120, 100)
+    # From light of this space to light of sRGB; the curve of both is a power of 2.2, within two levels.
+    matrix = ((1.22494, -0.22494, 0.0), (-0.04206, 1.04206, 0.0), (-0.01964, -0.07864, 1.09827))
+    light = [(level / 255) ** 2.2 for level in stored]
+    expected = [round(255 * sum(a * b for a, b in zip(row, light, strict=True)) ** (1 / 2.2)) for row in matrix]
+    buffer = io.BytesIO()
+    Image.new("RGB", (128, 128), stored).save(buffer, "PNG", icc_profile=_wide_gamut_profile())
+    fields = {"image": base64.b64encode(buffer.getvalue()).decode(), "mask": _png(_mask((128, 128), (40, 40, 87, 87)))}
+    kept = _painted(service.post("inpainting", **fields, width=128, height=128)).convert("RGB").getpixel((8, 8))
+    assert abs(expected[0] - stored[0]) > 8
+    assert all(abs(a - b) <= 3 for a, b in zip(kept, expected, strict=True)), (kept, expected)
+
+
+def test_the_masked_area_is_painted_by_itself(service):
+    photo = _photo(256, 256)
+    fields = {"image": _png(photo), "mask": _png(_mask((256, 256), (96, 96, 160, 160))), "inpaint_padding": 8}
+    size = {"width": 256, "height": 256, "strength": 1}
+    whole, masked = (
+        _painted(service.post("inpainting", **fields, **size, inpaint_area=area)).convert("RGB")
+        for area in ("whole", "masked")
+    )
+    assert ImageChops.difference(whole, masked).crop((104, 104, 152, 152)).getbbox() is not None
 
 
 def test_the_stored_image_is_the_answered_one(service):
