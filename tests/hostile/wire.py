@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tests.running import DEADLINE_S, PREFIX
@@ -40,8 +40,9 @@ def rest_of(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-def send_all_then_read(port: int, sent: bytes) -> bytes:
-    """As most clients do: the answer is looked at once everything has been sent."""
+def send_all_then_read(port: int, sent: bytes | Iterable[bytes]) -> bytes:
+    """As most clients do: the answer is looked at once everything has been sent, be it in pieces."""
     with connect(port) as connection:
-        connection.sendall(sent)
+        for piece in [sent] if isinstance(sent, bytes) else sent:
+            connection.sendall(piece)
         return rest_of(connection)
