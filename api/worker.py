@@ -17,6 +17,7 @@ How it stops: ``docs/decisions/0014-connections.md``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import select
@@ -275,7 +276,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 pass
             return then
         except OSError as error:
-            if not isinstance(error, ConnectionError | BlockingIOError | TimeoutError | ssl.SSLError):
+            ended = isinstance(error, ConnectionError | BlockingIOError | TimeoutError | ssl.SSLError)
+            if not ended and error.errno != errno.ENOTCONN:
                 log.exception("a connection failed")
         except Exception as error:  # noqa: BLE001 - whatever it is, its caller gets an answer
             self.handle_error(None, conn.sock, conn.client, error)

@@ -180,14 +180,19 @@ def test_heads_that_never_end_take_no_thread(small: Service) -> None:
         assert RawAnswer(slow).status_code == 200, "one that comes late is served"
 
 
-def test_a_head_that_drips_is_ended(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_head_that_drips_and_one_that_stops_are_ended(simulator: Simulator, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", f"fd://{listener.fileno()}"]
         command += ["-c", str(ROOT / "gunicorn.conf.py"), "-k", "tests.integration.impatient_worker.ImpatientWorker"]
         command += ["stable_diffusion_api:app"]
         with started(command, tmp_path, listener, SD_WEBUI_URL=simulator.url) as service:
             service.wait_until_answering()
-            with socket.create_connection(("127.0.0.1", service.port), timeout=0.02) as dripping:
+            with (
+                socket.create_connection(("127.0.0.1", service.port), timeout=0.02) as dripping,
+                socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S) as silent,
+            ):
+                silent.sendall(b"GET / HT")
+                assert silent.recv(1) == b"", "long before an idle connection is"
                 wait_until(lambda: has_ended(dripping, drip=b"X"), "the connection is ended")
 
 
