@@ -58,7 +58,7 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     pool = _pool(config, connection, storage, metrics)
     catalog = _catalog(config, pool)
     notes = shared_notes(FileNotes(Path(config.runtime_dir) / "requests"), spare, redis_prefix=config.redis_prefix)
-    requests = RequestService(pool=pool, notes=notes)
+    requests = RequestService(pool=pool, notes=notes, now=pool.now)
     health = HealthService(
         pool=pool,
         catalog=catalog,

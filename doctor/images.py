@@ -8,6 +8,7 @@ from pathlib import Path
 
 from config import Config, check_folder
 from doctor.findings import Finding, error, ok, warning
+from services.runtime_folder import RuntimeFolder
 from storage import StorageConfigurationError, StorageUnavailableError, UnavailableReason, open_storage
 
 _SUBJECT = "storage"
@@ -42,10 +43,12 @@ def check(config: Config) -> list[Finding]:
 
 
 def check_runtime_folder(config: Config) -> list[Finding]:
-    problem = check_folder(config.runtime_dir)
-    if problem is None:
-        return [ok("runtime", "RUNTIME_DIR can be used")]
-    return [error("runtime", problem, "name a folder that belongs to the service's user alone, on a local disk")]
+    if problem := check_folder(config.runtime_dir):
+        return [error("runtime", problem, "name a folder that belongs to the service's user alone, on a local disk")]
+    if problem := RuntimeFolder(Path(config.runtime_dir)).problem():
+        text = f"RUNTIME_DIR: cannot be written ({problem})"
+        return [error("runtime", text, "make room there: without it jobs are refused, and requests cannot be followed")]
+    return [ok("runtime", "RUNTIME_DIR can be used")]
 
 
 def _of_disk(config: Config) -> list[Finding]:

@@ -167,6 +167,10 @@ class WebUIPool:
         """The WebUIs that would serve now: those with a GPU first, those without only where none has one."""
         return self._policy.usable(states)
 
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that all who share the schedule have in common: with Redis, its own."""
+        return self._board.now()
+
     @property
     def holder(self) -> str:
         """Names this process among all that share the schedule."""

@@ -23,7 +23,7 @@ class RuntimeFolder:
 
     def can_be_written(self) -> bool:
         """By a small write now. Makes the folder where it was cleared away; the log says what changed, and why."""
-        problem = self._problem()
+        problem = self.problem()
         if problem and problem != self._told:
             log.error("RUNTIME_DIR cannot be written: %s", problem)
         elif self._told and not problem:
@@ -31,8 +31,8 @@ class RuntimeFolder:
         self._told = problem
         return not problem
 
-    def _problem(self) -> str:
-        """What the system says; "" for nothing."""
+    def problem(self) -> str:
+        """What the system says of a small write now; "" for nothing."""
         probe = self._folder / f"{os.getpid()}.probe"
         try:
             make_own_folder(self._folder)

@@ -257,6 +257,13 @@ def test_a_runtime_folder_of_everybody(tmp_path: Path) -> None:
     assert images.check_runtime_folder(settings(RUNTIME_DIR=str(tmp_path / "run")))[0].level == "error"
 
 
+def test_a_runtime_folder_that_takes_no_files(tmp_path: Path) -> None:
+    (tmp_path / f"{os.getpid()}.probe").mkdir()  # where the probe would be
+    tmp_path.chmod(0o700)
+    (found,) = images.check_runtime_folder(settings(RUNTIME_DIR=str(tmp_path)))
+    assert (found.level, found.text) == ("error", "RUNTIME_DIR: cannot be written (Is a directory)")
+
+
 def test_everything_at_once(simulator: Simulator, tmp_path: Path) -> None:
     folders = {"IMAGE_DIR": str(tmp_path / "images"), "RUNTIME_DIR": str(tmp_path / "run")}
     findings = examine(settings(SD_WEBUI_URL=simulator.url, **folders))

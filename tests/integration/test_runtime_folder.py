@@ -8,10 +8,10 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 import requests
 
 from simulator import Simulator
@@ -22,9 +22,28 @@ from tests.running import DEADLINE_S, PREFIX, ROOT, Service, running_service, st
 SMALL = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
 
 
+def delete(folder: Path) -> None:
+    """At one moment: what is written meanwhile would keep a folder from being removed."""
+    shutil.rmtree(folder.rename(folder.with_name("deleted")))
+
+
 def workers(service: Service) -> set[int]:
     master = service.process.pid
     return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
+
+
+def mounted(folder: Path, options: str) -> list[str]:
+    """The beginning of a command, which goes on with a small file system there."""
+    return ["sh", "-c", f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"', str(folder)]
+
+
+@contextlib.contextmanager
+def gunicorn(folder: Path, prefix: list[str], **settings: str) -> Iterator[Service]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [*prefix, sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"fd://{listener.fileno()}"]
+        command += ["-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
+        with started(command, folder, listener, **settings) as service:
+            yield service
 
 
 def metrics(service: Service) -> requests.Response:
@@ -38,7 +57,7 @@ def test_it_is_deleted_while_jobs_run_and_wait(simulator: Simulator, tmp_path: P
         simulator.set_fault("hang-before")
         jobs = [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
         wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 3, "three wait for the first")
-        shutil.rmtree(tmp_path / "run")
+        delete(tmp_path / "run")
         jobs += [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
         wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 7, "all wait again")
         simulator.clear_faults()
@@ -58,7 +77,7 @@ def test_a_worker_that_begins_after_it_was_deleted(simulator: Simulator, tmp_pat
     with running_service(tmp_path, simulator.url) as service:
         service.wait_until_answering()
         wait_until(lambda: len(workers(service)) == 2, "both workers are there")
-        shutil.rmtree(tmp_path / "run")
+        delete(tmp_path / "run")
         before = workers(service)
         os.kill(min(before), signal.SIGKILL)
         wait_until(lambda: len(workers(service) - before) == 1, "another one begins")
@@ -72,37 +91,33 @@ def test_a_worker_that_begins_after_it_was_deleted(simulator: Simulator, tmp_pat
 def test_it_is_full(own_mounts: list[str], simulator: Simulator, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        gunicorn = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"fd://{listener.fileno()}"]
-        gunicorn += ["-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
-        mount = 'mount -t tmpfs -o size=8m,mode=700 tmpfs "$0" && exec "$@"'
-        command = [*own_mounts, "sh", "-c", mount, str(run), *gunicorn]
-        with started(command, tmp_path, listener, SD_WEBUI_URL=simulator.url) as service:
-            service.wait_until_answering()
-            assert service.post("/txt2img", SMALL).status_code == 200
-            filling = Path(f"/proc/{service.process.pid}/root{run}/filling")
-            with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
+    mount = mounted(run, "size=8m,mode=700")
+    with gunicorn(tmp_path, [*own_mounts, *mount], SD_WEBUI_URL=simulator.url) as service:
+        service.wait_until_answering()
+        assert service.post("/txt2img", SMALL).status_code == 200
+        filling = Path(f"/proc/{service.process.pid}/root{run}/filling")
+        with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
 
-            def reasons() -> list[str]:
-                told: list[str] = service.get("/health").json()["reasons"]
-                return told
+        def reasons() -> list[str]:
+            told: list[str] = service.get("/health").json()["reasons"]
+            return told
 
-            wait_until(lambda: reasons() == ["runtime_dir_failing"], "health tells")
-            answers = [service.post("/txt2img", SMALL) for _ in range(20)]
-            assert {answer.status_code for answer in answers} <= {200, 503}
-            for answer in answers:
-                if answer.status_code == 503:
-                    assert problem_of(answer)["code"] == "queue_unavailable"
-            assert {service.get(f"/requests/{n}").status_code for n in range(4)} == {404}
-            assert metrics(service).status_code == 200
-            assert "RUNTIME_DIR cannot be written: No space left on device" in service.printed
-            filling.unlink()
-            wait_until(lambda: all(reasons() == [] for _ in range(6)), "both workers heal")
-            answer = service.post("/txt2img", SMALL)
-            assert answer.status_code == 200
-            assert service.get(f"/requests/{answer.headers['X-Request-ID']}").json()["status"] == "done"
+        wait_until(lambda: reasons() == ["runtime_dir_failing"], "health tells")
+        answers = [service.post("/txt2img", SMALL) for _ in range(20)]
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        for answer in answers:
+            if answer.status_code == 503:
+                assert problem_of(answer)["code"] == "queue_unavailable"
+        assert {service.get(f"/requests/{n}").status_code for n in range(4)} == {404}
+        assert metrics(service).status_code == 200
+        assert "RUNTIME_DIR cannot be written: No space left on device" in service.printed
+        filling.unlink()
+        wait_until(lambda: all(reasons() == [] for _ in range(6)), "both workers heal")
+        answer = service.post("/txt2img", SMALL)
+        assert answer.status_code == 200
+        assert service.get(f"/requests/{answer.headers['X-Request-ID']}").json()["status"] == "done"
 
 
 def test_a_job_that_cannot_be_written_down(make_app: MakeApp, simulator: Simulator, tmp_path: Path) -> None:
@@ -123,14 +138,19 @@ def test_a_job_that_cannot_be_written_down(make_app: MakeApp, simulator: Simulat
     assert len(simulator.generations) == 2
 
 
-@pytest.mark.parametrize("what", ["image", "text"])
-def test_a_form_needs_no_temporary_folder(simulator: Simulator, tmp_path: Path, what: str) -> None:
+def test_a_form_needs_no_room_in_the_temporary_folder(
+    own_mounts: list[str], simulator: Simulator, tmp_path: Path
+) -> None:
     """However large its parts are: nothing of a body is written to a disk."""
-    nowhere = tmp_path / "no-such-folder"
-    picture = ROOT / "docs" / "images" / "try-on.jpg"
-    with running_service(tmp_path, simulator.url, workers=1, TMPDIR=str(nowhere)) as service:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = mounted(small, "size=512k")
+    with gunicorn(tmp_path, [*own_mounts, *mount], TMPDIR=str(small), SD_WEBUI_URL=simulator.url) as service:
         service.wait_until_answering()
-        image = picture.read_bytes() + bytes(3 * 1024 * 1024)
-        form = {"prompt": "a" if what == "image" else "a" * 9000, "steps": "1", "width": "64", "height": "64"}
-        answer = requests.post(f"{service.url}/img2img", data=form, files={"image": image}, timeout=DEADLINE_S)
-        assert answer.status_code == 200
+        image = (ROOT / "docs" / "images" / "try-on.jpg").read_bytes() + bytes(3 * 1024 * 1024)
+        form = {"prompt": "a" * 9000, "steps": "1", "width": "64", "height": "64"}
+        for file in ("a.jpg", None):
+            answer = requests.post(
+                f"{service.url}/img2img", data=form, files={"image": (file, image)}, timeout=DEADLINE_S
+            )
+            assert answer.status_code == 200, answer.text
