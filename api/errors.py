@@ -130,7 +130,7 @@ KINDS: dict[type[Exception], Kind] = {
         status=503,
         code="webui_unavailable",
         title="No WebUI available",
-        detail="the WebUI is busy with work of somebody else",
+        detail="the WebUI takes no job now: it is busy with somebody else's, or its own rate limit is reached",
         retryable=True,
     ),
     webui.NoWebUIError: Kind(status=503, code="webui_unavailable", title="No WebUI available", retryable=True),

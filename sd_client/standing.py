@@ -84,5 +84,7 @@ def _running(state: Schedule, elapsed_s: float, fraction: float | None) -> Stand
     if fraction is not None and fraction > TELLING_FRACTION:
         eta_s: float | None = elapsed_s * (1 - fraction) / fraction
     else:
-        eta_s = None if state.job_seconds is None else max(0.0, state.job_seconds - elapsed_s)
+        left_s = 0.0 if state.job_seconds is None else state.job_seconds - elapsed_s
+        # A job that has outlasted the others may end at any time, or wait inside the WebUI for somebody else's.
+        eta_s = left_s if left_s > 0 else None
     return Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)

@@ -26,7 +26,7 @@ _DETAILS = {
     '"fill" (got "noise")',
     "rate_limited": "more than 10 per 1 minute",
     "webui_error": "the WebUI answered 500 (NansException)",
-    "webui_timeout": "the job ran longer than allowed and is being interrupted",
+    "webui_timeout": "the job took longer than allowed and is being interrupted",
     "webui_unavailable": "no WebUI is reachable",
     "gpu_unavailable": "no WebUI with a GPU is reachable",
     "queue_full": "64 jobs wait already",

@@ -125,7 +125,7 @@ def test_a_webui_that_does_not_end(impatient: Flask, without_page: Simulator, fa
 
     told = problem_of(client.post(f"{PREFIX}/txt2img", json=BODY))
     assert (told["status"], told["code"], told["retryable"]) == (504, "webui_timeout", False)
-    assert told["detail"] == "the job ran longer than allowed and is being interrupted"
+    assert told["detail"] == "the job took longer than allowed and is being interrupted"
     wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
     assert client.get(f"{PREFIX}/health").json["webuis"]["busy"] == 1, "it is taken as busy until it has ended"
     simulator.clear_faults()
@@ -137,7 +137,7 @@ def test_a_webui_that_cannot_be_interrupted(tmp_path: Path) -> None:
         webui.set_fault("hang-before", times=1)
         told = problem_of(app.test_client().post(f"{PREFIX}/txt2img", json=BODY))
         assert (told["status"], told["code"]) == (504, "webui_timeout")
-        assert told["detail"] == "the job ran longer than allowed; its WebUI cannot interrupt it and paints on"
+        assert told["detail"] == "the job took longer than allowed; its WebUI cannot interrupt it and paints on"
         webui.clear_faults()
 
 

@@ -64,9 +64,9 @@ def test_a_job_whose_caller_has_its_answer_is_nobodys() -> None:
     assert disclaim(RUNNING, "t-x") == RUNNING
 
 
-def test_one_that_runs_longer_than_most_is_due() -> None:
+def test_how_long_one_takes_that_runs_longer_than_most_is_not_known() -> None:
     late = Schedule(running=(job("r", since=0.0, webui="a"),), job_seconds=20.0)
-    assert standing("r", late) == Standing(waiting_behind=None, progress=None, eta_s=0.0)
+    assert standing("r", late) == Standing(waiting_behind=None, progress=None, eta_s=None)
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
