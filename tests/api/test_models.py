@@ -81,7 +81,8 @@ def test_options(client: FlaskClient) -> None:
 def test_every_listed_sampler_and_scheduler_can_be_asked_for(client: FlaskClient) -> None:
     options = client.get(f"{PREFIX}/options").get_json()
     for name in options["samplers"]:
-        answer = client.post(f"{PREFIX}/txt2img", json={**SMALL, "sampler": name})
+        # Some fail in every WebUI with fewer steps.
+        answer = client.post(f"{PREFIX}/txt2img", json={**SMALL, "steps": 3, "sampler": name})
         assert answer.status_code == 200, (name, answer.text)
     for name in options["schedulers"]:
         answer = client.post(f"{PREFIX}/txt2img", json={**SMALL, "sampler": "Euler", "scheduler": name})

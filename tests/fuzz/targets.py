@@ -35,7 +35,7 @@ MAX_PIXELS = 250_000
 SIZE = (24, 16)
 
 #: What may be in the text of an error of a WebUI: our own words, numbers, and the name of a class.
-_OUR_WORDS = re.compile(r"[A-Za-z0-9' ,()_-]{1,200}")
+_OUR_WORDS = re.compile(r"[A-Za-z0-9' :;,()_-]{1,200}")
 
 CHECKPOINT = Checkpoint(title="sd.safetensors [0123456789]", model_name="sd", hash="0123456789")
 JOB = GenerationParams(
