@@ -47,7 +47,7 @@ SETTINGS = {
     # The same requests every time; by hand, new ones.
     "generation": {"max-examples": EXAMPLES, "deterministic": not BY_HAND},
     "checks": {
-        # 404: nobody has that id. 403: no API keys. 416, 412: whether a Range or If-Match is right depends on the image.
+        # 404: nobody has that id. 403: no API keys. 416, 412: that depends on the image.
         "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", 403, 404, 412, 416]},
     },
 }
