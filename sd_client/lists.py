@@ -87,10 +87,11 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
         read = _native(read, known, reader)
         return replace(read, broken=tuple(reader.broken.values()))
     options = reader.get("options", lambda told: told, missing=None, broken=None)
-    if read.schedulers is not None:
+    if read.schedulers:
         options = options if isinstance(options, dict) else {}
         read = replace(read, samplers=with_fewest_steps(read.samplers, read.schedulers, options))
         # A1111 lists schedulers from 1.9 on; before 1.8 it tells of its page's jobs only, not of those by our ids.
+        # SD.Next has the route as well, lists no schedulers, and knows no job of its API there.
         read = replace(read, tells_tasks=reader.tells_tasks(known.tells_tasks))
     return replace(read, broken=tuple(reader.broken.values()))
 

@@ -76,8 +76,15 @@ class SDNext(A1111):
         return [*super().list_routes(), version, status, checkpoint, schedulers]
 
     def routes(self) -> list[Route]:
-        """No /internal, and no body where nothing is to be said."""
-        return [_silent(route) for route in super().routes() if not route.path.startswith("/internal/")]
+        """Only /internal/progress of the page's routes, and no body where nothing is to be said."""
+        left_out = ("/internal/ping", "/internal/pending-tasks")
+        return [_silent(route) for route in super().routes() if route.path not in left_out]
+
+    def task(self, _request: Request, _body: object) -> Response:
+        """POST /internal/progress: knows no job of the API by its id, and has the steps of whatever runs."""
+        now = self.webui.progress.snapshot()
+        told = {"active": False, "queued": False, "completed": False, "progress": now.share, "eta": None}
+        return json_response({**told, "live_preview": None, "id_live_preview": -1, "textinfo": ""})
 
     def crash(self, name: str, text: str) -> Response:
         """See `Flavour.crash`."""

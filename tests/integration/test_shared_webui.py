@@ -187,7 +187,9 @@ def test_a_strangers_progress_is_not_told_as_ours(app: Flask, call: Call, strang
 # --- Where the WebUI does not tell whose job runs -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{"flavour": "a1111", "has_page": False}, {"flavour": "a1111-1.6"}])
+@pytest.mark.parametrize(
+    "settings", [{"flavour": "a1111", "has_page": False}, {"flavour": "a1111-1.6"}, {"flavour": "sdnext"}]
+)
 def test_without_the_route_a_cancelled_job_is_interrupted_as_well(
     tmp_path: Path, threads: ThreadPoolExecutor, settings: dict[str, Any]
 ) -> None:

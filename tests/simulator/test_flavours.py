@@ -148,6 +148,8 @@ class TestSDNext:
         assert api.get("checkpoint").json()["model_name"] == "v1-5-pruned-emaonly"
         assert api.get("latent-upscale-modes").status_code == 404
         assert requests.get(f"{api.sim.url}/internal/ping", timeout=20).status_code == 404
+        task = requests.post(f"{api.sim.url}/internal/progress", json={"id_task": "x"}, timeout=20).json()
+        assert (task["active"], task["queued"], task["completed"]) == (False, False, False)
 
     def test_options_say_what_was_changed(self, api):
         assert api.post("options", {"jpeg_quality": 90}).json() == {"updated": [{"jpeg_quality": True}]}
