@@ -182,10 +182,10 @@ ADVICE: Mapping[str, Advice] = {
         },
     ),
     "webui_unavailable": Advice(
-        cause="No WebUI is reachable, somebody else keeps them busy, or the WebUI takes no more jobs now (its own "
-        "rate limit).",
-        remedy="Wait. For the operator: `GET …/health` tells how many there are; see that the WebUI runs with `--api` "
-        "and that `SD_WEBUI_URL` is right.",
+        cause="No WebUI is reachable, somebody else keeps them busy, the WebUI takes no more jobs now (its own rate "
+        "limit), or those that have the model cannot load it; `detail` says which.",
+        remedy="Wait, or choose another model. For the operator: `GET …/health` tells how many there are; see that the "
+        "WebUI runs with `--api` and that `SD_WEBUI_URL` is right.",
         retry=_AFTER,
     ),
     "gpu_unavailable": Advice(

@@ -21,8 +21,13 @@ def with_broken(broken: Broken, webui: str, models: Sequence[str], *, now: float
 
 
 def broken_now(broken: Broken, now: float) -> dict[str, frozenset[str]]:
-    """``model_name`` of those that are not sent, by WebUI. What is too far in the future is of another clock."""
+    """``model_name`` of those that are not sent, by WebUI."""
     return {
-        webui: frozenset(name for name, until in models.items() if now < until <= now + BROKEN_S + 1)
+        webui: frozenset(name for name in models if is_broken(broken, webui, name, now))
         for webui, models in broken.items()
     }
+
+
+def is_broken(broken: Broken, webui: str, model: str, now: float) -> bool:
+    """Whether a checkpoint is not sent to a WebUI. What is too far in the future is of another clock."""
+    return now < broken.get(webui, {}).get(model, 0.0) <= now + BROKEN_S + 1

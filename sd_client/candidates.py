@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sd_client.client import find_checkpoint
-from sd_client.errors import LimitError, NoGPUError, NoWebUIError
+from sd_client.errors import BrokenModelError, LimitError, NoGPUError, NoWebUIError
 from sd_client.few_steps import enough_steps
 from sd_client.models import Capabilities, GenerationParams
 from sd_client.probing import INTERVAL_S, WebUIState
@@ -64,7 +64,7 @@ def candidates(
         return left
     retry_after_s = int(INTERVAL_S) + 1
     if not able and any(state.available for state in have_it.values()):
-        raise NoWebUIError("no WebUI can load this model now", retry_after_s=60)
+        raise BrokenModelError
     if not usable and any(state.available for state in able.values()):
         raise NoGPUError("no WebUI with a GPU is reachable", retry_after_s=retry_after_s)
     raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)

@@ -15,7 +15,7 @@ from sd_client.answer_stream import AnswerStream
 from sd_client.call import Call
 from sd_client.errors import JobStoppedError, MissingRouteError, WebUIError, WebUIStatusError
 from sd_client.exchange_time import ExchangeTime
-from sd_client.lists import number, read_capabilities, read_models
+from sd_client.lists import number, read_capabilities, read_chosen_model, read_models
 from sd_client.models import (
     Capabilities,
     Checkpoint,
@@ -126,9 +126,13 @@ class WebUIClient:
         """One job by its id; None where the server does not tell."""
         return look_at_task(self._transport, task_id, timeout_s=self._read_timeout_s)
 
-    def choose(self, checkpoint: Checkpoint, *, timeout_s: float) -> None:
-        """Names the model for jobs that name none, those of the WebUI's own page; A1111 loads it meanwhile."""
-        body = to_json({"sd_model_checkpoint": checkpoint.title})
+    def chosen_model(self) -> str | None:
+        """What jobs that name no model are painted with, in the WebUI's words; None where it does not tell."""
+        return read_chosen_model(self._transport, timeout_s=self._read_timeout_s)
+
+    def choose(self, title: str, *, timeout_s: float) -> None:
+        """Names the model for jobs that name none, those of the WebUI's own page; A1111 and SD.Next load it as well."""
+        body = to_json({"sd_model_checkpoint": title})
         with contextlib.suppress(WebUIStatusError):  # it lacks the route, or cannot load that one either
             self._transport.post("/sdapi/v1/options", body, timeout_s=timeout_s)
 

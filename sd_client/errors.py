@@ -18,6 +18,7 @@
     ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
         ├── NoWebUIError         none is reachable
+        │   └── BrokenModelError those that have the model cannot load it
         ├── NoGPUError           none has a GPU and the CPU is not allowed
         ├── QueueFullError       too many jobs wait already
         ├── QueueTimeoutError    none became free in time
@@ -37,6 +38,7 @@ from sd_client.paint_limits import Limits
 InvalidReason = Literal[
     "invalid_answer",
     "missing_images",
+    "model_not_loaded",
     "ambiguous_images",
     "damaged_image",
     "wrong_size",
@@ -183,6 +185,14 @@ class PoolError(WebUIError):
 
 class NoWebUIError(PoolError):
     """No WebUI is reachable."""
+
+
+class BrokenModelError(NoWebUIError):
+    """The WebUIs that have the job's model cannot load it."""
+
+    def __init__(self) -> None:
+        text = "the WebUIs that have this model cannot load it now; choose another model, or try again later"
+        super().__init__(text, retry_after_s=60)
 
 
 class NoGPUError(PoolError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from sd_client.broken_models import is_broken
 from sd_client.schedule import FUTURE_S, Job, Schedule
 
 
@@ -15,7 +16,7 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
 
     A job takes an idle WebUI that has its model; else it leaves idle ones to younger jobs for up to ``patience_s``
     where one that has it is busy; else it takes an idle one that must load it. Among several it takes one without
-    failures, and none that is doubted as long as there is another one, busy or idle.
+    failures, none that is doubted as long as there is another one, busy or idle, and none that cannot load its model.
     """
     schedule = _without_future(schedule, now)
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
@@ -118,10 +119,18 @@ def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: b
 
 def _open(schedule: Schedule, job: Job, idle: Mapping[str, int], now: float) -> list[str]:
     """The idle WebUIs that a job may be given to: none that is doubted, unless all that can do it are."""
-    open_webuis = [webui for webui in idle if webui in job.webuis]
-    if not schedule.troubles or all(_is_doubted(schedule, webui, now) for webui in job.webuis):
+    able = _able(schedule, job, now)
+    open_webuis = [webui for webui in idle if webui in able]
+    if not schedule.troubles or all(_is_doubted(schedule, webui, now) for webui in able):
         return open_webuis
     return [webui for webui in open_webuis if not _is_doubted(schedule, webui, now)]
+
+
+def _able(schedule: Schedule, job: Job, now: float) -> Collection[str]:
+    """A model may have turned out to be broken on a WebUI since the job came."""
+    if not schedule.broken:
+        return job.webuis
+    return [webui for webui in job.webuis if not is_broken(schedule.broken, webui, job.model, now)]
 
 
 def _is_doubted(schedule: Schedule, webui: str, now: float) -> bool:
@@ -148,4 +157,6 @@ def _with_passed(schedule: Schedule, *, slots: int, now: float) -> Schedule:
 
 
 def _is_passed(schedule: Schedule, job: Job, idle: Mapping[str, int], now: float) -> bool:
-    return bool(_open(schedule, job, idle, now)) if schedule.troubles else not idle.keys().isdisjoint(job.webuis)
+    if schedule.troubles or schedule.broken:
+        return bool(_open(schedule, job, idle, now))
+    return not idle.keys().isdisjoint(job.webuis)

@@ -15,6 +15,7 @@ from sd_client.broken_models import broken_now
 from sd_client.candidates import GpuPolicy, candidates
 from sd_client.client import loaded_model
 from sd_client.errors import (
+    BrokenModelError,
     DrainingError,
     JobCancelledError,
     LimitError,
@@ -74,12 +75,12 @@ class Lease:
 class _Waiting:
     """
     :param tried: the WebUIs that could not be reached with the job.
-    :param beyond: set once other jobs have shown that no WebUI can paint it.
+    :param refusal: set once other jobs have shown that no WebUI can paint it.
     """
 
     params: GenerationParams
     tried: frozenset[str]
-    beyond: LimitError | None = None
+    refusal: LimitError | BrokenModelError | None = None
 
 
 class JobQueue:
@@ -185,9 +186,8 @@ class JobQueue:
 
     def _with_found(self, state: Schedule, lease: Lease, found: Found) -> Schedule:
         # What failed on a WebUI that is not known to have been sound may be healed by now: its next job will show.
-        healed = found.painted is not None
-        if found.broken and (lease.sound or not healed):
-            state = schedule.broke(state, lease.webui, found.broken, now=self._board.now(), sure=healed)
+        if found.broken and (found.sure or found.painted is None):
+            state = schedule.broke(state, lease.webui, found.broken, now=self._board.now(), sure=found.sure)
         return schedule.painted_with(state, lease.webui, found.painted)
 
     def broken(self, state: Schedule) -> dict[str, frozenset[str]]:
@@ -273,8 +273,8 @@ class JobQueue:
             if found is not None and found.webui is not None:
                 return _lease(found, found.webui)
             self._refuse_while_draining()
-            if (beyond := self._waiting[job.ticket].beyond) is not None:
-                raise beyond
+            if (refusal := self._waiting[job.ticket].refusal) is not None:
+                raise refusal
             now = self._clock()
             if now >= order.wait_until:
                 retry_after_s = self._retry_after(self._board.look(), self._webuis)
@@ -323,9 +323,9 @@ class JobQueue:
         for ticket, waiting in list(self._waiting.items()):
             try:
                 webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy, broken)
-            except LimitError as error:
+            except (LimitError, BrokenModelError) as error:
                 webuis[ticket] = ()
-                waiting.beyond = error
+                waiting.refusal = error
             except WebUIError:
                 webuis[ticket] = ()  # it waits for one to come back
         return self._grant(schedule.retarget(state, webuis))

@@ -54,6 +54,11 @@ def read_models(transport: Transport, *, timeout_s: float) -> tuple[Checkpoint, 
     return tuple(checkpoint for entry in _entries(listed) if (checkpoint := _checkpoint(entry)))
 
 
+def read_chosen_model(transport: Transport, *, timeout_s: float) -> str | None:
+    """The option with the model of jobs that name none; None where it has no such. :raises WebUIError:"""
+    return _loaded(transport.get("/sdapi/v1/options", timeout_s=timeout_s, max_bytes=MOST_BYTES))
+
+
 def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabilities | None = None) -> Capabilities:
     """
     Everything a job must know about this WebUI, in a handful of GETs, one after another.

@@ -2,16 +2,22 @@
 What is left of a WebUI that may have failed to load a checkpoint, and how it is healed.
 
 Forge takes the model that was loaded before as loaded still, although nothing is: every job of it fails until another
-model was painted. A1111 keeps it, but leaves its option at the broken file, so that jobs of its own page fail.
+model was painted. A1111 keeps it, but leaves its option at the broken file, so that jobs of its own page fail. SD.Next
+has nothing loaded then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from sd_client.client import WebUIClient
+from sd_client.client import WebUIClient, find_checkpoint, loaded_model
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
-from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, GenerationParams
+from sd_client.lists import is_native
+from sd_client.models import Capabilities, Checkpoint, GenerationParams
+
+log = logging.getLogger(__name__)
 
 #: Other models that are tried; each may have to be loaded.
 _MOST_OTHERS = 3
@@ -24,52 +30,103 @@ class Found:
     What a look at a WebUI has shown after a job of it failed.
 
     :param painted: ``model_name`` of the model that it could paint with last; None where with none that was tried.
-    :param broken: of those that it is not to be sent again.
+    :param broken: of those that it could not paint with.
+    :param sure: it is their files' fault: another model was painted before they were tried last, and after that.
     """
 
     painted: str | None
     broken: tuple[str, ...]
-
-
-def may_be_broken(error: BaseException, capabilities: Capabilities) -> bool:
-    """Whether a failure may be one to load the model: a plain 500 of a server that changes models."""
-    changes = all(checkpoint.hash != DUMMY_HASH for checkpoint in capabilities.checkpoints)
-    return type(error) is WebUIStatusError and error.status == 500 and changes
+    sure: bool = False
 
 
 class ModelLook:
     """
+    For one job.
+
     :param before: ``model_name`` of what it painted with, or had loaded, before the job; "" where that is not known.
+    :param sound: it has painted with another model just before the job.
     :param timeout_s: for each picture, its model's loading included.
+    :param place: of the WebUI in ``SD_WEBUI_URL``, for the log.
     """
 
-    def __init__(self, client: WebUIClient, capabilities: Capabilities, *, before: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: WebUIClient,
+        capabilities: Capabilities,
+        params: GenerationParams,
+        *,
+        before: str,
+        sound: bool,
+        timeout_s: float,
+        place: int,
+    ) -> None:
         self._client = client
         self._capabilities = capabilities
+        self._model = params.checkpoint
         self._before = before
+        self._sound = sound
         self._timeout_s = timeout_s
+        self._place = place
+        self._chosen: str | None = None
 
-    def look(self, suspect: Checkpoint) -> Found | None:
+    def note_choice(self) -> None:
+        """Reads the option as it stands before the job, whose own model is in it afterwards. Raises nothing."""
+        if is_native(self._capabilities.checkpoints):
+            return
+        with suppress(WebUIError):  # the job will show what is wrong
+            self._chosen = self._client.chosen_model()
+        if self._chosen is not None:
+            self._before = loaded_model(replace(self._capabilities, loaded=self._chosen)) or self._before
+
+    def is_due(self, error: BaseException) -> bool:
+        """Whether a failure may be one to load the model: a plain 500, or no model, of a server that changes models."""
+        plain = type(error) is WebUIStatusError and error.status == 500
+        unloaded = isinstance(error, InvalidAnswerError) and error.reason == "model_not_loaded"
+        return (plain or unloaded) and not is_native(self._capabilities.checkpoints)
+
+    def look(self) -> Found | None:
         """
-        One small picture with the suspect; where that fails, with others until one can be painted, which heals Forge,
-        and the option is put back to the model before. None where the WebUI does not answer.
+        One small picture with the job's model; where that fails, with others until one can be painted, which heals
+        Forge, and the option is put back to what it was before the job. None where the WebUI does not answer.
         """
+        suspect = find_checkpoint(self._capabilities, self._model)
+        if suspect is None:
+            return None
         try:
-            if self._paints(suspect):
-                return Found(painted=suspect.model_name, broken=())
-            for other in self._others(suspect):
-                if self._paints(other):
-                    self._put_back(suspect, other)
-                    return Found(painted=other.model_name, broken=(suspect.model_name,))
+            found = self._found(suspect)
         except WebUIError:
             return None
-        dead = (self._before,) if self._before and self._before != suspect.model_name else ()
-        return Found(painted=None, broken=(suspect.model_name, *dead))
+        if found.broken:
+            painted = f"{found.painted} was painted, so that it goes on" if found.painted else "nor with others"
+            text = "a webui cannot paint with %s; %s"
+            log.warning(text, ", ".join(found.broken), painted, extra={"webui": self._place})
+            # As the pool calls it, which may not be what this WebUI does.
+            return replace(found, broken=(self._model.model_name, *found.broken[1:]))
+        return found
+
+    def _found(self, suspect: Checkpoint) -> Found:
+        others = self._others(suspect)
+        sure = self._sound
+        if self._paints(suspect):
+            return Found(painted=suspect.model_name, broken=())
+        healer = self._first_painted(others)
+        # Forge may have been dead for the suspect only. Once more, where it can be healed of that by a third model.
+        if healer is not None and not sure and len(others) > 1:
+            if self._paints(suspect):
+                return Found(painted=suspect.model_name, broken=())
+            healer, sure = self._first_painted(others), True
+        if healer is None:
+            return Found(painted=None, broken=(suspect.model_name, *(other.model_name for other in others)))
+        self._put_back(suspect, healer)
+        return Found(painted=healer.model_name, broken=(suspect.model_name,), sure=sure)
 
     def _others(self, suspect: Checkpoint) -> list[Checkpoint]:
         """The one before first: where it can be painted, the option is back by that."""
         others = [one for one in self._capabilities.checkpoints if one.model_name != suspect.model_name]
         return sorted(others, key=lambda one: one.model_name != self._before)[:_MOST_OTHERS]
+
+    def _first_painted(self, others: list[Checkpoint]) -> Checkpoint | None:
+        return next((other for other in others if self._paints(other)), None)
 
     def _paints(self, checkpoint: Checkpoint) -> bool:
         params = GenerationParams(
@@ -90,6 +147,9 @@ class ModelLook:
         return True
 
     def _put_back(self, suspect: Checkpoint, painted: Checkpoint) -> None:
-        before = next((one for one in self._capabilities.checkpoints if one.model_name == self._before), None)
-        if before is not None and before.model_name not in (suspect.model_name, painted.model_name):
-            self._client.choose(before, timeout_s=self._timeout_s)
+        if self._before in (suspect.model_name, painted.model_name):
+            return
+        known = (one.title for one in self._capabilities.checkpoints if one.model_name == self._before)
+        title = self._chosen or next(known, None)
+        if title is not None:
+            self._client.choose(title, timeout_s=self._timeout_s)

@@ -62,6 +62,7 @@ class Painting:
     :param release: gives the lease back; called once.
     :param alone: whether the WebUI has no other job: its interrupt hits whatever runs. May raise OSError.
     :param call: by which the job is followed.
+    :param prepare: called in the job's thread before anything is sent; raises nothing.
     :param looks: whether the WebUI's models are to be looked at after this error.
     :param look: called then, when the caller has its error, and before another job comes.
     """
@@ -73,6 +74,7 @@ class Painting:
         release: Callable[[Ending], None],
         alone: Callable[[], bool] = lambda: True,
         call: Call | None = None,
+        prepare: Callable[[], None] = lambda: None,
         looks: Callable[[BaseException], bool] = lambda error: False,
         look: Callable[[], Found | None] = lambda: None,
         interrupt_again_s: float = INTERRUPT_AGAIN_S,
@@ -81,6 +83,7 @@ class Painting:
         self._interrupt_again_s = interrupt_again_s
         self._alone = alone
         self._call = call or Call()
+        self._prepare = prepare
         self._looks = looks
         self._look = look
         self._can_interrupt = True
@@ -105,6 +108,7 @@ class Painting:
         self._task_id = task_id
 
         def work() -> None:
+            self._prepare()
             begun = time.monotonic()
             try:
                 images = paint(

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sd_client.attempt import Attempt
 from sd_client.board import Board
 from sd_client.call import Call
 from sd_client.candidates import GpuPolicy, can_do, webui_id
-from sd_client.client import WebUIClient, find_checkpoint
+from sd_client.client import WebUIClient
 from sd_client.errors import (
     LimitError,
     NoWebUIError,
@@ -28,7 +28,7 @@ from sd_client.errors import (
 )
 from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease, schedule_errors_told
 from sd_client.leases import SharedSchedule
-from sd_client.model_look import Found, ModelLook, may_be_broken
+from sd_client.model_look import ModelLook
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
 from sd_client.orders import Order
 from sd_client.paint_limits import Limits, after_painting, png_size
@@ -323,12 +323,23 @@ class WebUIPool:
 
     def _attempt(self, order: Order, lease: Lease, capabilities: Capabilities) -> Attempt:
         crowded = self._slots > 1
+        client = self._clients[lease.webui]
+        look = ModelLook(
+            client,
+            capabilities,
+            order.params,
+            before=lease.before,
+            sound=lease.sound,
+            timeout_s=order.run_s,
+            place=self._places[lease.webui],
+        )
         painting = Painting(
-            self._clients[lease.webui],
+            client,
             release=lambda ending: self._queue.release(lease, ending),
             alone=lambda: not crowded or self._board.look().busy(lease.webui) == 1,
-            looks=lambda error: not lease.proven and may_be_broken(error, capabilities) and self._disclaimed(lease),
-            look=lambda: self._look_at_models(order, lease, capabilities),
+            prepare=lambda: None if lease.proven else look.note_choice(),
+            looks=lambda error: not lease.proven and look.is_due(error) and self._disclaimed(lease),
+            look=look.look,
             call=Call(genkey=lease.ticket, on_painted=partial(self._count, lease.ticket)),
         )
         return Attempt(order, painting, board=self._board, ticket=lease.ticket, crowded=crowded, clock=self._clock)
@@ -340,23 +351,6 @@ class WebUIPool:
         except OSError:
             return False
         return True
-
-    def _look_at_models(self, order: Order, lease: Lease, capabilities: Capabilities) -> Found | None:
-        checkpoint = find_checkpoint(capabilities, order.params.checkpoint)
-        if checkpoint is None:
-            return None
-        client = self._clients[lease.webui]
-        found = ModelLook(client, capabilities, before=lease.before, timeout_s=order.run_s).look(checkpoint)
-        if found is not None and found.broken:
-            painted = (
-                f"{found.painted} was painted, so that it goes on" if found.painted else "with nothing else either"
-            )
-            names = ", ".join(found.broken)
-            log.warning("a webui cannot paint with %s; %s", names, painted, extra={"webui": self._places[lease.webui]})
-            # As the pool calls it, which may not be what this WebUI does.
-            model = order.params.checkpoint.model_name
-            return replace(found, broken=(model, *found.broken[1:]))
-        return found
 
     def _count(self, ticket: str, painted: int, pictures: int) -> None:
         try:

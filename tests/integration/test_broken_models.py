@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from tests.conftest import MakeApp
 from tests.running import PREFIX, RedisServer, wait_until
 
 GOOD, OTHER, BROKEN = "v1-5-pruned-emaonly.safetensors", "dream.safetensors", "vae.safetensors"
+THIRD = "anime.safetensors"
+REFUSAL = "the WebUIs that have this model cannot load it now; choose another model, or try again later"
 BODY = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
 
 
@@ -60,13 +64,51 @@ def test_what_failed_twice_is_not_sent_again(make_app: MakeApp, flavour: str) ->
         assert paint(client, "vae").status_code == 502
         wait_until_free(client)
         webui.forget_requests()
-        told = problem_of(paint(client, "vae"))
-        assert (told["status"], told["code"], told["detail"]) == (
-            503,
-            "webui_unavailable",
-            "no WebUI can load this model now",
-        )
+        answer = paint(client, "vae")
+        told = problem_of(answer)
+        assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+        assert told["detail"] == REFUSAL
+        assert int(answer.headers["Retry-After"]) == 60
         assert webui.generations == []
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+def test_what_waits_meanwhile_is_not_sent_either(make_app: MakeApp, flavour: str) -> None:
+    """Both were accepted before the look at the models had ended."""
+    with Simulator(flavour=flavour, models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        app = make_app(webui.url)
+        assert paint(app.test_client(), "sd-v1-5").status_code == 200
+        webui.forget_requests()
+        webui.set_fault("slow", seconds=1, route="txt2img")
+        with ThreadPoolExecutor(3) as callers:
+            answers = list(callers.map(lambda _: paint(app.test_client(), "vae"), range(3)))
+        webui.clear_faults()
+        assert sorted(answer.status_code for answer in answers) == [502, 503, 503]
+        assert {problem_of(answer)["detail"] for answer in answers if answer.status_code == 503} == {REFUSAL}
+        wait_until_free(app.test_client())
+        sent = [json.loads(one.body)["override_settings"]["sd_model_checkpoint"] for one in webui.generations]
+        assert sent.count(BROKEN) == 2, "the job, and the look after it"
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+def test_one_look_decides_where_nothing_was_painted_before(make_app: MakeApp, flavour: str) -> None:
+    with Simulator(flavour=flavour, models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "vae").status_code == 502
+        wait_until_free(client)
+        assert paint(client, "vae").status_code == 503
+        assert health(client)["reasons"] == ["checkpoint_broken"]
+        assert [paint(client, model).status_code for model in ("sd-v1-5", "dream")] == [200, 200]
+
+
+def test_beside_a_single_whole_checkpoint_the_second_failure_decides(make_app: MakeApp) -> None:
+    """To try the broken one once more could leave Forge with nothing to be healed by."""
+    with Simulator(models=(GOOD, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        for status in (502, 502, 503):
+            assert paint(client, "vae").status_code == status
+            wait_until_free(client)
+        assert paint(client, "sd-v1-5").status_code == 200
 
 
 @pytest.mark.parametrize("flavour", ["a1111", "forge"])
@@ -78,6 +120,33 @@ def test_the_webuis_own_page_goes_on_with_its_model(make_app: MakeApp, flavour: 
         wait_until_free(client)
         option = requests.get(f"{webui.url}/sdapi/v1/options").json()["sd_model_checkpoint"]
         assert option.startswith(GOOD), "what it was before"
+        assert page_job(webui) == 200
+
+
+@pytest.mark.parametrize("flavour", ["a1111", "forge"])
+@pytest.mark.parametrize("models", [(GOOD, OTHER, THIRD, BROKEN), (GOOD, OTHER, BROKEN)])
+def test_what_the_operator_has_chosen_is_put_back(make_app: MakeApp, flavour: str, models: tuple[str, ...]) -> None:
+    with Simulator(flavour=flavour, models=models, broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        options = f"{webui.url}/sdapi/v1/options"
+        assert requests.post(options, json={"sd_model_checkpoint": OTHER}).status_code == 200
+        assert page_job(webui) == 200
+        for status in (502, 503):
+            assert paint(client, "vae").status_code == status
+            wait_until_free(client)
+            assert requests.get(options).json()["sd_model_checkpoint"].startswith(OTHER)
+            assert page_job(webui) == 200
+
+
+def test_a_broken_choice_of_the_operator_is_not_put_back(make_app: MakeApp) -> None:
+    with Simulator(models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert requests.post(f"{webui.url}/sdapi/v1/options", json={"sd_model_checkpoint": BROKEN}).status_code == 500
+        assert page_job(webui) == 500
+        assert paint(client, "vae").status_code == 502
+        wait_until_free(client)
         assert page_job(webui) == 200
 
 

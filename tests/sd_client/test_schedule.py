@@ -10,10 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from sd_client.broken_models import BRIEFLY_S
 from sd_client.granting import grant
 from sd_client.schedule import (
     Job,
     Schedule,
+    broke,
     doubt,
     enter,
     failed,
@@ -270,6 +272,14 @@ def test_a_webui_that_failed_gets_nothing_that_another_one_could_do() -> None:
     assert granted(schedule, now=3.0) == {"0": "b", "1": "a"}, "on trial"
     alone = enter(schedule, waiting("2", webuis=("a",), since=2))
     assert granted(alone, now=2.9) == {"0": "b", "2": "a"}, "what no other one could do is not kept from it"
+
+
+def test_what_a_webui_cannot_load_is_not_granted_there_however_long_it_has_waited() -> None:
+    schedule = broke(entered(waiting("1"), waiting("2", model="sdxl")), "a", ["sd15"], now=9.0, sure=True)
+    assert granted(schedule) == {"1": "b", "2": "a"}
+    schedule = broke(schedule, "b", ["sd15"], now=9.0, sure=False)
+    assert granted(schedule) == {"2": "a"}
+    assert granted(schedule, now=9.0 + BRIEFLY_S) == {"1": "b", "2": "a"}
 
 
 def test_where_all_have_failed_all_are_used() -> None:
