@@ -167,6 +167,7 @@ ADVICE: Mapping[str, Advice] = {
             "connection_lost": "The connection broke after the job was sent; the WebUI may have ended.",
             "invalid_answer": "What came is not an answer of a WebUI: not JSON, or of another shape.",
             "missing_images": "Fewer pictures came than were asked for.",
+            "model_not_loaded": "SD.Next had no model loaded, and could not load the one that was asked for.",
             "ambiguous_images": "Masks or other extras came between the pictures, and nothing says which are which. "
             "For the operator: turn `enable_pnginfo` on in the WebUI's settings, `return_mask` and "
             "`return_mask_composite` off.",

@@ -30,7 +30,7 @@ class Call:
         self._ended = False
         #: The connection was cut off on purpose.
         self.hung_up = False
-        #: The WebUI has answered: what it does from now on is something else.
+        #: The WebUI has answered the last request: what it does from now on is something else.
         self.answered = False
 
     def end(self, *, hang_up: bool) -> None:
@@ -53,6 +53,7 @@ class Call:
             if self._ended:
                 raise JobCancelledError("the rest of the job is not wanted any more")
             self._exchange = exchange
+            self.answered = False
         try:
             yield
         finally:

@@ -13,9 +13,9 @@ from pydantic_core import to_json
 
 from sd_client.answer_stream import AnswerStream
 from sd_client.call import Call
-from sd_client.errors import JobStoppedError, MissingRouteError, WebUIError, WebUIStatusError
+from sd_client.errors import InvalidAnswerError, JobStoppedError, MissingRouteError, WebUIError, WebUIStatusError
 from sd_client.exchange_time import ExchangeTime
-from sd_client.lists import number, read_capabilities, read_chosen_model, read_models
+from sd_client.lists import is_native, number, read_capabilities, read_chosen_model, read_models
 from sd_client.models import (
     Capabilities,
     Checkpoint,
@@ -24,7 +24,7 @@ from sd_client.models import (
     Progress,
     bare_name,
 )
-from sd_client.payloads import payload, read_answer, stop_reason
+from sd_client.payloads import payload, read_answer, shows_nothing_loaded, stop_reason
 from sd_client.samplers import spell
 from sd_client.tasks import Task, look_at_task
 from sd_client.transport import Transport
@@ -130,11 +130,16 @@ class WebUIClient:
         """What jobs that name no model are painted with, in the WebUI's words; None where it does not tell."""
         return read_chosen_model(self._transport, timeout_s=self._read_timeout_s)
 
-    def choose(self, title: str, *, timeout_s: float) -> None:
-        """Names the model for jobs that name none, those of the WebUI's own page; A1111 and SD.Next load it as well."""
+    def choose(self, title: str, *, timeout_s: float, call: Call | None = None) -> None:
+        """
+        Names the model for jobs that name none, those of the WebUI's own page; A1111 and SD.Next load it as well.
+
+        :param call: the job that it is done for, if any.
+        """
         body = to_json({"sd_model_checkpoint": title})
         with contextlib.suppress(WebUIStatusError):  # it lacks the route, or cannot load that one either
-            self._transport.post("/sdapi/v1/options", body, timeout_s=timeout_s)
+            over = (call or Call()).over
+            self._transport.receive("POST", "/sdapi/v1/options", body, b"".join, timeout_s=timeout_s, over=over)
 
     def interrupt(self) -> bool:
         """Stops whatever runs, at its next step; False where the server cannot."""
@@ -165,7 +170,10 @@ class WebUIClient:
         exchange = ExchangeTime()
         asked, box = params.for_webui(capabilities)
 
-        def paint(part: GenerationParams) -> tuple[PaintedImage, ...]:
+        def left_s() -> float:
+            return max(0.001, ends - time.monotonic())
+
+        def send(part: GenerationParams) -> Mapping[str, Any]:
             body = payload(
                 part,
                 title=checkpoint.title,
@@ -176,10 +184,19 @@ class WebUIClient:
                 genkey=call.genkey if capabilities.progress_by_genkey else "",
             )
             take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
-            left_s = max(0.001, ends - time.monotonic())
-            answer = self._transport.receive("POST", path, body, take, timeout_s=left_s, over=call.over)
+            answer = self._transport.receive("POST", path, body, take, timeout_s=left_s(), over=call.over)
             call.answered = True
-            told = answer.object()
+            return answer.object()
+
+        def paint(part: GenerationParams) -> tuple[PaintedImage, ...]:
+            told = send(part)
+            if shows_nothing_loaded(told) and not is_native(capabilities.checkpoints):
+                # SD.Next loads what is named in its options, and nothing for a job; this one was not begun.
+                self.choose(checkpoint.title, timeout_s=left_s(), call=call)
+                told = send(part)
+                if shows_nothing_loaded(told):
+                    text = "the WebUI has no model loaded, and could not load this one"
+                    raise InvalidAnswerError(text, reason="model_not_loaded")
             if capabilities.has_progress and not capabilities.progress_by_genkey:
                 self._check_not_stopped(told)
             limits = capabilities.limits if capabilities.clamps else None

@@ -79,10 +79,13 @@ class ModelLook:
             self._before = loaded_model(replace(self._capabilities, loaded=self._chosen)) or self._before
 
     def is_due(self, error: BaseException) -> bool:
-        """Whether a failure may be one to load the model: a plain 500, or no model, of a server that changes models."""
+        """
+        Whether a failure may be one to load the model, of a server that changes models: a plain 500, or no picture as
+        from SD.Next.
+        """
         plain = type(error) is WebUIStatusError and error.status == 500
-        unloaded = isinstance(error, InvalidAnswerError) and error.reason == "model_not_loaded"
-        return (plain or unloaded) and not is_native(self._capabilities.checkpoints)
+        nothing = isinstance(error, InvalidAnswerError) and error.reason in ("model_not_loaded", "missing_images")
+        return (plain or nothing) and not is_native(self._capabilities.checkpoints)
 
     def look(self) -> Found | None:
         """

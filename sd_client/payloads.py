@@ -181,6 +181,11 @@ def read_answer(
     )
 
 
+def shows_nothing_loaded(answer: Mapping[str, Any]) -> bool:
+    """SD.Next's answer to every job as long as it has no model: no picture, and not a word about it."""
+    return answer.get("images") == [] and answer.get("info") == ""
+
+
 def stop_reason(progress: Progress, answer: Mapping[str, Any]) -> StopReason | None:
     """
     How somebody ended the job of this answer; None where nobody did, or where it cannot be told any more.

@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="what /sdapi/v1/memory shows")
     parser.add_argument("--model", action="append", metavar="NAME", help="a model's file name; repeatable")
     parser.add_argument("--broken", action="append", metavar="NAME", help="one of them cannot be loaded; repeatable")
+    parser.add_argument("--nothing-loaded", action="store_true", help="SD.Next as it starts without a saved choice")
     parser.add_argument("--samples-format", choices=("png", "jpg", "webp"))
     parser.add_argument("--api-auth", metavar="USER:PASS")
     parser.add_argument("--prefix", default="", metavar="/SOME/PATH", help="the path all routes live under")
@@ -67,6 +68,7 @@ def main() -> None:
         device=args.device,
         models=tuple(args.model or DEFAULT_MODELS),
         broken=tuple(args.broken or ()),
+        nothing_loaded=args.nothing_loaded,
         samples_format=args.samples_format,
         api_auth=args.api_auth,
         prefix=args.prefix,

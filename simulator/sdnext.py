@@ -1,7 +1,10 @@
-"""SD.Next: JPEG by default, other defaults, answers without a body, samplers without aliases."""
+"""SD.Next: JPEG by default, other defaults, answers without a body, samplers without aliases, no model at times."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+
+from PIL import Image
 
 from simulator.a1111 import A1111, API
 from simulator.application import Route, fixed_route, json_response
@@ -9,6 +12,7 @@ from simulator.errors import CrashError, HTTPError
 from simulator.fields import Field
 from simulator.forms import IMG2IMG_FIELDS, TXT2IMG_FIELDS
 from simulator.samplers import Sampler, SamplerTable, Sampling, Scheduler
+from simulator.webui import WebUI
 from simulator.wire import Request, Response
 
 DEFAULT_SAMPLER = "Default"
@@ -48,9 +52,47 @@ class SDNextSamplers(SamplerTable):
         raise HTTPError(404, "Sampler not found")
 
 
+class UnloadedError(CrashError):
+    """The job's model cannot be loaded, and the one before is not in memory any more."""
+
+
+class SDNextWebUI(WebUI):
+    """What was loaded is dropped before another file is read, and jobs load nothing where nothing is loaded.
+
+    :param nothing_loaded: as it starts without a saved choice of model: the option names a file that is not there.
+    """
+
+    def __init__(self, *, nothing_loaded: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        if nothing_loaded:
+            self._loaded = None
+            self.options.set("sd_model_checkpoint", "model.safetensors")
+
+    def has_model(self) -> bool:
+        """After an attempt to load what the options name. Only to be called by whoever holds the queue."""
+        if self._loaded is None:
+            with suppress(CrashError):
+                self.ensure_loaded()
+        return self._loaded is not None
+
+    def ensure_loaded(self) -> None:
+        """See `WebUI.ensure_loaded`.
+
+        :raises UnloadedError: it cannot be loaded; nothing is in memory then.
+        """
+        wanted = self.wanted()
+        if wanted != self._loaded:
+            self._loaded = None
+            try:
+                self.load(wanted, refusal=("SafetensorError", ""))
+            except CrashError as error:
+                raise UnloadedError(error.name, "") from None
+
+
 class SDNext(A1111):
     """vladmandic's fork."""
 
+    webui: SDNextWebUI
     name = "sdnext"
     samplers = SDNextSamplers()
     txt2img_fields = with_defaults(TXT2IMG_FIELDS, CHANGED_DEFAULTS)
@@ -101,6 +143,22 @@ class SDNext(A1111):
         if self.reader.read(self.img2img_fields, body)["init_images"] is None:
             return json_response({"error": "Init image is none"}, 400)
         return super().img2img(request, body)
+
+    def generate(self, kind: str, fields: dict[str, Any], mask: Image.Image | None) -> Response:
+        """Nothing at all as long as nothing is loaded, and no pictures where the job's model cannot be loaded."""
+        with self.webui.queue.turn():
+            has_model = self.webui.has_model()
+        info = '{"index_of_first_image": 0, "infotexts": []}' if has_model else ""
+        if has_model:
+            with suppress(UnloadedError):
+                return super().generate(kind, fields, mask)
+        return json_response({"images": [], "parameters": fields, "info": info})
+
+    def choose(self, name: str) -> None:
+        """Nothing happens where the option says so already; 200 as well where the file cannot be loaded."""
+        if name != self.webui.options.get("sd_model_checkpoint"):
+            with suppress(UnloadedError):
+                super().choose(name)
 
     def model_entry(self, one: Any) -> dict[str, Any]:
         """With the file's type."""

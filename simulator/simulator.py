@@ -29,6 +29,7 @@ class Simulator:
     :param idle_time: after so many seconds without a request a connection is closed.
     :param weights: another value stands for other weights under the same file names: the hashes differ.
     :param broken: those of the models that cannot be loaded: cut off, or no whole checkpoints.
+    :param nothing_loaded: SD.Next's state after a start without a saved choice of model.
     :param certificate: a PEM file with certificate and key, to speak https.
     :param max_body_bytes: how much of a request's body the journal keeps; None for all.
     :param has_page: False for A1111's --nowebui, which has nothing below /internal.
@@ -55,6 +56,7 @@ class Simulator:
         max_body_bytes: int | None = None,
         weights: str = "",
         broken: tuple[str, ...] = (),
+        nothing_loaded: bool = False,
         certificate: str | None = None,
         has_page: bool = True,
     ) -> None:
@@ -70,6 +72,7 @@ class Simulator:
             samples_format=samples_format,
             weights=weights,
             broken=broken,
+            nothing_loaded=nothing_loaded,
             source=source or random.Random(),
         )
         site = Site(

@@ -211,3 +211,47 @@ def test_a_model_that_was_dead_before_the_service_came_is_healed(make_app: MakeA
         wait_until_free(client)
         assert paint(client, "sd-v1-5").status_code == 200
         assert health(client)["status"] == "healthy"
+
+
+def test_sdnext_with_nothing_loaded_is_made_to_load(make_app: MakeApp) -> None:
+    with Simulator(flavour="sdnext", models=(GOOD, OTHER), nothing_loaded=True) as webui:
+        client = make_app(webui.url).test_client()
+        answer = client.post(f"{PREFIX}/txt2img", json={**BODY, "model": "dream", "batch_size": 2})
+        assert (answer.status_code, len(answer.json["images"])) == (200, 2)
+        assert len(webui.generations) == 2, "the one that painted nothing, and the one that did"
+        for model in ("dream", "sd-v1-5"):
+            assert paint(client, model).status_code == 200
+        assert len(webui.generations) == 4
+        assert health(client)["status"] == "healthy"
+
+
+def test_sdnext_that_cannot_load_the_model_either_says_so(make_app: MakeApp) -> None:
+    models = (GOOD, OTHER, BROKEN)
+    with Simulator(flavour="sdnext", models=models, broken=(BROKEN,), nothing_loaded=True) as webui:
+        client = make_app(webui.url).test_client()
+        told = problem_of(paint(client, "vae"))
+        assert (told["status"], told["code"], told["reason"]) == (502, "webui_error", "model_not_loaded")
+        assert told["detail"] == "the WebUI has no model loaded, and could not load this one"
+        wait_until_free(client)
+        assert health(client)["reasons"] == ["checkpoint_broken"]
+        assert problem_of(paint(client, "vae"))["status"] == 503
+        assert [paint(client, model).status_code for model in ("sd-v1-5", "dream")] == [200, 200]
+
+
+def test_sdnext_that_dropped_its_model_for_a_broken_one_goes_on(make_app: MakeApp) -> None:
+    with Simulator(flavour="sdnext", models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "sd-v1-5").status_code == 200
+        assert problem_of(paint(client, "vae"))["reason"] == "missing_images"
+        wait_until_free(client)
+        assert health(client)["reasons"] == ["checkpoint_broken"]
+        assert page_job(webui) == 200
+        assert [paint(client, model).status_code for model in ("sd-v1-5", "vae", "dream")] == [200, 503, 200]
+
+
+def test_where_sdnext_can_load_nothing_health_says_so(make_app: MakeApp) -> None:
+    with Simulator(flavour="sdnext", models=(BROKEN,), broken=(BROKEN,), nothing_loaded=True) as webui:
+        client = make_app(webui.url).test_client()
+        assert problem_of(paint(client, "vae"))["reason"] == "model_not_loaded"
+        wait_until(lambda: health(client)["status"] == "unhealthy", "nothing can be painted")
+        assert health(client)["reasons"] == ["no_checkpoint", "checkpoint_broken"]

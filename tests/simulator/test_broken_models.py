@@ -1,4 +1,8 @@
-"""Files that cannot be loaded, and no files at all: what A1111 and Forge do then, as the genuine ones were seen to."""
+"""
+Files that cannot be loaded, and no files at all: what A1111 and Forge do then, as the genuine ones were seen to.
+
+Of SD.Next it was seen what it does with nothing loaded, and read in its source what it does with a broken file.
+"""
 
 import pytest
 import requests
@@ -68,3 +72,39 @@ def test_without_any_model(start, flavour):
     assert api.get("options").status_code == 200
     answer = asked(api, None)
     assert (answer.status_code, answer.json()["error"]) == (500, "FileNotFoundError")
+
+
+@pytest.fixture
+def empty(start):
+    return start(flavour="sdnext", models=(GOOD, OTHER, BROKEN), broken=(BROKEN,), nothing_loaded=True)
+
+
+def painted_by(answer: requests.Response) -> tuple[int, int, bool]:
+    """Its status, how many pictures it has, and whether it says anything about them."""
+    return answer.status_code, len(answer.json()["images"]), bool(answer.json()["info"])
+
+
+def test_sdnext_loads_nothing_for_jobs_where_nothing_is_loaded(empty):
+    for model in (None, GOOD, OTHER):
+        assert painted_by(asked(empty, model)) == (200, 0, False)
+    assert empty.get("options").json()["sd_model_checkpoint"] == "model.safetensors"
+
+
+def test_sdnext_loads_what_is_chosen_in_its_options(empty):
+    assert empty.post("options", {"sd_model_checkpoint": OTHER}).status_code == 200
+    assert [painted_by(asked(empty, model)) for model in (None, GOOD)] == [(200, 1, True)] * 2
+
+
+def test_sdnext_has_nothing_loaded_after_a_broken_file(empty):
+    empty.post("options", {"sd_model_checkpoint": GOOD})
+    assert painted_by(asked(empty, BROKEN)) == (200, 0, True)
+    assert painted_by(asked(empty, GOOD)) == (200, 0, False)
+    assert empty.post("options", {"sd_model_checkpoint": BROKEN}).status_code == 200
+    assert painted_by(asked(empty, None)) == (200, 0, False)
+    empty.post("options", {"sd_model_checkpoint": GOOD})
+    assert painted_by(asked(empty, GOOD)) == (200, 1, True)
+
+
+def test_only_sdnext_starts_with_nothing_loaded(start):
+    with pytest.raises(ValueError, match="always has a model"):
+        start(flavour="a1111", nothing_loaded=True)
