@@ -129,7 +129,9 @@ class Painting:
 
     def _fail(self, error: BaseException) -> None:
         ending = Ending(ran_s=None, webui_to_blame=self._blame(error))
-        if not self._abandoned and self._looks(error):
+        if not self._call.hung_up and self._looks(error):
+            with self._mutex:  # what the WebUI does from now on is not to be interrupted
+                self._call.answered = True
             self.result.set_exception(error)
             found = self._look()
             healed = found is not None and found.painted is not None and bool(found.broken)

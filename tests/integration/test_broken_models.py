@@ -139,6 +139,18 @@ def test_what_the_operator_has_chosen_is_put_back(make_app: MakeApp, flavour: st
             assert page_job(webui) == 200
 
 
+def test_the_choice_is_put_back_where_nobody_waits_any_more_as_well(make_app: MakeApp) -> None:
+    with Simulator(models=(GOOD, OTHER, BROKEN), broken=(BROKEN,), load_time=2) as webui:
+        client = make_app(webui.url).test_client()
+        assert paint(client, "dream").status_code == 200
+        told = client.post(f"{PREFIX}/txt2img", json={**BODY, "model": "vae"}, headers={"Prefer": "wait=1"})
+        assert told.status_code == 504
+        wait_until_free(client)
+        assert requests.get(f"{webui.url}/sdapi/v1/options").json()["sd_model_checkpoint"].startswith(OTHER)
+        assert page_job(webui) == 200
+        assert paint(client, "vae").status_code == 503
+
+
 def test_a_broken_choice_of_the_operator_is_not_put_back(make_app: MakeApp) -> None:
     with Simulator(models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
         client = make_app(webui.url).test_client()
