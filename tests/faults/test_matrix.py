@@ -17,7 +17,7 @@ from PIL import Image
 from simulator import Simulator
 from tests.api.answers import problem_of
 from tests.api.bad_inputs import VALID
-from tests.integration.test_faults import ANSWERS, HARMLESS, TOO_LATE
+from tests.integration.test_faults import ANSWERS, HARMLESS, TOO_LATE, assert_problem
 from tests.running import ROOT, RedisServer, Service, started, wait_until
 
 PROMPT = "a secret harbour"
@@ -41,7 +41,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     command = [sys.executable, "-m", "gunicorn", *WORKERS[workers], "-c", str(ROOT / "gunicorn.conf.py")]
     with (
         TemporaryDirectory(prefix="sd-", dir="/tmp" if os.path.isdir("/tmp") else None) as short,
-        Simulator() as webui,
+        Simulator(has_page=False) as webui,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
         redis_server = RedisServer(Path(short))
@@ -93,8 +93,7 @@ def discreet(text: str, webui: Simulator) -> bool:
 def test_fault(column: Column, route: str, fault: str) -> None:
     column.webui.set_fault(fault, times=1)
     answer = paint(column, route)
-    told = problem_of(answer)
-    assert (told["status"], told["code"], told["retryable"]) == ANSWERS[fault]
+    assert_problem(problem_of(answer), fault)
     assert discreet(answer.text, column.webui)
     assert len(column.webui.generations) <= 1, "a job that may have been painted is never sent again"
     assert_whole(column, route)

@@ -56,7 +56,7 @@ def test_every_fault_is_tried() -> None:
     assert {*ANSWERS, *TOO_LATE, *(name.partition(":")[0] for name in HARMLESS)} == KINDS
 
 
-def _is_told(told: dict[str, Any], fault: str) -> None:
+def assert_problem(told: dict[str, Any], fault: str) -> None:
     *expected, words = ANSWERS[fault]
     assert [told["status"], told["code"], told.get("reason"), told["retryable"]] == expected
     assert words in told["detail"]
@@ -68,7 +68,7 @@ def test_fault(client: FlaskClient, simulator: Simulator, fault: str) -> None:
     answer = client.post(f"{PREFIX}/txt2img", json=BODY)
 
     told = problem_of(answer)
-    _is_told(told, fault)
+    assert_problem(told, fault)
     assert EXCEPTIONS.get(fault, "") in told["detail"]
     assert PROMPT not in answer.text
     assert ("Retry-After" in answer.headers) == (told["status"] == 503 and told["retryable"])
@@ -87,7 +87,7 @@ def test_errors_of_other_servers(tmp_path_factory: pytest.TempPathFactory, flavo
         client = app.test_client()
         webui.set_fault(fault, times=1)
         answer = client.post(f"{PREFIX}/txt2img", json=body)
-        _is_told(problem_of(answer), fault)
+        assert_problem(problem_of(answer), fault)
         assert PROMPT not in answer.text
         assert client.post(f"{PREFIX}/txt2img", json=body).status_code == 200
 
