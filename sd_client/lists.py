@@ -98,6 +98,9 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
         # A1111 lists schedulers from 1.9 on; before 1.8 it tells of its page's jobs only, not of those by our ids.
         # SD.Next has the route as well, lists no schedulers, and knows no job of its API there.
         read = replace(read, tells_tasks=reader.tells_tasks(known.tells_tasks))
+    elif reader.get("version", _is_sdnext, missing=False, broken=not known.inpaint_options):
+        # SD.Next takes inpainting_fill and reads it nowhere.
+        read = replace(read, inpaint_options=False)
     return replace(read, broken=tuple(reader.broken.values()))
 
 
@@ -196,6 +199,10 @@ def _is_object(told: object) -> bool:
 
 def _is_koboldcpp(told: object) -> bool:
     return isinstance(told, dict) and told.get("result") == "KoboldCpp"
+
+
+def _is_sdnext(told: object) -> bool:
+    return isinstance(told, dict) and told.get("app") == "sd.next"
 
 
 def _is_simulator(options: object) -> bool:

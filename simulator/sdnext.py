@@ -146,6 +146,8 @@ class SDNext(A1111):
 
     def generate(self, kind: str, fields: dict[str, Any], mask: Image.Image | None) -> Response:
         """Nothing at all as long as nothing is loaded, and no pictures where the job's model cannot be loaded."""
+        if "inpainting_fill" in fields:
+            fields = {**fields, "inpainting_fill": 1}  # read nowhere: what is under the mask stays
         with self.webui.queue.turn():
             has_model = self.webui.has_model()
         info = '{"index_of_first_image": 0, "infotexts": []}' if has_model else ""

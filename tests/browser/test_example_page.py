@@ -40,7 +40,8 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def webui() -> Iterator[Simulator]:
-    with Simulator() as running:
+    # Without its page: it does not tell whose job runs, so that every one is interrupted.
+    with Simulator(has_page=False) as running:
         yield running
 
 

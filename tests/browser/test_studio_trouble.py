@@ -38,7 +38,9 @@ def test_a_number_that_is_none_is_not_left_out_in_silence(page: Page, service: S
     page.locator("#steps").fill("")
     page.locator("#steps").type("1e")
     studio.generate().wait_for("failed")
-    expect(page.locator("#steps-error")).to_have_text("Steps must be an integer.")
+    expect(page.locator("#steps-error")).to_have_text(
+        "Steps must be an integer; leave the field out to have the default."
+    )
 
 
 def test_an_empty_mask_and_a_missing_picture_are_told_where_they_belong(page: Page, service: Service) -> None:

@@ -59,7 +59,7 @@ class Stage:
         return dict(json.loads(self.webuis[0].generations[-1].body))
 
 
-@pytest.fixture(scope="module", params=["sdcpp", "koboldcpp"])
+@pytest.fixture(scope="module", params=["sdcpp", "koboldcpp", "sdnext"])
 def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with (
         Simulator(flavour=request.param) as webui,
