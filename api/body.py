@@ -21,7 +21,7 @@ from api.schemas.byte_objects import in_text
 from services.generation import Mode
 from services.problems import InvalidParamsError, Problem
 
-#: What is no picture is less than this in any request, prompts aside.
+#: Everything but the pictures is less than this in any request, prompts aside.
 _MOST_TEXT_BYTES = 1024 * 1024
 
 #: Of JSON for one character of a prompt: two escaped surrogates.
@@ -104,7 +104,7 @@ def _soon_parsed(short: Shortened) -> dict[str, object] | None:
 
 
 def _without_inside(value: object) -> object:
-    """No field takes a list or an object: of one it is told what it is, for which its beginning is enough."""
+    """No field takes a list or an object; the beginning of one is enough to say what it is."""
     if isinstance(value, list):
         return [entry if isinstance(entry, int) else None for entry in value[:1]]
     if isinstance(value, dict) and value:

@@ -20,7 +20,7 @@ from gunicorn.http.wsgi import Response
 
 from api.body import PIECE_BYTES
 
-#: gunicorn allows a hundred fields of 8 kB; all of ours together have less than 4 kB.
+#: gunicorn allows a hundred fields of 8 kB; those that this service reads have less than 4 kB together.
 MOST_HEAD_BYTES = 64 * 1024
 
 #: What is discarded behind an answer that was given before the body was read: eight times what is taken by default,
@@ -244,7 +244,7 @@ def _refuse_codings(headers: Sequence[tuple[str, str]]) -> None:
 
 
 def _is_at_end(reader: Any) -> bool:
-    """Of a body whose length is told, or of one in chunks."""
+    """Of a body with a Content-Length, or of one in chunks."""
     return getattr(reader, "length", None) == 0 or getattr(reader, "parser", reader) is None
 
 

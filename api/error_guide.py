@@ -209,7 +209,7 @@ ADVICE: Mapping[str, Advice] = {
     "queue_unavailable": Advice(
         cause="The host cannot write down who waits and who paints: the disk of its `RUNTIME_DIR` is full, or fails. "
         "The job was not started.",
-        remedy="Try again: another host may answer. Operators: make room in `RUNTIME_DIR`; it heals by itself.",
+        remedy="Try again: another host may answer. Operators: make room in `RUNTIME_DIR`; no restart is needed.",
         retry=_AFTER,
     ),
     "storage_unavailable": Advice(

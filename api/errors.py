@@ -298,7 +298,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _slashes_aside() -> str | None:
-    """What is told of a path that would lead somewhere but for its slashes; it is never led there."""
+    """The detail for a path that has a route but for its slashes; nobody is redirected there."""
     plain = re.sub("/{2,}", "/", request.path).rstrip("/")
     try:
         current_app.url_map.bind("").match(plain or "/", method=request.method)

@@ -126,7 +126,7 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
 
 
 def too_much_text(most_text: int) -> PayloadTooLargeError:
-    """What is told of any body that has more beside its pictures than a request needs."""
+    """The refusal of any body that has more beside its pictures than a request needs."""
     names = " and ".join(map(repr, PICTURE_FIELDS))
     return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB beside the pictures in {names}")
 

@@ -30,7 +30,7 @@ SENDFILE_PREFIX = "/_images/"
 _YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
 _PARAMETERS = ("format", "width")
-#: How alike a parameter's name must be to one of ours to be taken for a misspelling of it: "from" and "height", which
+#: How alike a parameter's name must be to a known one to be taken for a misspelling of it: "from" and "height", which
 #: others add or mean something else by, are less.
 _LIKE = 0.75
 #: Enough of a PNG to read its size from.

@@ -33,7 +33,7 @@ _OVERLAP_CHARS = 256
 
 
 class TooMuchTextError(ValueError):
-    """What is no picture is more than any request needs. ``beginning``: of the body, without what was taken out."""
+    """There is more beside the pictures than any request needs. ``beginning``: of the body, without the pictures."""
 
     def __init__(self, beginning: bytes) -> None:
         super().__init__("the body is too large beside its pictures")

@@ -1,4 +1,4 @@
-"""The answer to what is no request that the service could be called with."""
+"""The answer to an invalid request, which never reaches the service itself."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     # In the main thread: none of these waits for a caller.
 
     def run(self) -> None:
-        """Serves until it is told to stop, and ends what has begun."""
+        """Serves until a signal stops it, and ends what has begun."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
         if SIBLINGS.others_are(State.SERVING, State.STOPPING, age=self.age):
             looked = self._extension("looked")

@@ -21,7 +21,7 @@ _FULL = 0.9
 
 
 def check(url: str, *, prefix: str = "sd-api") -> list[Finding]:
-    """:param url: ``REDIS_URL``; nothing of it is told, for a password may be in it. :param prefix: of all keys."""
+    """:param url: ``REDIS_URL``; never in the output, it may hold a password. :param prefix: of all keys."""
     client = open_redis(url)
     try:
         client.ping()

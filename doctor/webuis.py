@@ -138,7 +138,7 @@ def _schedule(config: Config) -> Schedule:
     try:
         return RedisSchedule(client, prefix=f"{config.redis_prefix}:pool", holder="").look()
     except redis.RedisError:
-        return Schedule()  # what is wrong there is told by itself
+        return Schedule()  # another finding says what is wrong there
     finally:
         client.close()
 
@@ -210,7 +210,7 @@ def _of_defaults(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
         default_scheduler=config.sd_scheduler,
     )
     if not any(one.checkpoints for one in seen):
-        return []  # each WebUI is told of by itself
+        return []  # each WebUI has a finding of its own
     return [*_of_open_fields(config, catalog), *_of_namesakes(catalog, pool)]
 
 

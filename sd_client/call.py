@@ -19,7 +19,7 @@ class Call:
     For one job, which may be several requests: a server that paints one picture a job is sent a batch one by one.
 
     :param genkey: what KoboldCpp is to know the job by.
-    :param on_painted: is told how many pictures are there, and of how many, where they are painted one by one.
+    :param on_painted: receives how many pictures are there, and of how many, where they are painted one by one.
     """
 
     def __init__(self, *, genkey: str = "", on_painted: Callable[[int, int], None] = _nobody) -> None:

@@ -210,7 +210,7 @@ class WebUIClient:
 
     def _check_not_stopped(self, answer: Mapping[str, Any]) -> None:
         """
-        An answer has no sign of it: the WebUI is asked, before it can have another job of ours.
+        An answer has no sign of it: the WebUI is asked, before it can have our next job.
 
         :raises JobStoppedError: somebody ended the job.
         """

@@ -54,7 +54,7 @@ class OneExchange(HTTPAdapter):
         super().close()
 
     def hang_up(self) -> None:
-        """Whoever waits for the answer is told that it was lost. May be called from any thread."""
+        """Whoever waits for the answer learns that it was lost. May be called from any thread."""
         with self._mutex:
             connected, self._hung_up = self._socket, True
         if connected is not None:

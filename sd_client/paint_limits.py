@@ -89,7 +89,7 @@ def after_painting(limits: Limits, *, asked: tuple[int, int], painted: tuple[int
 
 
 def png_size(file: FileData) -> tuple[int, int] | None:
-    """Width and height in pixels, from the header alone; None for what is no PNG."""
+    """Width and height in pixels, from the header alone; None for another format."""
     head = file[:_PNG_HEAD_BYTES]
     if len(head) < _PNG_HEAD_BYTES or not head.startswith(_PNG):
         return None

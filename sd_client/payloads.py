@@ -191,7 +191,7 @@ def stop_reason(progress: Progress, answer: Mapping[str, Any]) -> StopReason | N
     How somebody ended the job of this answer; None where nobody did, or where it cannot be told any more.
 
     A1111 and Forge keep the flags until the next job begins, and clear them then: an interrupt that came before this
-    job does not count, and what is told while another job runs is that job's.
+    job does not count, and what the WebUI says while another job runs is that job's.
 
     :param progress: as told just after the answer.
     """

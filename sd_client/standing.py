@@ -34,7 +34,7 @@ class Furthest:
     A job's progress, never told as less than before: KoboldCpp is idle for a moment between two pictures of a batch,
     SD.Next begins anew when it decodes the picture.
 
-    :param tell: the progress as it is told now.
+    :param tell: the progress as the WebUI reports it now.
     """
 
     def __init__(self, tell: Callable[[Job], float | None]) -> None:

@@ -98,7 +98,7 @@ def _may_describe(mode: str, stored_mode: str) -> bool:
 
 
 def _without_floating_tables(profile: bytes) -> bytes:
-    """The tags D2B0 to D2B3 renamed to nothing: chains of any length, so that a small file could ask for hours.
+    """The tags D2B0 to D2B3 renamed to nothing, since their cost has no bound.
 
     Every profile that has them has ordinary tables or curves as well (ICC.1:2010, section 8).
     """

@@ -26,7 +26,7 @@ INTERVAL_S = 5.0
 FIRST_LOOK_S = 0.5
 
 
-#: Why a service is not healthy. Of the first four each by itself means that it does not serve.
+#: Why a service is not healthy. Each of the first four alone means that it does not serve.
 Reason = Literal[
     "draining",
     "no_webui",

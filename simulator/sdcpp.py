@@ -78,7 +78,7 @@ class SdCpp(Flavour):
         }
 
     def _native_capabilities(self) -> dict[str, object]:
-        """The part of the server's own API by which it is told from others."""
+        """The part of the server's own API by which clients recognise it."""
         features = ("cache", "cancel_queued", "hires", "init_image", "lora", "mask_image", "ref_images", "vae_tiling")
         sides = {
             f"{bound}_{side}": size for bound, size in (("min", 64), ("max", 4096)) for side in ("width", "height")

@@ -78,7 +78,7 @@ class Response:
     crashed: bool = False
     """Whether it stands for an unhandled exception (the WebUI then sends no x-process-time)."""
     has_length: bool = True
-    """Whether its length is told; else its end is the connection's."""
+    """Whether its length is stated; else its end is the connection's."""
 
 
 def read_head(reader: BufferedReader) -> Head | None:

@@ -16,7 +16,7 @@ _PICTURE = "the picture itself, as base64, as a data URI or as a form's file; UR
 class Hint:
     """
     :param says: what to send instead.
-    :param fields: of ours that it speaks of.
+    :param fields: the fields of this API that it speaks of.
     """
 
     says: str
