@@ -54,6 +54,9 @@ _SETTLED_S = 0.2
 _COMING_S = 60.0
 _FIRST_LOOK_S = 10.0
 
+#: Who takes callers, or will.
+_TAKERS = (State.SERVING, State.COMING, State.STOPPING)
+
 #: How often connections are looked through for those that are late.
 _SWEEP_S = 0.25
 
@@ -104,8 +107,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if SIBLINGS.others_are(State.SERVING, State.STOPPING, age=self.age):
             looked = self._extension("looked")
             self._turn_until(lambda: bool(looked()) or not self.alive, most_s=_FIRST_LOOK_S)
-        self._takes_callers = True
-        SIBLINGS.tell(self.age, State.SERVING)
+        # One that is stopped before it has looked leaves callers to the others, if there are any.
+        self._takes_callers = self.alive or not SIBLINGS.others_are(*_TAKERS, age=self.age)
+        if self.alive:
+            SIBLINGS.tell(self.age, State.SERVING)
         self._turn_until(lambda: not self.alive, each_s=1.0)
         self._stop()
 
@@ -157,10 +162,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _stop_accepting(self) -> None:
         """Whoever is connected already is served; whoever comes later is another worker's, or refused."""
-        self._takes_callers = False
+        takes_callers, self._takes_callers = self._takes_callers, False
         self.set_accept_enabled(False)
         for listener in self.sockets:
-            for _ in range(self.worker_connections):
+            for _ in range(self.worker_connections if takes_callers else 0):
                 if not self.accept(listener):
                     break
             listener.close()

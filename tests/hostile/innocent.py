@@ -24,19 +24,24 @@ class Calls:
     Of one kind, one after the other.
 
     :ivar answers: how often each status came, or the name of what came instead.
+    :ivar refused: the texts of those that were no 200.
     """
 
     def __init__(self, call: Callable[[], requests.Response], *, pause_s: float) -> None:
         self._call = call
         self._pause_s = pause_s
         self.answers: Counter[int | str] = Counter()
+        self.refused: list[str] = []
         self.worst_s = 0.0
 
     def go_on(self, over: threading.Event) -> None:
         while not over.wait(self._pause_s):
             begun = time.monotonic()
             try:
-                answer: int | str = self._call().status_code
+                got = self._call()
+                answer: int | str = got.status_code
+                if answer != 200:
+                    self.refused.append(got.text)
             except requests.RequestException as error:
                 answer = type(error).__name__
             self.worst_s = max(self.worst_s, time.monotonic() - begun)
@@ -66,5 +71,5 @@ def innocent_callers(root: str) -> Iterator[tuple[Calls, Calls]]:
 
 def assert_nothing_noticed(*kinds: Calls) -> None:
     for calls in kinds:
-        assert set(calls.answers) == {200}, calls.answers
+        assert set(calls.answers) == {200}, (calls.answers, calls.refused)
         assert calls.worst_s < AT_WORST_S

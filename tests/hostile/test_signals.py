@@ -71,6 +71,18 @@ def test_reload_after_reload_under_traffic(simulator: Simulator, tmp_path: Path)
     assert_nothing_noticed(*calls)
 
 
+def test_reloads_that_overtake_each_other(simulator: Simulator, tmp_path: Path) -> None:
+    """A worker that is stopped while it still starts takes no callers."""
+    with listening(tmp_path, simulator) as service, innocent_callers(service.root) as calls:
+        for _ in range(4):
+            old = workers_of(service.process.pid)
+            service.process.send_signal(signal.SIGHUP)
+            wait_until(lambda old=old: bool(workers_of(service.process.pid) - old), "new workers start")  # type: ignore[misc]
+            time.sleep(0.5)
+        wait_until(lambda: not workers_of(service.process.pid) & old, "the workers are new")
+    assert_nothing_noticed(*calls)
+
+
 def test_one_worker_is_told_to_end(slow_once: Simulator, tmp_path: Path) -> None:
     with listening(tmp_path, slow_once) as service, ThreadPoolExecutor(1) as thread:
         old = workers_of(service.process.pid)
