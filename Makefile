@@ -23,7 +23,7 @@ TYPED := $(wildcard api services sd_client storage observability doctor simulato
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check audit format lock clean
+.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check lines audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,11 @@ check: install ## lint, formatting and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict $(TYPED)
 	.venv/bin/mypy --strict --follow-imports=silent -p bench
+
+lines: ## count the lines of Python in each part
+	@git ls-files '*.py' | xargs wc -l | awk '$$2 != "total" { \
+	  part = index($$2, "/") ? substr($$2, 1, index($$2, "/")) : "./"; lines[part] += $$1 } \
+	  END { for (part in lines) printf "%-15s %6d\n", part, lines[part] }' | sort
 
 audit: install ## look the requirements up in the list of known vulnerabilities (needs the network)
 	@$(PYTHON_OF_VENV) tools/audit.py
