@@ -23,7 +23,7 @@ TYPED := $(wildcard api services sd_client storage observability doctor simulato
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve check lines audit format lock clean
+.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve error-docs check lines audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench-litellm: install ## install litellm's proxy for `make bench`, in an enviro
 
 docs: install ## build the documentation into site/, every broken link an error; open site/index.html
 	$(MKDOCS) build --strict --quiet
+
+error-docs: install ## write docs/errors.md and web/titles.js from api/errors.toml
+	$(PYTHON_OF_VENV) -m tools.error_docs
 
 docs-serve: install ## show the documentation on http://localhost:8001, as it is written
 	$(MKDOCS) serve --dev-addr localhost:8001

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flask import Blueprint, Response, g
 
-from api.errors import KINDS, kind_of
+from api.errors import CODES, code_of
 from observability.metrics import Metrics
 from sd_client.errors import JobCancelledError, PoolError, WebUIError
 from services.generation import GenerationCourse, Mode
@@ -30,9 +30,9 @@ class Account:
 def register(routes: Blueprint, metrics: Metrics) -> None:
     """For the generation routes: every answer of theirs, errors included, goes through this."""
     # increase() misses the first event of a series that begins with it.
-    for error, kind in KINDS.items():
+    for error, code in CODES.items():
         if issubclass(error, WebUIError) and not issubclass(error, PoolError | JobCancelledError):
-            metrics.webui_failures.labels(kind.code)
+            metrics.webui_failures.labels(code)
     routes.after_request(lambda response: _tell(response, metrics))
 
 
@@ -63,6 +63,6 @@ def _count(account: Account, stages: dict[str, float], total_s: float, metrics: 
         own_s = total_s - stages["queue"] - stages["webui"]
         metrics.generation_overhead.labels(account.mode).observe(own_s)
     for failure in account.course.failures:
-        metrics.webui_failures.labels(kind_of(failure).code).inc()
+        metrics.webui_failures.labels(code_of(failure)).inc()
     if account.course.switches:
         metrics.model_switches.inc(account.course.switches)

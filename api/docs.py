@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import error_guide
+from api.error_table import ERRORS
 from api.openapi import Offer, describe
 from api.static_files import CONTENT_POLICY, StaticFile
 from api.transfers import Downloads
@@ -94,7 +94,7 @@ class DocsRoutes:
 
     @cached_property
     def _errors(self) -> StaticFile:
-        text = render_template("errors.html", entries=error_guide.entries(), marked=_marked)
+        text = render_template("errors.html", errors=ERRORS.values(), marked=_marked)
         return StaticFile.of(text.encode(), ".html")
 
     @cached_property

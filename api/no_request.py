@@ -20,7 +20,7 @@ _REFUSALS: Mapping[type[Exception], tuple[int, str, str]] = {
     errors.UnsupportedTransferCoding: (501, "Not Implemented", "the only transfer coding that is read is chunked"),
 }
 _NO_HTTP = (400, "Bad Request", "the request is no valid HTTP")
-_OURS = (500, "Internal Server Error", "an internal error; it is in the log")
+_OURS = (500, "Internal Server Error", "an internal error; the service's log has the details")
 
 
 def refusal(error: Exception, *, errors_page: str) -> bytes:

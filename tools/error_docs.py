@@ -1,39 +1,49 @@
-"""Writes docs/errors.md from the table that /docs/errors is made from: ``.venv/bin/python -m tools.error_docs``."""
+"""Writes what is made from ``api/errors.toml``, docs/errors.md and web/titles.js: ``make error-docs``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from api.error_guide import Entry, entries
+from api.error_table import ERRORS, ErrorKind
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
+_ROOT = Path(__file__).resolve().parents[1]
 
-_HEAD = """\
+_PAGE_HEAD = """\
 # Errors
 
-Every failure is `application/problem+json` (RFC 9457); its shape is in [API](api.md#errors). Its `code` is one of
+Every failure is `application/problem+json` (RFC 9457); [API](api.md#errors) describes its shape. Its `code` is one of
 these, and its `type` leads to the same text on the service itself: `GET /docs/errors`. `retryable` says whether the
 same request may succeed later.
 """
 
+_TITLES_HEAD = """\
+// Made from api/errors.toml by `make error-docs`: how the page calls each code, and its icon.
 
-def page() -> str:
-    """The whole of docs/errors.md."""
-    return "\n".join([_HEAD, *map(_section, entries())])
+export const TITLES = {
+"""
 
 
-def _section(entry: Entry) -> str:
-    advice = entry.advice
+def made() -> dict[Path, str]:
+    """Each file with its text."""
+    return {_ROOT / "docs" / "errors.md": _page(), _ROOT / "web" / "titles.js": _titles()}
+
+
+def _page() -> str:
+    return "\n".join([_PAGE_HEAD, *map(_section, ERRORS.values())])
+
+
+def _section(error: ErrorKind) -> str:
     return f"""\
-## {entry.code}
+## {error.code}
 
-{entry.status} · {entry.title}
+{error.status} · {error.title}
 
-- **Cause.** {advice.cause}
-- **What to do.** {advice.remedy}
-- **Try again?** {advice.retry}
-{_reasons(advice.reasons)}"""
+- **Cause.** {error.cause}
+- **What to do.** {error.remedy}
+- **Try again?** {error.retry}
+{_reasons(error.reasons)}"""
 
 
 def _reasons(reasons: Mapping[str, str]) -> str:
@@ -43,5 +53,16 @@ def _reasons(reasons: Mapping[str, str]) -> str:
     return f"\n| `reason` | what it means |\n| --- | --- |\n{rows}\n"
 
 
+def _titles() -> str:
+    """Without the codes that nobody reads: the caller has hung up."""
+    rows = [
+        f'  {error.code}: {{ title: {json.dumps(error.page_title)}, icon: "i-{error.page_icon}" }},\n'
+        for error in ERRORS.values()
+        if error.page_title
+    ]
+    return "".join([_TITLES_HEAD, *rows, "};\n"])
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, text in made().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,45 +1,7 @@
-// What went wrong, in words, with what can be done about it.
+// What went wrong, in words, and what can be done about it.
 
 import { Problem } from "./api.js";
-
-/** Every code of docs/errors that a caller can get. One that a newer service may have keeps the service's title. */
-const TITLES = {
-  malformed_request: "The service could not read the request",
-  unauthorized: "The service asks for an API key",
-  forbidden: "This is not allowed here",
-  not_found: "There is nothing at this address",
-  image_not_found: "This picture is no longer stored",
-  request_not_found: "The service does not know this job",
-  method_not_allowed: "The service does not take this call",
-  request_timeout: "Sending took too long",
-  cancelled: "Cancelled",
-  precondition_failed: "The picture is not the one that was meant",
-  payload_too_large: "The pictures are too large to send",
-  unsupported_media_type: "The service does not read this kind of request",
-  range_not_satisfiable: "The picture has no such part",
-  validation_error: "Something in the form is not accepted",
-  model_not_found: "This model is not here",
-  capability_missing: "No WebUI here can do this",
-  idempotency_mismatch: "The job was sent before with other settings",
-  rate_limited: "Too many requests",
-  internal_error: "The service failed",
-  webui_error: "The WebUI failed",
-  webui_unavailable: "No WebUI can be reached",
-  gpu_unavailable: "No GPU can be reached",
-  queue_full: "The queue is full",
-  queue_timeout: "No WebUI became free in time",
-  queue_unavailable: "The queue cannot be kept",
-  storage_unavailable: "Stored pictures cannot be reached",
-  draining: "The service is shutting down",
-  gpu_out_of_memory: "The GPU’s memory does not suffice",
-  webui_timeout: "The picture took too long",
-  service_unavailable: "The service cannot be reached",
-  service_timeout: "The service gave no answer in time",
-};
-
-const AWAY = ["cancelled", "webui_unavailable", "gpu_unavailable", "queue_unavailable", "storage_unavailable", "service_unavailable"];
-const LATE = ["rate_limited", "request_timeout", "queue_timeout", "webui_timeout", "service_timeout"];
-const ICONS = Object.fromEntries([...AWAY.map((code) => [code, "i-off"]), ...LATE.map((code) => [code, "i-clock"])]);
+import { TITLES } from "./titles.js";
 
 /** Shows one failure; "Try again" waits for its Retry-After. */
 export class ProblemView {
@@ -58,10 +20,11 @@ export class ProblemView {
    */
   show(problem, elsewhere, retry) {
     this.clear();
-    const title = TITLES[problem.code] ?? problem.title;
+    // A newer service may have a code that is not known here: it keeps the service's own title.
+    const { title, icon: name } = TITLES[problem.code] ?? { title: problem.title, icon: "i-alert" };
     const inFields = problem.errors.length > elsewhere.length;
-    const detail = inFields ? "What is wrong stands at its field." : sentence(problem.message);
-    const parts = [icon(ICONS[problem.code] ?? "i-alert"), text("h3", title)];
+    const detail = inFields ? "Each field says what is wrong with it." : sentence(problem.message);
+    const parts = [icon(name), text("h3", title)];
     if (detail !== `${title}.`) parts.push(text("p", detail));
     if (inFields && elsewhere.length) parts.push(list(elsewhere));
     const again = text("button", "Try again");

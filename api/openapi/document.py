@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from api.error_table import ERRORS
 from api.openapi import examples
 from api.openapi.headers import HEADERS, PARAMETERS
 from api.openapi.operations import OPERATIONS, Answer, Operation
@@ -164,11 +165,12 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
 
 
 def _codes(operation: Operation, offer: Offer) -> set[str]:
-    wanted = {*operation.codes, "malformed_request", "internal_error"}
+    names = {"all", operation.id, operation.tag}
     if operation.limited:
-        wanted.add("rate_limited")
+        names.add("limited")
     if offer.keys and operation.key == "required":
-        wanted.add("unauthorized")
+        names.add("keyed")
+    wanted = {code for code, kind in ERRORS.items() if not names.isdisjoint(kind.operations)}
     # Without keys nobody may delete, with keys whoever has one.
     return wanted - {"forbidden"} if offer.keys else wanted
 

@@ -9,15 +9,6 @@ from typing import Any, Literal
 from api.openapi import examples
 from services.generation import Mode
 
-_GENERATION_CODES = (
-    *("malformed_request", "request_timeout", "cancelled", "payload_too_large", "unsupported_media_type"),
-    *("validation_error", "model_not_found", "capability_missing", "idempotency_mismatch", "caller_gone"),
-    *("webui_error", "webui_timeout"),
-    *("webui_unavailable", "gpu_unavailable", "queue_full", "queue_timeout", "draining", "gpu_out_of_memory"),
-    "queue_unavailable",
-    # Of a retry: the first attempt's picture has been removed, or cannot be read.
-    *("image_not_found", "storage_unavailable"),
-)
 _FILE_HEADERS = ("ETag", "Last-Modified", "Accept-Ranges", "Cache-Control")
 
 
@@ -40,7 +31,6 @@ class Operation:
     """
     :param path: below the common prefix, or absolute where it begins with a slash.
     :param body: whose fields the body has.
-    :param codes: problems that are this operation's own.
     :param key: whether an API key is asked for where there are any; "optional": it says only whom to count for.
     :param limited: whether calls are counted.
     :param headers: of each of its answers, failures included.
@@ -55,7 +45,6 @@ class Operation:
     description: str = ""
     parameters: Sequence[str] = ()
     body: Mode | None = None
-    codes: Sequence[str] = ()
     key: Literal["required", "optional", "unused"] = "required"
     limited: bool = True
     headers: Sequence[str] = ()
@@ -100,7 +89,6 @@ def _generation(mode: Mode, summary: str, description: str) -> Operation:
         parameters=("IdempotencyKey", "Prefer"),
         body=mode,
         answers={200: _PAINTED},
-        codes=_GENERATION_CODES,
         headers=("Server-Timing",),
     )
 
@@ -163,10 +151,6 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             304: Answer(description="It is still the one that the caller has.", headers=_FILE_HEADERS),
         },
-        codes=(
-            *("image_not_found", "precondition_failed", "range_not_satisfiable", "validation_error"),
-            *("queue_full", "queue_timeout", "caller_gone", "storage_unavailable"),
-        ),
         key="optional",
     ),
     Operation(
@@ -178,7 +162,6 @@ OPERATIONS: tuple[Operation, ...] = (
         description="Only where API keys are on; else it is always 403.",
         parameters=("ImageId", "IfMatch", "IfUnmodifiedSince"),
         answers={204: Answer(description="It is gone.")},
-        codes=("forbidden", "image_not_found", "precondition_failed", "storage_unavailable"),
     ),
     Operation(
         method="get",
@@ -194,7 +177,6 @@ OPERATIONS: tuple[Operation, ...] = (
                 headers=("Cache-Control",),
             )
         },
-        codes=("request_not_found",),
     ),
     Operation(
         method="delete",
@@ -205,7 +187,6 @@ OPERATIONS: tuple[Operation, ...] = (
         description="The generation call that waits for it answers 409 `cancelled`.",
         parameters=("RequestIdInPath",),
         answers={204: Answer(description="It is cancelled; a running job stops at its next step.")},
-        codes=("request_not_found",),
     ),
     Operation(
         method="get",
@@ -276,7 +257,6 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             304: Answer(description="It is still the one that the caller has.", headers=("ETag", "Cache-Control")),
         },
-        codes=("queue_full",),
         key="unused",
         limited=False,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import errors, hooks
+from api.error_table import ERRORS, read_error_table
 from observability.metrics import Metrics
 from sd_client import errors as webui_errors
 from services import problems
@@ -64,11 +66,11 @@ def test_methods_that_a_path_does_not_take(client: FlaskClient, path: str, allow
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/models/", "without the slash at its end there is"),
-        ("/health//", "with one slash where there are several there is"),
-        ("//models", "with one slash where there are several there is"),
-        ("/image/x/", "without the slash at its end there is"),
-        ("/txt2img/", "without the slash at its end there is"),
+        ("/models/", "try it without the trailing slash"),
+        ("/health//", "try it with single slashes"),
+        ("//models", "try it with single slashes"),
+        ("/image/x/", "try it without the trailing slash"),
+        ("/txt2img/", "try it without the trailing slash"),
         ("/nothing/", None),
         ("/nothing", None),
     ],
@@ -146,7 +148,7 @@ def test_a_storage_that_fails(make_app: MakeApp, simulator: Simulator, tmp_path:
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     if method != "HEAD":
         told = problem_of(answer)
-        assert (told["code"], told["detail"]) == ("storage_unavailable", "the image store fails")
+        assert (told["code"], told["detail"]) == ("storage_unavailable", "the image storage is failing")
         assert told["retryable"]
         assert str(tmp_path) not in answer.text
 
@@ -159,15 +161,29 @@ def test_every_public_error_has_an_answer(module: object) -> None:
         if issubclass(one, Exception) and one.__module__ == getattr(module, "__name__", "")
     ]
     assert public
-    untold = [one.__name__ for one in public if not any(base in errors.KINDS for base in one.__mro__)]
-    assert untold == []
+    untold = [one.__name__ for one in public if not any(base in errors.CODES for base in one.__mro__)]
+    assert untold == [], "give each a code in CODES of api/errors.py"
 
 
-def test_one_code_has_one_status() -> None:
-    statuses: dict[str, set[int]] = {}
-    for kind in (*errors.KINDS.values(), *errors.HTTP_KINDS.values()):
-        statuses.setdefault(kind.code, set()).add(kind.status)
-    assert {code: found for code, found in statuses.items() if len(found) > 1} == {}
+def test_every_code_has_its_row_and_every_row_is_used() -> None:
+    used = {*errors.CODES.values(), *errors.HTTP_CODES.values(), "internal_error"}
+    assert used - ERRORS.keys() == set(), "describe each in api/errors.toml"
+    assert {code for code, kind in ERRORS.items() if not kind.by_proxy} - used == set(), "nothing is answered with it"
+
+
+def test_a_row_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    row = ERRORS["queue_full"]
+    text = "\n".join(
+        f"{name} = {json.dumps(getattr(row, name))}"
+        for name in ("status", "title", "cause", "remedy", "retry", "operations")
+    )
+    file = tmp_path / "errors.toml"
+    for more, error in [("retryable = false", ValueError), ("", TypeError), ("retryable = true\nx = 1", TypeError)]:
+        file.write_text(f"[full]\n{text}\n{more}\n")
+        with pytest.raises(error):
+            read_error_table(file)
+    file.write_text(f"[full]\n{text}\nretryable = true\n")
+    assert read_error_table(file)["full"].status == 503
 
 
 @pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 128])

@@ -12,8 +12,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from api import errors
-from api.error_guide import ADVICE
+from api.error_table import ERRORS
 from api.schemas import FIELDS, Bounds, Fields, RefusedFieldsError, check
 from simulator import Simulator
 from tests.api.bad_inputs import VALID
@@ -76,8 +75,7 @@ def test_operations_have_names_of_their_own_and_words(app: Flask) -> None:
 
 
 def test_every_code_is_described_and_no_other(app: Flask, keyed: Flask) -> None:
-    known = {kind.code for kind in errors.every_kind()}
-    assert known == ADVICE.keys()
+    known = {code for code, kind in ERRORS.items() if not kind.by_proxy}
     used: set[str] = set()
     for document in (description(app), description(keyed)):
         assert set(document["components"]["schemas"]["ProblemAnswer"]["properties"]["code"]["enum"]) == known
@@ -90,6 +88,13 @@ def test_every_code_is_described_and_no_other(app: Flask, keyed: Flask) -> None:
                     assert {example["value"]["status"] for example in content["examples"].values()} == {int(status)}
                     used |= set(codes)
     assert known - used == OF_NO_OPERATION
+
+
+def test_errors_name_operations_that_there_are(app: Flask) -> None:
+    found = [operation for _, _, operation in operations(description(app))]
+    known = {"all", "limited", "keyed"}.union(*({one["operationId"], *one["tags"]} for one in found))
+    unknown = {code: set(kind.operations) - known for code, kind in ERRORS.items()}
+    assert {code: names for code, names in unknown.items() if names} == {}
 
 
 def test_every_shown_body_fits_its_schema(app: Flask) -> None:

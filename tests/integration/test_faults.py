@@ -28,7 +28,7 @@ ANSWERS: dict[str, tuple[int, str, str | None, bool, str]] = {
     "cut": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
     "garbage": (502, "webui_error", "invalid_answer", True, "is not JSON"),
     "not-json": (502, "webui_error", "invalid_answer", True, "is not JSON"),
-    "oom": (503, "gpu_out_of_memory", None, False, "the GPU's memory does not suffice"),
+    "oom": (503, "gpu_out_of_memory", None, False, "the GPU does not have enough memory"),
     "nan": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
     "load-failed": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
     "error-plain": (502, "webui_error", "http_500", False, "the WebUI answered 500"),
