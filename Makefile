@@ -17,7 +17,7 @@ UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
 PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
-TYPED := $(wildcard api services sd_client storage observability doctor simulator tools config.py config_types.py parts.py spool.py stable_diffusion_api.py gunicorn.conf.py)
+TYPED := $(wildcard api services sd_client storage observability doctor simulator tools/*.py config.py config_types.py parts.py spool.py stable_diffusion_api.py gunicorn.conf.py)
 
 # One process more than processors, for most tests wait for something; neighbours stay together and share a service.
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
@@ -75,7 +75,7 @@ fuzz-api: install ## requests made from the API's description, right and wrong o
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON_OF_VENV) -m pytest -s tests/integration/test_schemathesis.py
 
 soak: install ## callers of every kind and random faults, with real processes: SECONDS=600 (Linux)
-	$(PYTHON_OF_VENV) -m tests.soak.run --seconds $(SECONDS)
+	$(PYTHON_OF_VENV) -m tools.soak --seconds $(SECONDS)
 
 screenshots: install ## take the pictures of the studio page for the docs anew (needs Chromium)
 	SCREENSHOTS=docs/images $(PYTHON_OF_VENV) -m pytest tests/browser/test_studio_looks.py $(ARGS)
@@ -108,7 +108,7 @@ check: install ## lint, formatting and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict $(TYPED)
-	.venv/bin/mypy --strict --follow-imports=silent -p bench
+	.venv/bin/mypy --strict --follow-imports=silent -p bench -p tools.hosts -p tools.soak
 
 lines: ## count the lines of Python in each part
 	@git ls-files '*.py' | xargs wc -l | awk '$$2 != "total" { \

@@ -1,11 +1,11 @@
-"""The Dockerfile by its text; ``tests/hosts/test_image.py`` carries it out."""
+"""The Dockerfile by its text; ``tests/hosts/test_dockerfile.py`` carries it out."""
 
 from __future__ import annotations
 
 import re
 
+from tests.containers.carried_out import instructions
 from tests.containers.programs import run
-from tests.hosts.image import instructions
 from tests.running import ROOT
 from tests.test_architecture import MAY_IMPORT
 

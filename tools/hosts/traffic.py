@@ -1,4 +1,4 @@
-"""Callers of the balancer who paint and fetch without a pause, and what they were told meanwhile."""
+"""Callers of the balancer who paint and fetch without a pause, and the answers they get."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import requests
 
@@ -18,8 +19,8 @@ _seeds = itertools.count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """``what``: "painted", "fetched", or the status and the code of the problem, or how the connection failed."""
+class Outcome:
+    """``what``: "painted", "fetched", the status and the code of a problem, or how the connection failed."""
 
     what: str
     began: float
@@ -31,14 +32,14 @@ class Told:
 
 
 class Traffic:
-    """Begins at once; ``images`` are those that callers were promised."""
+    """Begins at once; ``images`` are the IDs that answers named."""
 
     def __init__(self, balancer: str, *, painters: int = 4, fetchers: int = 2) -> None:
         self._balancer = balancer
         self._ended = threading.Event()
         self.images: list[str] = []
-        self.painted: list[Told] = []
-        self.fetched: list[Told] = []
+        self.painted: list[Outcome] = []
+        self.fetched: list[Outcome] = []
         jobs = [self._paint_on] * painters + [self._fetch_on] * fetchers
         self._threads = [threading.Thread(target=job) for job in jobs]
         for thread in self._threads:
@@ -52,22 +53,22 @@ class Traffic:
     def _paint_on(self) -> None:
         while not self._ended.is_set():
             began = time.monotonic()
-            self.painted.append(Told(what=self._paint(), began=began, ended=time.monotonic()))
+            self.painted.append(Outcome(what=self._paint(), began=began, ended=time.monotonic()))
             self._rest(self.painted[-1])
 
     def _fetch_on(self) -> None:
         while not self._ended.is_set():
             began = time.monotonic()
             if self.images:
-                self.fetched.append(Told(what=self._fetch(self.images[-1]), began=began, ended=time.monotonic()))
+                self.fetched.append(Outcome(what=self._fetch(self.images[-1]), began=began, ended=time.monotonic()))
             time.sleep(0.1)
 
-    def _rest(self, told: Told) -> None:
-        if told.what != "painted":
-            time.sleep(0.25)  # nobody asks again at once
+    def _rest(self, last: Outcome) -> None:
+        if last.what != "painted":
+            time.sleep(0.25)
 
     def _paint(self) -> str:
-        body = {"prompt": "a", "width": 64, "height": 64, "steps": round(_SECONDS * STEPS_PER_S)}
+        body: dict[str, Any] = {"prompt": "a", "width": 64, "height": 64, "steps": round(_SECONDS * STEPS_PER_S)}
         body |= {"seed": next(_seeds), "response_format": "url"}
         try:
             answer = requests.post(f"{self._balancer}/txt2img", json=body, timeout=DEADLINE_S)
@@ -89,14 +90,14 @@ class Traffic:
 
 
 def _problem(answer: requests.Response) -> str:
-    told = answer.json()
-    assert told["status"] == answer.status_code
-    return f"{told['status']} {told['code']}"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    return f"{problem['status']} {problem['code']}"
 
 
-def counted(told: list[Told]) -> dict[str, int]:
-    return dict(Counter(one.what for one in told).most_common())
+def counted(outcomes: list[Outcome]) -> dict[str, int]:
+    return dict(Counter(one.what for one in outcomes).most_common())
 
 
-def longest_s(told: list[Told]) -> float:
-    return max((one.taken_s for one in told), default=0.0)
+def longest_s(outcomes: list[Outcome]) -> float:
+    return max((one.taken_s for one in outcomes), default=0.0)

@@ -1,11 +1,14 @@
 """
-Hours of trouble in minutes: ``python -m tests.soak.run --seconds 1200``.
+Hours of trouble in minutes: ``make soak``, or ``python -m tools.soak --seconds 1200``.
 
-One service as in production (gunicorn, two workers), a real Redis, four simulated WebUIs; callers of every kind, and
-random faults (see ``trouble.py``). Every minute the trouble pauses until nothing waits or runs, and a census is taken.
-At last some seconds without trouble, after which Redis must have counted exactly what was answered.
-At the end: every request was answered but those of a worker that was killed, every image that was answered is whole
-and on the disk with its record, no place on a WebUI is taken, and the worker that lived through it all has not grown.
+It starts one service as in production (gunicorn, two workers), a real Redis and four simulated WebUIs, sends requests
+of every kind, and lets things fail at random (``trouble.py``). Every minute the trouble pauses until no job waits or
+runs, and a census is taken. The last seconds are without trouble; Redis must then have counted exactly what was
+answered.
+
+It exits with 1 unless in the end every request has had an answer, except those of a worker that was killed; every
+image that an answer named is whole and on the disk with its record; no place on a WebUI is taken; and the oldest
+worker has not grown.
 """
 
 from __future__ import annotations
@@ -30,25 +33,25 @@ from config import Config
 from tests.pool.callers import wait_for_no_lease, wait_for_webuis, when
 from tests.pool.webuis import SimulatorProcess
 from tests.running import RedisServer, Service, running_service
-from tests.soak.census import Census, census, workers_of
-from tests.soak.traffic import COUNTABLE, Caller, Counts, Told
-from tests.soak.trouble import Trouble, set_right
+from tools.soak.census import Census, census, workers_of
+from tools.soak.traffic import COUNTABLE, Caller, Counts, Tally
+from tools.soak.trouble import Trouble, repair
 
 WEBUIS = 4
 CALLERS = 16
 ROUND_S = 60.0
 
-#: A request that breaks off so long after a worker was killed was that worker's: the kernel resets its connections.
+#: A request whose connection breaks within this after a worker was killed was that worker's.
 _KILLED_S = 2.0
 
-#: What the oldest worker may have more at the end than after the second round. Memory: allocators keep what the
-#: largest pictures took; threads and connections of pools are made when they are first needed at the same time.
+#: How much the oldest worker may grow between the second round and the end. The allocator keeps memory that the
+#: largest pictures took, and pools add threads and connections when more than before are needed at once.
 MOST_GROWTH = {"rss_mb": 40.0, "threads": 24.0, "files": 16.0, "sockets": 16.0}
 
-#: How long the traffic goes on without trouble in the end.
+#: Seconds of traffic without trouble at the end.
 CALM_S = 15.0
 
-#: Never reached, and so long that every hit is still there in the end.
+#: Never reached, and with windows so long that every hit is still there at the end.
 _LIMITS = {"RATE_LIMIT_GLOBAL": "900000/day", "RATE_LIMIT_GENERATION": "800000/day"}
 _SETTINGS = _LIMITS | {
     "SD_TIMEOUT": "20",
@@ -63,8 +66,8 @@ class Soak:
 
     def __init__(self, stack: ExitStack, folder: Path, seed: int) -> None:
         self._draw = random.Random(seed)
-        self.told = Told()
-        self.calm = Told()
+        self.tally = Tally()
+        self.calm = Tally()
         self.rounds: list[list[Census]] = []
         self.trouble: list[Trouble] = []
         self._mutex = threading.Lock()
@@ -78,15 +81,15 @@ class Soak:
             stack.callback(webui.kill)
         settings = {**_SETTINGS, "REDIS_URL": self._redis.url}
         urls = ",".join(webui.url for webui in self._webuis)
-        self.service: Service = stack.enter_context(running_service(folder / "service", urls, **settings))
+        self.service: Service = stack.enter_context(running_service(folder / "service", urls, workers=2, **settings))
         self.most_threads = Config.from_env({**settings, "SD_WEBUI_URL": urls}).threads
         self.service.wait_until_answering()
 
     def round(self, seconds: float) -> None:
-        """Traffic and trouble for so long, then rest."""
+        """Traffic and trouble for some seconds, then rest."""
         ended = threading.Event()
         calm = threading.Event()
-        callers = self._callers(self.told, ended)
+        callers = self._callers(self.tally, ended)
         trouble = Trouble(self.service, self._webuis, self._redis, calm, self._draw.getrandbits(32))
         self.trouble.append(trouble)
         for thread in (*callers, trouble):
@@ -94,7 +97,7 @@ class Soak:
         time.sleep(seconds)
         calm.set()
         trouble.join()
-        set_right(self._webuis)
+        repair(self._webuis)
         ended.set()
         for caller in callers:
             caller.join()
@@ -102,7 +105,7 @@ class Soak:
         self.rounds.append([census(pid) for pid in workers_of(self.service.process.pid)])
 
     def calm_rounds(self, seconds: float) -> None:
-        """Until in one of them no call to Redis was late: on a busy machine one may be, and is not counted there."""
+        """Repeat until no call to Redis was late: on a busy machine one may be, and it is then not counted there."""
         for _ in range(5):
             before = self.service.printed.count("counted in each process")
             self.calm.counts = Counts()
@@ -111,7 +114,7 @@ class Soak:
                 return
 
     def _calm_round(self, seconds: float) -> None:
-        """Traffic without trouble, on a Redis that knew nothing before but what the service has put back."""
+        """Traffic without trouble, on a Redis that was emptied and to which the service has pushed its records."""
         self._redis.empty()
         when(lambda: self._keys("sd-api:idempotency:host:*"), "the answers for idempotency keys are put back")
         self._rest()
@@ -126,9 +129,9 @@ class Soak:
         self._rest()
 
     def counted(self) -> tuple[int, int, set[str]]:
-        """What Redis has counted: calls, generations, and the pictures that keys lead to."""
+        """The number of calls and of generations that Redis has counted, and the pictures that its keys lead to."""
         with redis.Redis.from_url(self.redis_url, socket_timeout=5) as client:
-            limits = {key: client.llen(key) for key in self._keys("LIMITS:*")}
+            limits = {key: client.llen(key) for key in self._keys("*LIMITS*")}
             kept = [json.loads(client.get(key)) for key in self._keys("sd-api:idempotency:*") if _is_record(key)]
         generations = sum(count for key, count in limits.items() if b"generation" in key)
         answers = [one["answer"] for one in kept if one["answer"] is not None]
@@ -139,9 +142,9 @@ class Soak:
         with redis.Redis.from_url(self.redis_url, socket_timeout=5) as client:
             return list(client.scan_iter(pattern, count=1000))
 
-    def _callers(self, told: Told, ended: threading.Event, kinds: Container[str] | None = None) -> list[Caller]:
+    def _callers(self, tally: Tally, ended: threading.Event, kinds: Container[str] | None = None) -> list[Caller]:
         seeds = [self._draw.getrandbits(32) for _ in range(CALLERS)]
-        return [Caller(self.service, told, self._mutex, ended, seed, kinds) for seed in seeds]
+        return [Caller(self.service, tally, self._mutex, ended, seed, kinds) for seed in seeds]
 
     def _rest(self) -> None:
         wait_for_webuis(self.service, WEBUIS)
@@ -155,59 +158,60 @@ def _is_record(key: bytes) -> bool:
 
 
 def findings(soak: Soak) -> list[str]:
-    """Everything that is not as it must be."""
-    told = [*soak.told.findings, *soak.calm.findings, *_counts(soak)]
-    told += [f"{name}: no answer, without any trouble" for _, _, name in soak.calm.lost]
+    """Everything that is wrong, one line each."""
+    problems = [*soak.tally.findings, *soak.calm.findings, *_counts(soak)]
+    problems += [f"{name}: no answer, without any trouble" for _, _, name in soak.calm.lost]
     kills = [moment for trouble in soak.trouble for moment in trouble.kills]
-    for sent, broke, name in soak.told.lost:
+    for sent, broke, name in soak.tally.lost:
         if not any(sent - 0.5 <= kill <= broke and broke - kill < _KILLED_S for kill in kills):
-            told.append(f"{name}: no answer, and no worker was killed")
-    told += _images(soak.service.images, [*soak.told.images, *soak.calm.images])
-    told += _leases(soak)
-    told += _growth(soak)
+            problems.append(f"{name}: no answer, and no worker was killed")
+    problems += _images(soak.service.images, [*soak.tally.images, *soak.calm.images])
+    problems += _leases(soak)
+    problems += _growth(soak)
     printed = soak.service.printed
-    told += [f"in the log: {line[:400]}" for line in printed.splitlines() if '"level": "ERROR"' in line and _ours(line)]
-    return told
+    problems += [
+        f"in the log: {line[:400]}" for line in printed.splitlines() if '"level": "ERROR"' in line and _ours(line)
+    ]
+    return problems
 
 
 def _ours(line: str) -> bool:
-    """Not gunicorn's word about a worker that was killed, nor the rate limits' about the Redis that is away."""
+    """Not gunicorn's line about a killed worker, nor Flask-Limiter's about an unreachable Redis."""
     return '"logger": "gunicorn.error"' not in line and '"logger": "flask-limiter"' not in line
 
 
 def _counts(soak: Soak) -> list[str]:
     calls, generations, keyed = soak.counted()
     answered = soak.calm.counts
-    told = []
+    problems = []
     if (calls, generations) != (answered.calls, answered.generations):
-        told.append(
+        problems.append(
             f"Redis counted {calls} calls and {generations} generations; "
             f"{answered.calls} and {answered.generations} were answered"
         )
-    if lost := (soak.told.counts.keyed | answered.keyed) - keyed:
-        told.append(f"{len(lost)} answers are not under their keys in Redis")
-    return told
+    if lost := (soak.tally.counts.keyed | answered.keyed) - keyed:
+        problems.append(f"{len(lost)} answers are not under their keys in Redis")
+    return problems
 
 
 def _images(folder: Path, answered: Sequence[str]) -> list[str]:
-    told = []
+    problems = []
     missing = [one for one in set(answered) if not (folder / one[:2] / one[2:4] / f"{one}.png").exists()]
-    told += [f"image {one} was answered and is not on the disk" for one in missing]
+    problems += [f"image {one} was answered and is not on the disk" for one in missing]
     for path in folder.glob("??/??/*.png"):
         try:
             with Image.open(path) as image:
                 image.load()
             json.loads(path.with_suffix(".json").read_text())
         except (OSError, ValueError) as error:
-            told.append(f"image {path.name} is not whole: {error}")
-    return told
+            problems.append(f"image {path.name} is not whole: {error}")
+    return problems
 
 
 def _leases(soak: Soak) -> list[str]:
-    """Of the schedule that all hosts share. The one in a file is used, and set right, while Redis is away."""
-    client = redis.Redis.from_url(soak.redis_url, socket_timeout=5)
-    schedules = [json.loads(client.get(key)) for key in client.scan_iter("sd-api:*:schedule")]
-    client.close()
+    """Jobs left in the schedule that all hosts share."""
+    with redis.Redis.from_url(soak.redis_url, socket_timeout=5) as client:
+        schedules = [json.loads(client.get(key) or "{}") for key in client.scan_iter("sd-api:*:schedule")]
     left = [job for schedule in schedules for job in (*schedule["waiting"], *schedule["running"])]
     return [f"{len(left)} jobs are left in the schedule"] if left else []
 
@@ -215,17 +219,17 @@ def _leases(soak: Soak) -> list[str]:
 def _growth(soak: Soak) -> list[str]:
     oldest = soak.rounds[-1][0]
     lived = [one for found in soak.rounds for one in found if one.pid == oldest.pid]
-    told = []
+    problems = []
     if oldest.threads > soak.most_threads + 32:
-        told.append(f"{oldest.threads} threads; {soak.most_threads} serve requests")
+        problems.append(f"{oldest.threads} threads; {soak.most_threads} serve requests")
     if len(lived) < len(soak.rounds):
-        told.append("no worker lived through it all")
+        problems.append("no worker lived through it all")
     if len(lived) > 2:
         for name, most in MOST_GROWTH.items():
             before, after = getattr(lived[1], name), getattr(oldest, name)
             if after - before > most:
-                told.append(f"{name} of a worker grew from {before:.0f} to {after:.0f}")
-    return told
+                problems.append(f"{name} of a worker grew from {before:.0f} to {after:.0f}")
+    return problems
 
 
 def report(soak: Soak, found: Sequence[str]) -> None:
@@ -235,9 +239,9 @@ def report(soak: Soak, found: Sequence[str]) -> None:
         for one in workers:
             out(f"{number:5}  {one.pid:7}  {one.rss_mb:6.0f}  {one.threads:7}  {one.files:5}  {one.sockets:7}\n")
     out("\nrequests by kind and outcome\n")
-    for (name, outcome), count in sorted(soak.told.outcomes.items()):
+    for (name, outcome), count in sorted(soak.tally.outcomes.items()):
         out(f"  {name:12} {outcome:20} {count:6}\n")
-    out(f"  sum {sum(soak.told.outcomes.values())}, lost with a killed worker {len(soak.told.lost)}\n\ntrouble\n")
+    out(f"  sum {sum(soak.tally.outcomes.values())}, lost with a killed worker {len(soak.tally.lost)}\n\ntrouble\n")
     done = sum((trouble.done for trouble in soak.trouble), start=Counter())
     for name, count in sorted(done.items()):
         out(f"  {name:24} {count:4}\n")
@@ -246,12 +250,12 @@ def report(soak: Soak, found: Sequence[str]) -> None:
     out(f"{soak.calm.counts.generations} generations and {generations}; {len(keyed)} pictures under their keys\n")
     kept = sum(1 for _ in soak.service.images.glob("??/??/*.png"))
     leftovers = sum(1 for _ in (soak.service.images / ".incoming").glob("*"))
-    answered = len({*soak.told.images, *soak.calm.images})
+    answered = len({*soak.tally.images, *soak.calm.images})
     out(f"\nimages answered {answered}, on the disk {kept}, half written by killed workers {leftovers}\n")
-    out(f"slowest health check {soak.told.slowest_health_s:.2f} s\n")
+    out(f"slowest health check {soak.tally.slowest_health_s:.2f} s\n")
     out(f"findings: {len(found)}\n")
-    for one, count in Counter(found).most_common(50):
-        out(f"{count:6} x {one}\n")
+    for problem, count in Counter(found).most_common(50):
+        out(f"{count:6} x {problem}\n")
 
 
 def main() -> None:
@@ -266,7 +270,7 @@ def main() -> None:
         ends = time.monotonic() + arguments.seconds
         while (left := ends - time.monotonic()) > 0:
             soak.round(min(ROUND_S, max(left, 10)))
-            sys.stdout.write(f"{len(soak.rounds)} rounds, {sum(soak.told.outcomes.values())} requests\n")
+            sys.stdout.write(f"{len(soak.rounds)} rounds, {sum(soak.tally.outcomes.values())} requests\n")
             sys.stdout.flush()
         soak.calm_rounds(CALM_S)
         found = findings(soak)

@@ -21,12 +21,13 @@ from tests.scale.namespaces import Network
 
 WEBUIS = 3
 _PORT = 7000
+_ANY = "0.0.0.0"  # noqa: S104 - each in a network namespace of its own
 NAMES = ("balancer", "one", "two", "redis", "store", "webuis")
 
 
 @dataclass
 class Machine:
-    """Programs that die and are started together, each with its port."""
+    """Programs that are started and killed together, each with its port."""
 
     name: str
     address: str
@@ -39,7 +40,7 @@ class Machine:
     def start(self) -> None:
         with self.log.open("ab") as log:
             for command in self.commands.values():
-                process = subprocess.Popen(
+                process = subprocess.Popen(  # noqa: S603 - our own commands
                     [*self.on_machine, *command],
                     env=environment(self.settings),
                     cwd=ROOT,
@@ -51,7 +52,7 @@ class Machine:
         wait_until(lambda: all(map(self._listens, self.commands)), f"{self.name} listens")
 
     def kill(self) -> None:
-        """All of them at once, as when the power goes; but the network still says that nobody listens."""
+        """Kill all at once, like a power cut, except that the network still refuses connections."""
         for process in self._processes:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(DEADLINE_S)
@@ -61,7 +62,7 @@ class Machine:
         return f"http://{self.address}:{port}"
 
     def service(self) -> Service:
-        """What it looks like to a caller."""
+        """The service as callers reach it."""
         service = Service(self._processes[0], _PORT, self.log.parent)
         service.root = self.url()
         service.url = service.root + PREFIX
@@ -74,7 +75,7 @@ class Machine:
 
 
 class Site:
-    """All machines started, each API sees all WebUIs."""
+    """Starts all machines; each API then sees all WebUIs."""
 
     def __init__(self, stack: ExitStack, network: Network, folder: Path) -> None:
         self.network = network
@@ -105,7 +106,7 @@ class Site:
 
     @property
     def balancer(self) -> str:
-        """Where callers call."""
+        """The base URL for callers."""
         return self.machines["balancer"].url() + PREFIX
 
     @property
@@ -127,13 +128,13 @@ class Site:
             "AWS_SECRET_ACCESS_KEY": "tests",
             "RUNTIME_DIR": str(folder / "run"),
             "TRUSTED_PROXIES": "1",
-            # Short, so that what a machine that vanished holds up ends within the test.
+            # Short, so that requests that wait for a vanished machine end within the run.
             "SD_TIMEOUT": "20",
             "SD_QUEUE_TIMEOUT": "20",
         }
 
     def _balancer(self, machine: Machine, folder: Path) -> None:
-        """The project's own configuration: only where it listens, and who is behind it, are this site's."""
+        """The project's own nginx configuration, with only its addresses changed."""
         write_configuration(folder, 5002, port=_PORT, images=folder)
         (folder / "listen.conf").write_text(f"listen {_PORT};\n")
         servers = " ".join(f"server {self.machines[name].address}:{_PORT} max_fails=0;" for name in ("one", "two"))
@@ -147,12 +148,12 @@ class Site:
 
 def _webuis(machine: Machine, folder: Path) -> None:
     for port in range(_PORT, _PORT + WEBUIS):
-        simulator = [sys.executable, "-m", "simulator", "--host", "0.0.0.0", "--port", str(port)]
+        simulator = [sys.executable, "-m", "simulator", "--host", _ANY, "--port", str(port)]
         machine.commands[port] = [*simulator, "--step-time", str(STEP_TIME)]
 
 
 def _redis(machine: Machine, folder: Path) -> None:
-    redis = [redis_binary(), "--bind", "0.0.0.0", "--port", str(_PORT), "--protected-mode", "no"]
+    redis = [redis_binary(), "--bind", _ANY, "--port", str(_PORT), "--protected-mode", "no"]
     machine.commands[_PORT] = [*redis, "--save", "", "--dir", str(folder)]
 
 
@@ -160,5 +161,5 @@ def _store(machine: Machine, folder: Path) -> None:
     (folder / "pictures").mkdir()
     machine.commands[_PORT] = [
         *(sys.executable, "-m", "localbucket"),
-        *("--host", "0.0.0.0", "--port", str(_PORT), str(folder)),
+        *("--host", _ANY, "--port", str(_PORT), str(folder)),
     ]

@@ -1,4 +1,4 @@
-"""Callers of every kind, and what each was told."""
+"""Callers of every kind, and the answers they got."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import requests
@@ -21,10 +22,10 @@ from tests.api.bad_inputs import BAD_REQUESTS, MASK, PNG, text
 from tests.running import PREFIX, Service
 from tests.services import picture_samples as samples
 
-#: Longer than the service lets a job wait and run: whoever hears nothing for so long is not answered.
+#: Longer than the service lets a job wait and run: without an answer after this, there will be none.
 PATIENCE_S = 90.0
 
-#: What a request may come to while WebUIs, Redis and workers fail; everything else is a finding.
+#: How a generation may end while WebUIs, Redis and workers fail; everything else is a finding.
 PAINTING = frozenset(
     {"200", "webui_error", "webui_unavailable", "gpu_out_of_memory", "webui_timeout", "queue_full", "queue_timeout"}
 )
@@ -33,17 +34,17 @@ _FEW_BAD = tuple(bad for bad in BAD_REQUESTS if len(bad.body) < 20_000 and "mode
 _MOST_IDS = 5000
 
 
-#: Kinds after which it is known what the service must have counted: each of their requests is answered.
+#: The kinds whose requests are all answered, so that it is known what the service must have counted.
 COUNTABLE = frozenset({"txt2img", "img2img", "inpainting", "retry", "image", "health", "models", "cancel", "bad"})
 
-#: Refused before the limit on generations is asked.
+#: Refused before the limit on generations counts.
 _UNCOUNTED = frozenset({400, 401, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431, 501})
 
 
 @dataclass
 class Counts:
     """
-    What answers say that was counted.
+    What the service must have counted, according to its answers.
 
     :ivar calls: of all routes with a limit; :ivar generations: of these, those that asked for a place on a WebUI.
     :ivar keyed: pictures that an Idempotency-Key leads to.
@@ -55,8 +56,8 @@ class Counts:
 
 
 @dataclass
-class Told:
-    """What all callers were told, together. Times are ``time.monotonic``."""
+class Tally:
+    """What all callers saw, together. Times are of ``time.monotonic``."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
@@ -71,12 +72,12 @@ class Told:
 
 
 class Caller(threading.Thread):
-    """One who sends one request after another, each of a kind drawn anew, until ``ended`` is set."""
+    """Sends one request after another, each of a random kind, until ``ended`` is set."""
 
     def __init__(
         self,
         service: Service,
-        told: Told,
+        tally: Tally,
         mutex: threading.Lock,
         ended: threading.Event,
         seed: int,
@@ -85,7 +86,7 @@ class Caller(threading.Thread):
         """:param kinds: of requests; None for all."""
         super().__init__(name=f"caller-{seed}")
         self._service = service
-        self._told = told
+        self._tally = tally
         self._mutex = mutex
         self._ended = ended
         self._draw = random.Random(seed)
@@ -114,7 +115,7 @@ class Caller(threading.Thread):
                 self._kinds[name][1]()
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError):
                 with self._mutex:
-                    self._told.lost.append((sent, time.monotonic(), name))
+                    self._tally.lost.append((sent, time.monotonic(), name))
             except requests.Timeout:
                 self._find(f"{name}: no answer within {PATIENCE_S:g} s")
 
@@ -144,7 +145,7 @@ class Caller(threading.Thread):
         self._take("inpainting", self._post("inpainting", {**self._fields(), "image": text(PNG), "mask": text(MASK)}))
 
     def _retry(self) -> None:
-        """The same request with one key again and again, also after its connection broke: one picture."""
+        """Repeat one request with one key, also after its connection broke: it must yield one picture."""
         fields, headers = {**self._fields(), "response_format": "url"}, {"Idempotency-Key": uuid4().hex}
         ids = set()
         for _ in range(self._draw.randint(2, 4)):
@@ -159,12 +160,12 @@ class Caller(threading.Thread):
                     ids.add(body["image_id"])
                     self._keep(body["image_id"])
                     with self._mutex:
-                        self._told.counts.keyed.add(body["image_id"])
+                        self._tally.counts.keyed.add(body["image_id"])
         if len(ids) > 1:
             self._find(f"retry: {len(ids)} pictures for one key")
 
     def _image(self) -> None:
-        image_id = self._told.recent(self._draw)
+        image_id = self._tally.recent(self._draw)
         if image_id is None:
             return
         query = self._draw.choice(["", "", "?format=webp", "?format=jpeg&width=32", "?width=40"])
@@ -178,7 +179,7 @@ class Caller(threading.Thread):
         began = time.monotonic()
         answer = self._ask("GET", "/health")
         with self._mutex:
-            self._told.slowest_health_s = max(self._told.slowest_health_s, time.monotonic() - began)
+            self._tally.slowest_health_s = max(self._tally.slowest_health_s, time.monotonic() - began)
         self._count("health", str(answer.status_code), {"200", "503"})
 
     def _models(self) -> None:
@@ -237,12 +238,14 @@ class Caller(threading.Thread):
 
     # --- What is done with answers ---------------------------------------------------------------------------------
 
-    def _fields(self) -> dict[str, object]:
+    def _fields(self) -> dict[str, Any]:
         side = self._draw.choice([64, 64, 128])
         steps = self._draw.choice([1, 2, 4, 16])
         return {"prompt": "a harbour", "width": side, "height": side, "steps": steps}
 
-    def _post(self, route: str, fields: object, *, headers: Mapping[str, str] | None = None) -> requests.Response:
+    def _post(
+        self, route: str, fields: dict[str, Any], *, headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
         answer = requests.post(f"{self._service.url}/{route}", json=fields, headers=headers, timeout=PATIENCE_S)
         self._note_counts(answer, generation=True)
         return answer
@@ -253,13 +256,13 @@ class Caller(threading.Thread):
         return answer
 
     def _note_counts(self, answer: requests.Response, *, generation: bool) -> None:
-        """A call is counted where the answer tells a limit's state."""
+        """Answers that show the state of a limit belong to calls that were counted."""
         if "X-RateLimit-Limit" not in answer.headers:
             return
         replayed = "Idempotency-Replayed" in answer.headers
         with self._mutex:
-            self._told.counts.calls += 1
-            self._told.counts.generations += generation and not replayed and answer.status_code not in _UNCOUNTED
+            self._tally.counts.calls += 1
+            self._tally.counts.generations += generation and not replayed and answer.status_code not in _UNCOUNTED
 
     def _connection(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._service.port), PATIENCE_S)
@@ -294,18 +297,18 @@ class Caller(threading.Thread):
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
         except OSError as error:
-            self._find(f"{what} is no picture: {error}")
+            self._find(f"{what} is not a valid picture: {error}")
 
     def _keep(self, image_id: str) -> None:
         with self._mutex:
-            self._told.images.append(image_id)
+            self._tally.images.append(image_id)
 
     def _count(self, name: str, outcome: str, expected: frozenset[str] | set[str], what: str = "") -> None:
         with self._mutex:
-            self._told.outcomes[name, outcome] += 1
+            self._tally.outcomes[name, outcome] += 1
         if outcome not in expected:
             self._find(f"{name}: {outcome} {what}")
 
     def _find(self, what: str) -> None:
         with self._mutex:
-            self._told.findings.append(what)
+            self._tally.findings.append(what)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.image import Image, Stage, why_not
+from tests.containers.carried_out import Image, Stage, why_not
 from tests.running import DEADLINE_S, NO_LIMITS, ROOT, Service, free_port, wait_until
 
 SMALL = {"prompt": "a", "width": 64, "height": 64, "steps": 1}

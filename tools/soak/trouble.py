@@ -1,4 +1,4 @@
-"""What goes wrong meanwhile: WebUIs in every way that the simulator knows, Redis, and the workers themselves."""
+"""Failures at random: WebUIs in every way that the simulator knows, Redis, and the workers themselves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import requests
 from simulator.faults import KINDS
 from tests.pool.webuis import SimulatorProcess
 from tests.running import RedisServer, Service
-from tests.soak.census import workers_of
+from tools.soak.census import workers_of
 
-#: Seconds for which something stays frozen or away.
-_AWAY_S = (0.5, 4.0)
+#: The range of seconds for which something stays frozen or down.
+_DOWN_S = (0.5, 4.0)
 
 
 class Trouble(threading.Thread):
-    """Does one thing after another until ``ended`` is set; everything is whole again when it has ended."""
+    """Causes one failure after another until ``ended`` is set; repairs everything before it ends."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Trouble(threading.Thread):
     ) -> None:
         super().__init__(name="trouble")
         self.done: Counter[str] = Counter()
-        #: When a worker was killed, ``time.monotonic``.
+        #: When workers were killed, by ``time.monotonic``.
         self.kills: list[float] = []
         self._service = service
         self._webuis = webuis
@@ -66,33 +66,33 @@ class Trouble(threading.Thread):
         webui.set_fault(kind, **{name: value for name, value in settings.items() if value is not None})
         self.done[f"fault {kind}"] += 1
         if lasting:
-            self._ended.wait(self._draw.uniform(*_AWAY_S))
+            self._ended.wait(self._draw.uniform(*_DOWN_S))
             webui.clear_faults()
 
     def _restart_webui(self) -> None:
         webui = self._draw.choice(self._webuis)
         webui.kill()
         self.done["WebUI killed"] += 1
-        self._ended.wait(self._draw.uniform(*_AWAY_S))
+        self._ended.wait(self._draw.uniform(*_DOWN_S))
         webui.start()
 
     def _freeze_webui(self) -> None:
         webui = self._draw.choice(self._webuis)
         webui.freeze()
         self.done["WebUI frozen"] += 1
-        self._ended.wait(self._draw.uniform(*_AWAY_S))
+        self._ended.wait(self._draw.uniform(*_DOWN_S))
         webui.thaw()
 
     def _freeze_redis(self) -> None:
         self._redis.freeze()
         self.done["Redis frozen"] += 1
-        self._ended.wait(self._draw.uniform(*_AWAY_S))
+        self._ended.wait(self._draw.uniform(*_DOWN_S))
         self._redis.thaw()
 
     def _restart_redis(self) -> None:
         self._redis.stop()
         self.done["Redis killed"] += 1
-        self._ended.wait(self._draw.uniform(*_AWAY_S))
+        self._ended.wait(self._draw.uniform(*_DOWN_S))
         self._redis.start()
 
     def _empty_redis(self) -> None:
@@ -100,7 +100,7 @@ class Trouble(threading.Thread):
         self.done["Redis emptied"] += 1
 
     def _kill_worker(self) -> None:
-        """Always the youngest: the oldest lives from the first to the last moment, and shows what grows."""
+        """Always the youngest: the oldest lives from the first to the last moment, and shows any growth."""
         found = workers_of(self._service.process.pid)
         if len(found) < 2:
             return
@@ -109,8 +109,8 @@ class Trouble(threading.Thread):
         self.done["worker killed"] += 1
 
 
-def set_right(webuis: Sequence[SimulatorProcess]) -> None:
-    """Whatever still hangs goes on."""
+def repair(webuis: Sequence[SimulatorProcess]) -> None:
+    """Clear all faults; a WebUI that does not respond is restarted."""
     for webui in webuis:
         try:
             webui.clear_faults()

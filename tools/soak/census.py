@@ -1,4 +1,4 @@
-"""What a process holds, from Linux' /proc."""
+"""Memory, threads and files of a process, from /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Census:
 
 
 def workers_of(arbiter: int) -> list[int]:
-    """gunicorn's workers that live, the oldest first."""
+    """gunicorn's living workers, the oldest first."""
     children = (_PROC / str(arbiter) / "task" / str(arbiter) / "children").read_text().split()
     return sorted((int(pid) for pid in children if _lives(int(pid))), key=_started)
 
@@ -34,7 +34,7 @@ def census(pid: int) -> Census:
         try:
             targets.append(os.readlink(folder / name))
         except FileNotFoundError:
-            continue  # closed since
+            continue  # closed in the meantime
     return Census(
         pid=pid,
         rss_mb=int(status["VmRSS"].split()[0]) * 1024 / 1e6,
