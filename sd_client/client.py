@@ -139,7 +139,7 @@ class WebUIClient:
         body = to_json({"sd_model_checkpoint": title})
         with contextlib.suppress(WebUIStatusError):  # it lacks the route, or cannot load that one either
             over = (call or Call()).over
-            self._transport.receive("POST", "/sdapi/v1/options", body, b"".join, timeout_s=timeout_s, over=over)
+            self._transport.exchange("POST", "/sdapi/v1/options", body, timeout_s=timeout_s, over=over)
 
     def interrupt(self) -> bool:
         """Stops whatever runs, at its next step; False where the server cannot."""
@@ -184,9 +184,9 @@ class WebUIClient:
                 genkey=call.genkey if capabilities.progress_by_genkey else "",
             )
             take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
-            answer = self._transport.receive("POST", path, body, take, timeout_s=left_s(), over=call.over)
+            answer = self._transport.exchange("POST", path, body, timeout_s=left_s(), over=call.over)
             call.answered = True
-            return answer.object()
+            return take([answer]).object()
 
         def paint(part: GenerationParams) -> tuple[PaintedImage, ...]:
             told = send(part)

@@ -1,18 +1,19 @@
-"""One HTTP exchange with a WebUI. The exceptions of requests and urllib3 end here."""
+"""One HTTP exchange with a WebUI. The exceptions of http.client end here."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import re
-from collections.abc import Callable, Iterable, Iterator
+import ssl
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
 
-import requests
-import urllib3
+import certifi
 from pydantic_core import from_json
 
 from sd_client.connection import OneExchange
@@ -39,8 +40,6 @@ MAX_ANSWER_BYTES = 512 * 1024 * 1024
 #: A WebUI's error text is only looked at for its kind.
 _MAX_ERROR_BYTES = 64 * 1024
 
-_PIECE_BYTES = 256 * 1024
-
 _HEADERS = {
     # A1111 gzips on its event loop: a stall for everybody else, and CPU on both sides for a quarter of the bytes.
     "Accept-Encoding": "identity",
@@ -57,8 +56,6 @@ _OUT_OF_MEMORY = re.compile(
 #: Callers receive it, so that a word which names no exception is left out: it could be part of a prompt.
 _CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,50}(?:[Ee]rror|Exception)")
 
-T = TypeVar("T")
-
 
 class SizedPieces(Protocol):
     """A body that is made while it is sent; ``len()`` is its size in bytes."""
@@ -67,18 +64,13 @@ class SizedPieces(Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Refusal:
-    """An answer that says that there is none."""
-
-    status: int
-    body: bytes
-
-
 class Transport:
     """
+    Neither proxies nor a ``~/.netrc`` are looked for, and no redirect is followed.
+
     :param url: ``http://user:password@host:port/prefix``; the credentials are sent as HTTP Basic (``--api-auth``).
     :param ca_bundle: path of the certificates that an https WebUI's must go back to; None: the well-known authorities.
+    :raises OSError: the certificates cannot be read.
     """
 
     def __init__(
@@ -90,147 +82,127 @@ class Transport:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        self._base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        self._tls = _tls_context(ca_bundle) if parts.scheme == "https" else None
+        self._host = parts.hostname or ""
+        self._port = parts.port or (80 if self._tls is None else 443)
+        self._prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
         self._headers = dict(_HEADERS)
         if parts.username is not None:
-            # Not by requests: it encodes the password as Latin-1, in which most letters cannot be written.
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
-        self._verify: str | bool = ca_bundle or True
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
-        self._kept: dict[tuple[str, str, bool], requests.PreparedRequest] = {}
 
     def get(self, path: str, *, timeout_s: float, max_bytes: int | None = None) -> Any:
         """
         The JSON of a GET; None for an empty body.
 
-        :param max_bytes: of its body; None for those that an answer with pictures may have.
+        :param max_bytes: see :meth:`exchange`.
         :raises WebUIError:
         """
-
-        def take(pieces: Iterable[bytes]) -> bytes:
-            return b"".join(pieces if max_bytes is None else _bounded(pieces, most=max_bytes))
-
-        return self._json(self.receive("GET", path, None, take, timeout_s=timeout_s))
+        return _json(self.exchange("GET", path, None, timeout_s=timeout_s, max_bytes=max_bytes))
 
     def post(self, path: str, body: bytes, *, timeout_s: float) -> Any:
         """The JSON of a POST's answer; None for an empty body (SD.Next answers 204). :raises WebUIError:"""
-        return self._json(self.exchange("POST", path, body, timeout_s=timeout_s))
+        return _json(self.exchange("POST", path, body, timeout_s=timeout_s))
 
-    def exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float) -> bytes:
-        """The body of a successful answer; see :meth:`receive`."""
-        return self.receive(method, path, body, b"".join, timeout_s=timeout_s)
-
-    def receive(
+    def exchange(
         self,
         method: str,
         path: str,
         body: bytes | SizedPieces | None,
-        take: Callable[[Iterable[bytes]], T],
         *,
         timeout_s: float,
+        max_bytes: int | None = None,
         over: Callable[[OneExchange], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
-    ) -> T:
+    ) -> bytes:
         """
-        What ``take`` makes of a successful answer's body, over a connection of its own.
+        The body of a successful answer, over a connection of its own.
 
-        :param take: is called in the time; what it is given may end too early, which is found out after it.
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
+        :param max_bytes: of the answer's body; None for those that an answer with pictures may have.
         :param over: is entered with the connection, which can be cut off as long as the request is under way.
-        :raises WebUIError: one of the tree, never an exception of requests.
+        :raises WebUIError: one of the tree, never an exception of http.client.
         """
-        with contextlib.closing(OneExchange(timeout_s=timeout_s)) as connection, over(connection):
+        most = self._max_answer_bytes if max_bytes is None else max_bytes
+        connection = OneExchange(self._connection(timeout_s), timeout_s=timeout_s)
+        with contextlib.closing(connection), over(connection):
             try:
-                answer = self._answer(connection, method, path, body, take, timeout_s)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                answer = connection.send(method, self._prefix + path, body, self._headers_for(body))
+                refused = answer.status >= 300
+                content = _body(answer, most=_MAX_ERROR_BYTES if refused else most)
+            except (http.client.HTTPException, OSError, UnicodeError) as error:
                 raise _translated(error, connection) from error
             if connection.expired:  # what was read may end where the connection was cut
                 raise WebUITimeoutError("the WebUI's answer did not end in time")
-        if isinstance(answer, _Refusal):
-            raise status_error(answer.status, answer.body)
-        return answer
-
-    def _answer(
-        self,
-        connection: OneExchange,
-        method: str,
-        path: str,
-        body: bytes | SizedPieces | None,
-        take: Callable[[Iterable[bytes]], T],
-        timeout_s: float,
-    ) -> T | _Refusal:
-        request = self._request(method, path, body)
-        timeout = (min(self._connect_timeout_s, timeout_s), timeout_s)
-        # Not by a session: told not to follow a redirect, it reads all of its body and parses its Location even so.
-        # Nor are proxies and a ~/.netrc looked for here.
-        with connection.send(request, stream=True, timeout=timeout, verify=self._verify) as response:
-            if response.status_code >= 300:
-                told = b"".join(_pieces(response, most=_MAX_ERROR_BYTES))
-                return _Refusal(status=response.status_code, body=told)
-            return take(_whole(response, most=self._max_answer_bytes))
-
-    def _request(self, method: str, path: str, body: bytes | SizedPieces | None) -> requests.PreparedRequest:
-        """The address and the headers of the few kinds there are, which requests is slow to look at, are kept."""
-        kind = method, path, body is None
-        if kind not in self._kept:
-            headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
-            self._kept[kind] = requests.Request(method, self._base + path, headers=headers).prepare()
-        request = self._kept[kind].copy()
-        request.prepare_body(body, None)  # its length with it
-        return request
-
-    @staticmethod
-    def _json(body: bytes) -> Any:
-        if not body.strip():
-            return None
-        try:
-            return from_json(body)
-        except ValueError as error:
-            raise InvalidAnswerError("the WebUI's answer is not JSON") from error
-
-
-def _pieces(response: requests.Response, *, most: int) -> Iterator[bytes]:
-    """The body, decoded; no more than one piece beyond ``most`` bytes."""
-    # Where nothing is encoded, urllib3 would copy every piece once more.
-    encoded = "Content-Encoding" in response.headers
-    size = 0
-    while size <= most and (piece := response.raw.read1(_PIECE_BYTES, decode_content=encoded)):
-        size += len(piece)
-        yield piece
-
-
-def _whole(response: requests.Response, *, most: int) -> Iterator[bytes]:
-    """:raises InvalidAnswerError: more than ``most`` bytes."""
-    return _bounded(_pieces(response, most=most), most=most)
-
-
-def _bounded(pieces: Iterable[bytes], *, most: int) -> Iterator[bytes]:
-    """:raises InvalidAnswerError: more than ``most`` bytes."""
-    size = 0
-    for piece in pieces:
-        size += len(piece)
-        if size > most:
+        if refused:
+            raise status_error(answer.status, content)
+        if len(content) > most:
             raise InvalidAnswerError("the WebUI's answer is too large")
-        yield piece
+        return content
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        timeout = min(self._connect_timeout_s, timeout_s)
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+
+    def _headers_for(self, body: bytes | SizedPieces | None) -> dict[str, str]:
+        if body is None:
+            return self._headers
+        return {**self._headers, "Content-Type": "application/json", "Content-Length": str(len(body))}
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_bundle or certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _json(body: bytes) -> Any:
+    if not body.strip():
+        return None
+    try:
+        return from_json(body)
+    except ValueError as error:
+        raise InvalidAnswerError("the WebUI's answer is not JSON") from error
+
+
+def _body(answer: http.client.HTTPResponse, *, most: int) -> bytes:
+    """
+    :returns: the whole body, or, where it has more than ``most`` bytes, that many and one more.
+    :raises http.client.HTTPException: it was cut off, or is damaged.
+    """
+    if len(set(answer.headers.get_all("Content-Length", ()))) > 1:
+        raise http.client.HTTPException("more than one length")
+    body = answer.read(most + 1)
+    if answer.length and len(body) <= most:
+        raise http.client.IncompleteRead(body, answer.length)
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        return _inflated(body, most=most)
+    return body
+
+
+def _inflated(body: bytes, *, most: int) -> bytes:
+    """A proxy may compress an answer though it was asked not to; see :func:`_body`."""
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or deflate, as its head says
+    try:
+        inflated = inflater.decompress(body, most + 1)
+    except zlib.error as error:
+        raise http.client.HTTPException("damaged compression") from error
+    if not inflater.eof and len(body) <= most and len(inflated) <= most:
+        raise http.client.IncompleteRead(b"")
+    return inflated
 
 
 def _translated(error: Exception, connection: OneExchange) -> WebUIError:
     """Which of the three errors of the wire it was: never sent, still running, or lost."""
-    kind = _innermost(error)
+    kind = type(error).__name__
     if not connection.connected:
         return (UntrustedError if kind == "SSLCertVerificationError" else WebUIConnectError)(kind)
-    if connection.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+    if connection.expired or isinstance(error, TimeoutError):
         return WebUITimeoutError("the WebUI did not answer in time")
     return WebUIReadError(f"the connection to the WebUI broke before its answer was complete ({kind})")
-
-
-def _innermost(error: BaseException) -> str:
-    """The class that says what happened: requests and urllib3 wrap each other's exceptions several times."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return type(error).__name__
 
 
 def status_error(status: int, body: bytes) -> WebUIStatusError:

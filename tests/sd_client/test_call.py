@@ -37,11 +37,11 @@ def test_whoever_hangs_up_does_not_wait_for_the_answer() -> None:
     with socket_server(silent) as server:
         transport = Transport(server.url)
         with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(transport.receive, "POST", "/", b"{}", b"".join, timeout_s=60, over=call.over)
+            waiting = pool.submit(transport.exchange, "POST", "/", b"{}", timeout_s=60, over=call.over)
             wait_for(lambda: server.connections == 1, "the request")
             call.end(hang_up=True)
             assert isinstance(waiting.exception(20), WebUIReadError)
         assert gone.wait(20)
         with pytest.raises(JobCancelledError):
-            transport.receive("POST", "/", b"{}", b"".join, timeout_s=60, over=call.over)
+            transport.exchange("POST", "/", b"{}", timeout_s=60, over=call.over)
         assert server.connections == 1

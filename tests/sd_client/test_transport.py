@@ -153,14 +153,13 @@ class _Chunks:
 
 
 def test_no_request_takes_anything_from_the_one_before() -> None:
-    """Their addresses and headers are prepared once for each kind."""
     path = "/sdapi/v1/txt2img"
     with contextlib.closing(
         WebServer({f"POST {path}": Answer(body=b"{}"), f"GET {path}": Answer(body=b"{}")})
     ) as webui:
         transport = Transport(webui.url.replace("://", "://user:secret@"))
         for body in (b"{}", _Chunks(b"{", b'"a":1}'), b"", b'{"b": 22}', b"{}"):
-            transport.receive("POST", path, body, b"".join, timeout_s=15)
+            transport.exchange("POST", path, body, timeout_s=15)
         transport.get(path, timeout_s=15)
         transport.post(path, b"[]", timeout_s=15)
     sent = [(got.method, got.body, got.headers.get("Content-Length")) for got in webui.received]
