@@ -2,83 +2,59 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-
-@dataclass(order=True)
-class _Entry:
-    when: float
-    number: int
-    call: Callable[[], None] | None = field(compare=False)
+#: A call may come this much later than it was asked for: the deadlines of exchanges are seconds and minutes.
+RESOLUTION_S = 0.1
 
 
 class Deadlines:
     """Safe to use from several threads. The calls are made in a thread of its own: they must not block, nor raise."""
 
-    #: Cancelled calls that are kept until their time, at most as many as live ones and these.
-    _SPARE = 1000
-
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._entries: list[_Entry] = []
-        self._numbers = itertools.count()
-        self._cancelled = 0
-        self._wakes_at: float | None = None
-        self._changed = threading.Condition()
+    def __init__(self) -> None:
+        self._pending: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._mutex = threading.Lock()
+        self._any_pending = threading.Event()
         self._thread: threading.Thread | None = None
 
     def call_after(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
         """
         :returns: what cancels it; the call may just be under way.
         """
-        entry = _Entry(self._clock() + seconds, next(self._numbers), call)
-        with self._changed:
-            heapq.heappush(self._entries, entry)
+        key = object()
+        with self._mutex:
+            self._pending[key] = time.monotonic() + seconds, call
+            if len(self._pending) == 1:
+                self._any_pending.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
-            elif self._wakes_at is None or entry.when < self._wakes_at:
-                self._changed.notify()
-        return lambda: self._cancel(entry)
+        return lambda: self._cancel(key)
 
-    def __len__(self) -> int:
-        """Calls that are kept, cancelled ones among them."""
-        return len(self._entries)
-
-    def _cancel(self, entry: _Entry) -> None:
-        with self._changed:
-            if entry.call is None:
-                return
-            entry.call = None
-            self._cancelled += 1
-            # Not the thread is woken: it finds nothing to do when it wakes by itself.
-            if self._cancelled > len(self._entries) // 2 + self._SPARE:
-                self._entries = [other for other in self._entries if other.call is not None]
-                heapq.heapify(self._entries)
-                self._cancelled = 0
+    def _cancel(self, key: object) -> None:
+        with self._mutex:
+            self._pending.pop(key, None)
 
     def _run(self) -> None:
         while True:
-            call = self._next()
-            if call is not None:
+            self._any_pending.wait()
+            time.sleep(RESOLUTION_S)
+            for call in self._due():
                 call()
 
-    def _next(self) -> Callable[[], None] | None:
-        """Waits until something is due."""
-        with self._changed:
-            while not self._entries or self._entries[0].when > self._clock():
-                self._wakes_at = self._entries[0].when if self._entries else None
-                self._changed.wait(None if self._wakes_at is None else max(0.0, self._wakes_at - self._clock()))
-            entry = heapq.heappop(self._entries)
-            call, entry.call = entry.call, None
-            if call is None:
-                self._cancelled -= 1
-            return call
+    def _due(self) -> list[Callable[[], None]]:
+        """Removes the calls whose time has come."""
+        with self._mutex:
+            now = time.monotonic()
+            due = sorted(
+                ((when, key) for key, (when, _) in self._pending.items() if when <= now), key=lambda one: one[0]
+            )
+            calls = [self._pending.pop(key)[1] for _, key in due]
+            if not self._pending:
+                self._any_pending.clear()
+        return calls
 
 
 _SHARED = Deadlines()

@@ -49,13 +49,6 @@ def test_what_was_called_can_be_cancelled_still() -> None:
     cancel()
 
 
-def test_cancelled_calls_are_not_kept_for_ever() -> None:
-    deadlines = Deadlines()
-    for _ in range(10_000):
-        deadlines.call_after(600, lambda: None)()
-    assert len(deadlines) <= 2000
-
-
 def test_one_thread_for_all() -> None:
     deadlines = Deadlines()
     before = threading.active_count()
