@@ -43,6 +43,7 @@ COPY stable_diffusion_api.py parts.py config.py config_types.py spool.py gunicor
 COPY api api
 COPY services services
 COPY sd_client sd_client
+COPY state state
 COPY storage storage
 COPY observability observability
 COPY doctor doctor

@@ -20,11 +20,11 @@ from services.housekeeping import Housekeeping, folder_name
 from services.idempotency import IdempotencyService
 from services.installations import Installations
 from services.ledger import FileLedger, Ledger
-from services.redis_connection import open_redis
 from services.requests import FileNotes, RequestService, shared_notes
 from services.runtime_folder import RuntimeFolder
 from services.shared_ledger import SharedLedger
 from services.watched_storage import WatchedStorage
+from state.connection import open_redis
 from storage import open_storage
 from storage.base import ImageStorage
 

@@ -40,8 +40,8 @@ from observability.metrics import Metrics
 from parts import Parts, make_parts
 from services.copies import Copies
 from services.decoders import Decoders
-from services.redis_connection import open_redis
 from services.state import service_state
+from state.connection import open_redis
 from storage import StorageConfigurationError
 
 VERSION = "0.1.0"

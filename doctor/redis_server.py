@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyErr
 from redis.sentinel import MasterNotFoundError
 
 from doctor.findings import Finding, error, ok, warning
-from services.redis_connection import open_redis
+from state.connection import open_redis
 
 _SUBJECT = "redis"
 

@@ -35,8 +35,8 @@ from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Schedule
 from sd_client.transport import Transport
 from services.catalog import Catalog
-from services.redis_connection import open_redis
 from services.webui_limits import Wanted
+from state.connection import open_redis
 
 #: Asked at a time: a thousand threads would be no kindness.
 _AT_A_TIME = 32

@@ -13,18 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Who may import whom of the others.
 MAY_IMPORT = {
     "api": {"services", "sd_client", "storage", "observability", "spool"},
-    "services": {"sd_client", "storage", "observability", "spool"},
-    "sd_client": {"spool"},
+    "services": {"sd_client", "state", "storage", "observability", "spool"},
+    "sd_client": {"state", "spool"},
+    "state": set(),
     "storage": {"spool"},
     "spool": set(),
     "observability": set(),
     "simulator": set(),
     "config": {"config_types"},
     "config_types": set(),
-    "parts": {"services", "sd_client", "storage", "observability", "config"},
-    "stable_diffusion_api": {"api", "parts", "services", "storage", "observability", "config"},
+    "parts": {"services", "sd_client", "state", "storage", "observability", "config"},
+    "stable_diffusion_api": {"api", "parts", "services", "state", "storage", "observability", "config"},
     "gunicorn.conf": {"api", "config", "doctor", "observability", "storage"},
-    "doctor": {"api", "services", "sd_client", "storage", "config"},
+    "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.
 API_MAY_NAME = {"sd_client": {"errors", "models", "deadlines"}, "storage": {"errors", "base"}}

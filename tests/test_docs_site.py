@@ -112,7 +112,8 @@ def test_max_pixels_is_written_in_full() -> None:
 def test_links_and_files_that_are_named_are_there(page: str) -> None:
     text = read(page)
     named = re.findall(r"\]\(([^):#]+)\)", text)
-    named += re.findall(r"`((?:api|services|sd_client|storage|observability|tests|docs|tools|examples)/[\w./]*)`", text)
+    folders = "api|services|sd_client|state|storage|observability|tests|docs|tools|examples"
+    named += re.findall(rf"`((?:{folders})/[\w./]*)`", text)
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
 

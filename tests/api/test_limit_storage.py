@@ -16,7 +16,7 @@ from api.limit_storage import PAUSE_S, SharedCounts
 from api.moving_windows import Window
 from api.process_counts import ProcessCounts
 from observability.metrics import Metrics
-from services.redis_connection import open_redis
+from state.connection import open_redis
 from tests.clock import Clock
 from tests.faults.redis_states import FOREIGN, STATES, administrator
 from tests.running import RedisServer

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from services.installations import Installations
-from services.redis_connection import open_redis
+from state.connection import open_redis
 from tests.running import RedisServer
 
 

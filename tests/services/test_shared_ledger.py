@@ -16,8 +16,8 @@ import redis
 
 from services.failing_fast import FailingFastRedis
 from services.ledger import Answer, AnsweredImage, FileLedger, Record, read_record, write_record
-from services.redis_connection import open_redis
 from services.shared_ledger import SharedLedger
+from state.connection import open_redis
 from storage import StorageUnavailableError
 from tests.running import RedisServer, wait_until
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from services.failing_fast import FailingFastRedis
-from services.redis_connection import SentinelAddress, open_redis, parse_sentinel_url
+from state.connection import SentinelAddress, open_redis, parse_sentinel_url
 from tests.hosts.certificates import make_certificates
 from tests.hosts.sentinels import WatchedRedis, needs_tls
 from tests.running import RedisServer

@@ -1,4 +1,4 @@
-"""The way to Redis, whether it is one server or one of several that Sentinels watch over."""
+"""Connections to Redis: to one server, or to the master that Sentinels name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-#: One that hangs may cost a request so much; redis-py's own retries would make that a minute.
+#: A Redis that hangs costs a request this much. With redis-py's own retries it would be a minute.
 _TIMEOUT_S = 0.25
 _SENTINEL_SCHEME = re.compile(r"redis(s?)\+sentinel://")
 _SENTINEL_PORT = 26379
@@ -25,7 +25,7 @@ class SentinelAddress:
     """
     :param service: what the Sentinels call the group of servers.
     :param username: and ``password``: of the Redis servers.
-    :param sentinel_username: and ``sentinel_password``: of the Sentinels, which often have none.
+    :param sentinel_username: and ``sentinel_password``: of the Sentinels, if they have any.
     :param tls: ``ssl`` and redis-py's other options for it, for the Sentinels as well as the servers; empty: no TLS.
     """
 
@@ -44,7 +44,7 @@ def parse_sentinel_url(url: str) -> SentinelAddress:
     :param url: ``redis+sentinel://[[user]:password@]host[:port],…/service[/db][?sentinel_password=…]``, or
         ``rediss+sentinel://…`` with any ``ssl_`` parameter of ``rediss://``, as the settings have checked it.
     """
-    # Not urlsplit(): several hosts are none to it, and newer Pythons refuse a name followed by an [IPv6 address].
+    # Not urlsplit(), which knows one host only; newer Pythons also refuse a name followed by an [IPv6 address].
     scheme = _SENTINEL_SCHEME.match(url)
     place, _, query = url[scheme.end() if scheme else 0 :].partition("?")
     netloc, _, path = place.partition("/")
@@ -87,7 +87,7 @@ def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
     address = parse_sentinel_url(url)
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         address.sentinels,
-        # Without its own options a Sentinel that is away would be asked eleven times.
+        # Without these a Sentinel that is down would be asked eleven times.
         sentinel_kwargs={
             **options,
             **address.tls,
