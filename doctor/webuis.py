@@ -14,7 +14,6 @@ import redis
 
 from config import Config
 from doctor.findings import Finding, error, ok, warning
-from sd_client.broken_models import broken_now
 from sd_client.candidates import webui_id
 from sd_client.client import READ_TIMEOUT_S, WebUIClient, loaded_model
 from sd_client.errors import (
@@ -27,6 +26,7 @@ from sd_client.errors import (
     WebUIReadError,
     WebUITimeoutError,
 )
+from sd_client.failures import broken_now
 from sd_client.leases import stored_schedule
 from sd_client.models import DUMMY_HASH, Capabilities
 from sd_client.pool import PoolView

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 from sd_client.client import find_checkpoint
 from sd_client.errors import BrokenModelError, LimitError, NoGPUError, NoWebUIError
-from sd_client.few_steps import enough_steps
 from sd_client.models import Capabilities, GenerationParams
 from sd_client.probing import INTERVAL_S, WebUIState
-from sd_client.samplers import spell
+from sd_client.samplers import enough_steps, spell
 
 States = Mapping[str, WebUIState]
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sd_client.paint_limits import Limits
+from sd_client.limits import Limits
 
 #: Why an answer with status 200 holds no valid result.
 InvalidReason = Literal[

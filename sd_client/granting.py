@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from sd_client.broken_models import is_broken
+from sd_client.failures import is_broken
 from sd_client.schedule import FUTURE_S, Job, Schedule
 
 

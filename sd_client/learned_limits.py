@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from sd_client.limits import Limits
 from sd_client.models import Capabilities
-from sd_client.paint_limits import Limits
 
 log = logging.getLogger(__name__)
 

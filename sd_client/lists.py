@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIError, WebUITimeoutError
-from sd_client.few_steps import with_fewest_steps
+from sd_client.limits import SIZE_STEPS, Limits
 from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Sampler, bare_name
-from sd_client.paint_limits import SIZE_STEPS, Limits
+from sd_client.samplers import with_fewest_steps
 from sd_client.tasks import look_at_task
 from sd_client.transport import Transport
 

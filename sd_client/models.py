@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sd_client.errors import WebUIError
-from sd_client.paint_limits import NO_LIMITS, Limits
+from sd_client.limits import NO_LIMITS, Limits
 from spool import FileData
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
@@ -80,7 +80,7 @@ def bare_name(name: str) -> str:
 class Sampler:
     """
     :param fewest_steps: with fewer it always fails.
-    :param fewest_img2img_steps: the same in img2img, of :func:`sd_client.few_steps.img2img_steps`.
+    :param fewest_img2img_steps: the same in img2img, of :func:`sd_client.samplers.img2img_steps`.
     """
 
     name: str

@@ -13,9 +13,9 @@ import pybase64
 from pydantic_core import from_json, to_json
 
 from sd_client.errors import InvalidAnswerError, LimitError, StopReason
+from sd_client.limits import Limits
 from sd_client.lists import MASK_OPTIONS, number
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, Progress, bare_name, normal_form
-from sd_client.paint_limits import Limits
 from sd_client.real_pictures import chosen_images, painted_image
 from sd_client.samplers import Spelling
 from spool import FileData, pieces

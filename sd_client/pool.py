@@ -28,10 +28,10 @@ from sd_client.errors import (
 )
 from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease, schedule_errors_told
 from sd_client.leases import SharedSchedule
+from sd_client.limits import Limits, after_painting, png_size
 from sd_client.model_look import ModelLook
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
 from sd_client.orders import Order
-from sd_client.paint_limits import Limits, after_painting, png_size
 from sd_client.painting import Painting
 from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sd_client.broken_models import Broken, with_broken
-from sd_client.troubles import Trouble, after_doubt, after_failure
+from sd_client.failures import Broken, Trouble, after_doubt, after_failure, with_broken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +160,7 @@ def painted_with(schedule: Schedule, webui: str, model: str | None) -> Schedule:
 
 
 def broke(schedule: Schedule, webui: str, models: Sequence[str], *, now: float, sure: bool) -> Schedule:
-    """A WebUI cannot load these models; see :func:`sd_client.broken_models.with_broken`."""
+    """A WebUI cannot load these models; see :func:`sd_client.failures.with_broken`."""
     return replace(schedule, broken=with_broken(schedule.broken, webui, models, now=now, sure=sure))
 
 

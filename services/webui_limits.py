@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sd_client.few_steps import enough_steps, img2img_steps
 from sd_client.models import Capabilities, Sampler
-from sd_client.samplers import spell
+from sd_client.samplers import enough_steps, img2img_steps, spell
 from services.problems import Problem
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from sd_client import schedule, troubles
+from sd_client import failures, schedule
 from sd_client.granting import grant
 from sd_client.schedule import Job, Schedule
 from tests.pool.callers import Callers, health, statuses, wait_for_no_lease, wait_for_queue, wait_for_webuis, when
@@ -85,7 +85,7 @@ def test_rubbish_is_not_asked_for_again_and_again(
     told = callers.paint_many([service], 30, seconds=0.2)
     wrong = statuses(told)["webui_error"]
     assert wrong == len(jobs_of(bad))
-    assert 0 < wrong <= troubles.ANSWERED_ERRORS + 3
+    assert 0 < wrong <= failures.ANSWERED_ERRORS + 3
     assert statuses(told)["200"] == 30 - wrong
     assert_no_job_twice([bad, good])
 
@@ -152,7 +152,7 @@ def test_others_hardly_wait_for_whoever_sends_jobs_that_always_fail() -> None:
         run(f"bad-{number}", fails=True)
         number += 1
     came = now
-    assert run("good", fails=False) - came < troubles.LONGEST_OUT_AFTER_ANSWERS_S + 1
+    assert run("good", fails=False) - came < failures.LONGEST_OUT_AFTER_ANSWERS_S + 1
     assert state.troubles["w"].until is None
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from sd_client.few_steps import enough_steps, with_fewest_steps
 from sd_client.models import Capabilities, Sampler
-from sd_client.samplers import Spelling
+from sd_client.samplers import Spelling, enough_steps, with_fewest_steps
 from simulator.forge import MORE_SCHEDULERS
 from simulator.samplers import SAMPLERS_1_6, SAMPLERS_1_10, SCHEDULERS_1_10
 from tests.sd_client.jobs import CAPABILITIES

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sd_client.answer_stream import read_object
 from sd_client.errors import InvalidAnswerError, LimitError
+from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, Progress
-from sd_client.paint_limits import Limits
 from sd_client.payloads import payload, read_answer, stop_reason
 from sd_client.samplers import Spelling
 from tests.sd_client.jobs import CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from sd_client.client import WebUIClient
+from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Capabilities, Sampler
-from sd_client.paint_limits import Limits
 from sd_client.probing import Pace, Probing, replace_file
 from tests.sd_client.jobs import CHECKPOINT
 from tests.sd_client.servers import (

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from sd_client.broken_models import BRIEFLY_S
+from sd_client.failures import BRIEFLY_S
 from sd_client.granting import grant
 from sd_client.schedule import (
     Job,

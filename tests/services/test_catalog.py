@@ -8,8 +8,8 @@ import pytest
 
 from sd_client.client import find_checkpoint
 from sd_client.errors import NoWebUIError
+from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Sampler
-from sd_client.paint_limits import Limits
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule

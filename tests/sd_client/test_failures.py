@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sd_client.broken_models import BRIEFLY_S, BROKEN_S, broken_now, with_broken
+from sd_client.failures import BRIEFLY_S, BROKEN_S, broken_now, with_broken
 from sd_client.schedule import Schedule, broke, mended, painted_with
 from sd_client.schedule_json import ScheduleJson
 

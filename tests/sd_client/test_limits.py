@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sd_client.paint_limits import Limits, after_painting, png_size
+from sd_client.limits import Limits, after_painting, png_size
 from tests.sd_client.servers import encoded_image
 
 #: stable-diffusion.cpp's server and KoboldCpp before their first picture.
