@@ -15,7 +15,7 @@ import redis
 from config import Config
 from doctor.findings import Finding, error, ok, warning
 from sd_client.candidates import webui_id
-from sd_client.client import READ_TIMEOUT_S, WebUIClient, loaded_model
+from sd_client.client import READ_TIMEOUT_S, WebUIClient
 from sd_client.errors import (
     InvalidAnswerError,
     MissingRouteError,
@@ -28,6 +28,7 @@ from sd_client.errors import (
 )
 from sd_client.failures import broken_now
 from sd_client.leases import stored_schedule
+from sd_client.matching import loaded_model
 from sd_client.models import DUMMY_HASH, Capabilities
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState

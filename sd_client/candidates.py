@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from sd_client.client import find_checkpoint
 from sd_client.errors import BrokenModelError, LimitError, NoGPUError, NoWebUIError
+from sd_client.matching import is_within, match
 from sd_client.models import Capabilities, GenerationParams
 from sd_client.probing import INTERVAL_S, WebUIState
-from sd_client.samplers import enough_steps, spell
 
 States = Mapping[str, WebUIState]
 
@@ -71,30 +70,14 @@ def candidates(
 
 def _raise_if_beyond_limits(params: GenerationParams, states: States) -> None:
     for state in states.values():
-        if state.capabilities and _has_what_it_needs(state.capabilities, params):
+        if state.capabilities and match(state.capabilities, params):
             text = "no WebUI can paint this size, so many steps, or so long a prompt"
             raise LimitError(text, state.capabilities.limits, reason="wrong_size")
 
 
 def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
     """Whether a WebUI has the model and the sampler, and can paint the size, so many steps and the seed."""
-    limits = capabilities.limits
-    return (
-        _has_what_it_needs(capabilities, params)
-        and limits.allow(width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale)
-        and limits.allow_prompt(params.prompt)
-        and limits.allow_prompt(params.negative_prompt)
-    )
-
-
-def _has_what_it_needs(capabilities: Capabilities, params: GenerationParams) -> bool:
-    return (
-        find_checkpoint(capabilities, params.checkpoint) is not None
-        and (spelling := spell(capabilities, params.sampler, params.scheduler)) is not None
-        and enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
-        and params.seed + params.batch_size - 1 <= capabilities.max_seed
-        and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
-    )
+    return match(capabilities, params) is not None and is_within(capabilities.limits, params)
 
 
 def webui_id(url: str) -> str:

@@ -16,16 +16,15 @@ from sd_client.call import Call
 from sd_client.errors import InvalidAnswerError, JobStoppedError, MissingRouteError, WebUIError, WebUIStatusError
 from sd_client.exchange_time import ExchangeTime
 from sd_client.lists import is_native, number, read_capabilities, read_chosen_model, read_models
+from sd_client.matching import match
 from sd_client.models import (
     Capabilities,
     Checkpoint,
     GenerationParams,
     PaintedImage,
     Progress,
-    bare_name,
 )
 from sd_client.payloads import payload, read_answer, shows_nothing_loaded, stop_reason
-from sd_client.samplers import spell
 from sd_client.tasks import Task, look_at_task
 from sd_client.transport import Transport
 from spool import Spool
@@ -159,11 +158,11 @@ class WebUIClient:
         took: Took,
         call: Call,
     ) -> tuple[PaintedImage, ...]:
-        checkpoint = find_checkpoint(capabilities, params.checkpoint)
-        spelling = spell(capabilities, params.sampler, params.scheduler)
-        if checkpoint is None or spelling is None:
+        matched = match(capabilities, params)
+        if matched is None:
             # Whoever chose this WebUI looked at the same capabilities.
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
+        checkpoint, spelling = matched.checkpoint, matched.spelling
         # Where this WebUI does not know the file's hash yet, the answer's must be the one that was asked for.
         expected = checkpoint if checkpoint.known_hash else replace(checkpoint, hash=params.checkpoint.hash)
         ends = time.monotonic() + timeout_s
@@ -233,39 +232,3 @@ def _one_by_one(
             call.on_painted(place, params.batch_size)
         images += paint(replace(params, batch_size=1, seed=params.seed + place))
     return images
-
-
-def find_checkpoint(capabilities: Capabilities, wanted: Checkpoint) -> Checkpoint | None:
-    """
-    The same file as this WebUI lists it: by its path there, else by its hash where both know that, else by its name,
-    else by its bare name where that names one file. Never one whose hash is known to be another.
-    """
-    possible = [checkpoint for checkpoint in capabilities.checkpoints if checkpoint.may_be(wanted)]
-    for same in (_same_path, _same_hash, _same_name):
-        for checkpoint in possible:
-            if same(checkpoint, wanted):
-                return checkpoint
-    bare = [checkpoint for checkpoint in possible if checkpoint.stem.lower() == wanted.stem.lower()]
-    return bare[0] if len(bare) == 1 else None
-
-
-def _same_path(one: Checkpoint, other: Checkpoint) -> bool:
-    return one.path == other.path
-
-
-def _same_hash(one: Checkpoint, other: Checkpoint) -> bool:
-    return bool(one.known_hash) and one.known_hash == other.known_hash
-
-
-def _same_name(one: Checkpoint, other: Checkpoint) -> bool:
-    return one.model_name.lower() == other.model_name.lower()
-
-
-def loaded_model(capabilities: Capabilities) -> str | None:
-    """``model_name`` of the checkpoint that the WebUI says it has loaded."""
-    if capabilities.loaded is None:
-        return None
-    for checkpoint in capabilities.checkpoints:
-        if capabilities.loaded in checkpoint.names():
-            return checkpoint.model_name
-    return bare_name(capabilities.loaded)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from sd_client import schedule
 from sd_client.board import TICK_S, Board, Change
 from sd_client.candidates import GpuPolicy, candidates
-from sd_client.client import loaded_model
 from sd_client.errors import (
     BrokenModelError,
     DrainingError,
@@ -25,6 +24,7 @@ from sd_client.errors import (
 )
 from sd_client.failures import broken_now
 from sd_client.granting import grant
+from sd_client.matching import loaded_model
 from sd_client.model_look import Found
 from sd_client.models import GenerationParams
 from sd_client.orders import CHECK_S, Order

@@ -12,9 +12,10 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from sd_client.client import WebUIClient, find_checkpoint, loaded_model
+from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.lists import is_native
+from sd_client.matching import find_checkpoint, loaded_model
 from sd_client.models import Capabilities, Checkpoint, GenerationParams
 
 log = logging.getLogger(__name__)

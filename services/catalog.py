@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sd_client.client import find_checkpoint, loaded_model
 from sd_client.errors import NoWebUIError
+from sd_client.matching import find_checkpoint, loaded_model
 from sd_client.models import Capabilities, Checkpoint, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from pydantic_core import to_json
 
-from sd_client.client import WebUIClient, find_checkpoint
+from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
 from sd_client.limits import NO_LIMITS, Limits
+from sd_client.matching import find_checkpoint
 from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Progress, Sampler
 from tests.sd_client.jobs import CAPABILITIES, CHECKPOINT, INIT_IMAGE, INPAINTING, job
 from tests.sd_client.servers import (

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sd_client.client import find_checkpoint
 from sd_client.errors import NoWebUIError
 from sd_client.limits import Limits
+from sd_client.matching import find_checkpoint
 from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Sampler
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState

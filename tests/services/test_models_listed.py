@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sd_client.client import find_checkpoint
+from sd_client.matching import find_checkpoint
 from sd_client.models import Capabilities, Checkpoint
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
