@@ -23,7 +23,7 @@ TYPED := $(wildcard api services sd_client state storage observability doctor si
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve error-docs check lines audit format lock clean
+.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-litellm docs docs-serve error-docs check lines audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,9 +82,6 @@ screenshots: install ## take the pictures of the studio page for the docs anew (
 
 bench: install ## this service beside nginx, a tutorial's proxy and litellm's: one table, within ten minutes (Linux)
 	$(PYTHON_OF_VENV) -m bench $(ARGS)
-
-bench-scale: install ## how cost and latency grow with callers and with WebUIs (Linux)
-	$(PYTHON_OF_VENV) -m bench.scale $(ARGS)
 
 # A step of its own: it needs the network, and a hundred packages that nothing else needs.
 bench-litellm: install ## install litellm's proxy for `make bench`, in an environment of its own

@@ -2,7 +2,8 @@
 Everything side by side, in interleaved rounds: ``make bench``, or ``python -m bench``.
 
 Writes ``bench/results/<name>.json`` and prints what :mod:`bench.report` makes of that file. Ends by itself within ten
-minutes; on Ctrl-C or SIGTERM at once, leaving nothing running. Linux only: it reads /proc.
+minutes, with ``--older`` within fifteen; on Ctrl-C or SIGTERM at once, leaving nothing running. Linux only: it reads
+/proc.
 """
 
 from __future__ import annotations
@@ -12,28 +13,23 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import limiter, machine, memory, overload, report
+from bench import machine, memory, overload, report, starts
 from bench.load import Callers
 from bench.rounds import QUICK, Pace, Rounds
 from bench.stage import Stage, Upstream
-from bench.targets import Cast, cast
+from bench.targets import OLDER, SERVICE, Cast, cast
 from bench.workloads import workloads
 from tests.running import ROOT
 from tools.children import RunError
 
 RESULTS = ROOT / "bench" / "results"
 
-#: Nothing begins later: with the slowest cell and all that is to be ended, within ten minutes.
-LAST_ROUND_S = 480.0
-#: Of it for the WebUI that takes its time.
-SLOW_S = 100.0
-#: A quiet machine needs half of these.
-MEMORY_UNTIL_S = 120.0
-OVERLOAD_UNTIL_S = 240.0
+#: Seconds after which no measurement of the rounds begins.
+ROUNDS_S = 330.0
 
 
 def say(text: str) -> None:
@@ -52,8 +48,9 @@ def main() -> int:
         parser.error(f"--older: {args.older} is not a checkout of this service")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = RESULTS / f"{args.name or ('quick' if args.quick else 'bench')}.json"
+    checkouts = {SERVICE: ROOT} | ({OLDER: args.older.resolve()} if args.older else {})
     try:
-        results = measured(quick=args.quick, litellm=not args.no_litellm, older=args.older and args.older.resolve())
+        results = measured(checkouts, quick=args.quick, litellm=not args.no_litellm)
     except KeyboardInterrupt:
         say("stopped; nothing was written")
         return 130
@@ -67,52 +64,43 @@ def main() -> int:
     return 0
 
 
-def measured(*, quick: bool, litellm: bool, older: Path | None) -> dict[str, Any]:
-    """All that is saved."""
+def measured(checkouts: Mapping[str, Path], *, quick: bool, litellm: bool) -> dict[str, Any]:
+    """Everything that is saved."""
     began = time.monotonic()
     with Stage() as stage, Callers() as callers, Callers() as prober:
-        results: dict[str, Any] = {"about": machine.about(), "quick": quick, "absent": {}}
         upstream = stage.upstream()
-        results["limiter"] = limiter.rows(batches=5 if quick else 40)
-        steps = memory.steps(callers, upstream, jobs=8 if quick else 32)
-        results["memory"] = _in_time("memory", steps, until=began + MEMORY_UNTIL_S, absent=results["absent"])
-        steps = overload.steps(callers, prober, upstream, quick=quick)
-        results["overload"] = _in_time("overload", steps, until=began + OVERLOAD_UNTIL_S, absent=results["absent"])
-        upstream.order()  # what overload asked for would hold up each first request
+        results: dict[str, Any] = {"about": machine.about(), "quick": quick}
+        say("starts")
+        results["starts"] = starts.rows(checkouts, upstream, times=1 if quick else 5)
+        say("memory")
+        results["memory"] = memory.rows(checkouts, callers, upstream, jobs=8 if quick else 32)
+        say("overload")
+        results["overload"] = _overload(checkouts, callers, prober, upstream, quick=quick)
+        upstream.order()  # the pauses that overload ordered would hold up each first request
         say("starting everybody")
         with Stage() as everybody:
-            found = cast(everybody, upstream, litellm=litellm, older=older)
-            rounds = _rounds(callers, upstream, found, quick=quick, until=began + LAST_ROUND_S)
-    rounds["absent"] |= results["absent"]
-    return results | rounds | {"took_s": round(time.monotonic() - began)}
+            found = cast(everybody, upstream, litellm=litellm, older=checkouts.get(OLDER))
+            rows = _rounds(callers, upstream, found, quick=quick)
+    return results | {"absent": found.absent, "rows": rows, "took_s": round(time.monotonic() - began)}
 
 
-def _in_time(
-    what: str, steps: Mapping[str, Callable[[], list[dict[str, Any]]]], *, until: float, absent: dict[str, str]
+def _overload(
+    checkouts: Mapping[str, Path], callers: Callers, prober: Callers, upstream: Upstream, *, quick: bool
 ) -> list[dict[str, Any]]:
-    """The rows of all steps that begin before their time is over."""
-    rows: list[dict[str, Any]] = []
-    for name, step in steps.items():
-        if time.monotonic() > until:
-            absent[f"{what}, {name}"] = "this machine was too slow, or too busy, for all within ten minutes"
-        else:
-            say(f"{what}: {name}")
-            rows += step()
-    return rows
+    rows = [
+        {"target": name} | overload.row(situation, callers, prober, upstream, root=root)
+        for situation in overload.busy_situations(window_s=2.0 if quick else 8.0)
+        for name, root in checkouts.items()
+    ]
+    own = overload.overload_situations(job_s=2.0 if quick else 5.0, window_s=2.0 if quick else 6.0)
+    return rows + [{"target": SERVICE} | overload.row(situation, callers, prober, upstream) for situation in own]
 
 
-def _rounds(callers: Callers, upstream: Upstream, found: Cast, *, quick: bool, until: float) -> dict[str, Any]:
-    pace = QUICK if quick else Pace()
-    rounds = Rounds(callers, upstream, found.targets, pace)
-    everything = workloads(pace.long_s)
+def _rounds(callers: Callers, upstream: Upstream, found: Cast, *, quick: bool) -> list[dict[str, Any]]:
+    rounds = Rounds(callers, upstream, found.targets, QUICK if quick else Pace())
+    everything = workloads()
     rounds.warm_up(everything)
-    resting = rounds.resting_mb()
-    slow = [workload for workload in everything if workload.upstream_s]
-    rows = rounds.run([one for one in everything if not one.upstream_s], until=until - SLOW_S, say=say)
-    # Each takes as long as the WebUI, whoever stands before it: once is enough.
-    rows += rounds.run(slow, until=until, say=say, rounds=1)
-    absent = found.absent | rounds.left_out
-    return {"absent": absent, "resting_mb": resting, "used_mb": rounds.resting_mb(), "rows": rows}
+    return rounds.run(everything, until=time.monotonic() + ROUNDS_S, say=say)
 
 
 if __name__ == "__main__":

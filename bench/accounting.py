@@ -1,4 +1,4 @@
-"""What the kernel says that processes have used (Linux): CPU seconds, and memory in pages that are really there."""
+"""CPU seconds and resident memory of processes, as the kernel counts them (Linux)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CPUCLOCK_SCHED = 2
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """The process and all its descendants."""
     found = [pid]
     for parent in found:
         with suppress(OSError):
@@ -25,7 +25,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_s(roots: Iterable[int]) -> float:
-    """User and system time of the trees, that of their dead and reaped processes included."""
+    """User and system time of the trees, including their dead and reaped processes."""
     return sum(_cpu_of(pid) for root in roots for pid in tree(root))
 
 
@@ -35,7 +35,7 @@ def rss_mb(pids: Iterable[int]) -> float:
 
 
 def peak_mb(pids: Iterable[int]) -> float:
-    """The same at its highest since :func:`forget_peak`, each process by itself."""
+    """The same at its highest since :func:`forget_peak`; the sum of each process's own peak."""
     return sum(_status_mb(pid, "VmHWM") for pid in pids)
 
 

@@ -1,5 +1,5 @@
 """
-Callers, in a process of their own whose cost is not counted.
+Callers, in a process of their own whose CPU is not counted.
 
 Plain Python over ``http.client``, a thread for each caller: 0.1 ms for a small request, and large answers are read into
 one buffer and thrown away, at 1 GB/s and more. Nothing has to be installed for it.
@@ -26,12 +26,12 @@ TIMEOUT_S = 120.0
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """
-    What the callers do: ask, read the answer, ask again.
+    What each caller does: send a request, read the answer, and again.
 
-    :param seconds: no request begins later than this; those under way are waited for. Each caller makes one at least.
-    :param most: requests in all, per caller.
-    :param period_s: a caller's requests begin so far apart, if it is not held up; 0: at once after the answer.
-    :param pause_s: how long a caller that was refused waits before it comes again.
+    :param seconds: no request begins later than this; those under way are waited for. Each caller makes at least one.
+    :param most: the most requests of one caller.
+    :param period_s: time between the beginnings of a caller's requests; 0: at once after the answer.
+    :param pause_s: how long a caller waits after a refusal.
     :param spread_s: the callers begin one after the other over this time.
     :param fresh: a new connection for each request.
     """
@@ -52,7 +52,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """``status`` is 0 where there was no answer; ``began`` is of ``time.monotonic``, which all processes share."""
+    """``status`` is 0 if there was no answer; ``began`` is by ``time.monotonic``, which all processes share."""
 
     began: float
     seconds: float
@@ -79,7 +79,7 @@ class Outcome:
 
 
 def quantile_ms(calls: list[Call], share: float) -> float | None:
-    """Of how long they took; None of no calls."""
+    """A quantile of their durations; None without calls."""
     if not calls:
         return None
     times = sorted(call.seconds for call in calls)
@@ -87,7 +87,7 @@ def quantile_ms(calls: list[Call], share: float) -> float | None:
 
 
 class Callers:
-    """The process that does the work, one :class:`Work` at a time."""
+    """A process that carries out one :class:`Work` at a time."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -109,7 +109,7 @@ class Callers:
         self._pipe.send(work)
 
     def outcome(self) -> Outcome:
-        """Of the work that was begun last, when it is done."""
+        """Wait for the work that was begun last."""
         found = self._pipe.recv()
         assert isinstance(found, Outcome)
         return found
@@ -120,7 +120,7 @@ class Callers:
 
 
 def _serve(pipe: Connection) -> None:
-    # Ctrl-C reaches the whole group: the one who started this ends it.
+    # Ctrl-C reaches the whole group; the parent ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe.send("ready")
     while True:
@@ -131,7 +131,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def carried_out(work: Work) -> Outcome:
-    """The work done here, by threads of this process."""
+    """Do the work in threads of this process."""
     calls: list[Call] = []
     began = time.monotonic()
     threads = [

@@ -1,4 +1,4 @@
-"""Where and with what it was measured."""
+"""The machine and the versions that were measured."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """With ``+`` where files differ from it."""
+    """The short hash, with ``+`` if tracked files differ from it."""
     found = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD").strip()
     changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no").strip()
     return f"{found}{'+' if changed else ''}"

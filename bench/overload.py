@@ -1,21 +1,21 @@
-"""More callers than places: what those who are refused, those who are served and a health check see meanwhile."""
+"""More callers than places: how busy the WebUIs are, and what those served, those refused and a health check see."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bench import accounting
 from bench.load import Callers, Outcome, Work, quantile_ms
 from bench.stage import Server, Stage, Upstream
 from bench.workloads import PREFIX, generation
+from tests.running import ROOT
 
-#: A caller that was refused comes again after this, sooner than it was told to.
+#: Seconds after which a refused caller comes again, sooner than the response says.
 PAUSE_S = 1.0
-#: Health checks, by as many callers with new connections, each four times a second: 20 a second.
+#: Callers that check the health over new connections, each four times a second: 20 checks a second.
 PROBES = 5
 PROBE_S = 0.25
 
@@ -23,22 +23,24 @@ PROBE_S = 0.25
 @dataclass(frozen=True, kw_only=True)
 class Situation:
     """
-    :param webuis: with ``slots`` places each.
+    :param webuis: their number, each with ``slots`` places.
     :param queue: places in the queue.
-    :param job_s: how long a WebUI needs for one.
-    :param spread_s: over which the callers come at first: jobs that begin together end together. Where all places are
-        taken within the time of one job, they become free again one by one.
-    :param window_s: what is measured of GPUs, from the first job's end on.
+    :param side: width and height of the pictures.
+    :param job_s: seconds that a WebUI takes for one.
+    :param spread_s: seconds over which the first requests come: jobs that begin together also end together.
+    :param window_s: seconds over which the WebUIs are watched, from the end of the first job on.
     """
 
     name: str
     webuis: int
-    slots: int
-    queue: int
+    slots: int = 1
+    queue: int = 64
     clients: int
-    job_s: float
+    side: int = 1024
+    job_s: float = 1.0
     spread_s: float
     window_s: float
+    redis: bool = False
 
     @property
     def seconds(self) -> float:
@@ -49,41 +51,53 @@ class Situation:
         return self.webuis * self.slots
 
 
-def situations(*, job_s: float, window_s: float) -> list[Situation]:
-    places: dict[str, Any] = {"webuis": 16, "slots": 8, "queue": 64, "job_s": job_s, "window_s": window_s}
-    few: dict[str, Any] = {"webuis": 32, "slots": 1, "queue": 8, "job_s": 1.0, "window_s": window_s + 4}
+def busy_situations(*, window_s: float) -> list[Situation]:
+    """50 WebUIs with jobs of a second, without and with Redis. Small pictures: the machine must not be the limit."""
     return [
-        Situation(name="128 callers, 128 places", clients=128, spread_s=job_s, **places),
-        Situation(name="256 callers, 128 places", clients=256, spread_s=2 * job_s, **places),
-        Situation(name="128 callers, 32 places", clients=128, spread_s=4.0, **few),
-        Situation(name="128 callers at once, 128 places", clients=128, spread_s=0.0, **places),
+        Situation(
+            name=f"50 WebUIs{', Redis' if redis else ''}",
+            webuis=50,
+            clients=70,
+            side=64,
+            spread_s=1.0,
+            window_s=window_s,
+            redis=redis,
+        )
+        for redis in (False, True)
     ]
 
 
-def steps(
-    callers: Callers, prober: Callers, upstream: Upstream, *, quick: bool
-) -> dict[str, Callable[[], list[dict[str, Any]]]]:
-    """What is measured, by name."""
-    found = situations(job_s=2.0, window_s=2.0) if quick else situations(job_s=5.0, window_s=6.0)
-    return {one.name: partial(rows, one, callers, prober, upstream) for one in found}
+def overload_situations(*, job_s: float, window_s: float) -> list[Situation]:
+    return [
+        Situation(
+            name="256 callers, 128 places",
+            webuis=16,
+            slots=8,
+            clients=256,
+            job_s=job_s,
+            spread_s=2 * job_s,
+            window_s=window_s,
+        ),
+        Situation(name="128 callers, 32 places", webuis=32, queue=8, clients=128, spread_s=4.0, window_s=window_s + 4),
+    ]
 
 
-def rows(situation: Situation, callers: Callers, prober: Callers, upstream: Upstream) -> list[dict[str, Any]]:
-    """Two workers; health is asked 20 times a second throughout."""
-    settings: dict[str, Any] = {"SD_WEBUI_SLOTS": str(situation.slots), "SD_QUEUE_LIMIT": str(situation.queue)}
+def row(
+    situation: Situation, callers: Callers, prober: Callers, upstream: Upstream, *, root: Path = ROOT
+) -> dict[str, Any]:
+    """Two workers; the health is checked 20 times a second throughout."""
+    settings = {"SD_WEBUI_SLOTS": str(situation.slots), "SD_QUEUE_LIMIT": str(situation.queue)}
     with Stage() as stage:
-        service = stage.service("service", upstream.webuis(situation.webuis), **settings)
+        if situation.redis:
+            settings["REDIS_URL"] = stage.redis()[1]
+        webuis = upstream.webuis(situation.webuis)
+        service = stage.service("service", webuis, workers=2, root=root, **settings)
         upstream.order(seconds=situation.job_s)
-        asked = generation("txt2img", 1024, 1, "service")
-        before_mb = _rss_mb(service)
         accounting.forget_peak(accounting.tree(service.pids[0]))
+        asked = generation("txt2img", situation.side, 1, "service")
         callers.begin(
-            Work(
-                port=service.port,
-                path=asked.path,
-                method=asked.method,
-                body=asked.body,
-                headers=asked.headers,
+            asked.work(
+                service.port,
                 clients=situation.clients,
                 seconds=situation.seconds,
                 pause_s=PAUSE_S,
@@ -98,29 +112,21 @@ def rows(situation: Situation, callers: Callers, prober: Callers, upstream: Upst
         outcome, health = callers.outcome(), prober.outcome()
         peak_mb = accounting.peak_mb(accounting.tree(service.pids[0]))
     share = busy_s / (situation.places * window_s)
-    return [_row(situation, outcome, health, share=share, before_mb=before_mb, peak_mb=peak_mb)]
+    return {**_figures(situation, outcome, health), "busy_share": round(share, 3), "peak_rss_mb": round(peak_mb, 1)}
 
 
-def _row(
-    situation: Situation, outcome: Outcome, health: Outcome, *, share: float, before_mb: float, peak_mb: float
-) -> dict[str, Any]:
+def _figures(situation: Situation, outcome: Outcome, health: Outcome) -> dict[str, Any]:
     return {
         "situation": situation.name,
-        "places": situation.places,
         "queue": situation.queue,
-        "clients": situation.clients,
         "job_s": situation.job_s,
         "statuses": outcome.statuses,
         "served_p50_ms": quantile_ms(outcome.good, 0.5),
-        "served_p99_ms": quantile_ms(outcome.good, 0.99),
         "refused_p50_ms": quantile_ms(outcome.refused, 0.5),
         "refused_p99_ms": quantile_ms(outcome.refused, 0.99),
         "health_p50_ms": quantile_ms(health.good, 0.5),
         "health_p99_ms": quantile_ms(health.good, 0.99),
         "health_failed": len(health.calls) - len(health.good),
-        "gpu_share": round(share, 3),
-        "idle_rss_mb": round(before_mb, 1),
-        "peak_rss_mb": round(peak_mb, 1),
     }
 
 
@@ -134,7 +140,3 @@ def _probing(service: Server, seconds: float) -> Work:
         spread_s=PROBE_S,
         fresh=True,
     )
-
-
-def _rss_mb(service: Server) -> float:
-    return accounting.rss_mb(accounting.tree(service.pids[0]))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.results_file import Results
 from bench.tables import number
-from bench.targets import REDIS, SERVICE, SIMULATOR, UPSTREAM
+from bench.targets import REDIS, SERVICE, UPSTREAM
 
 OURS, THEIRS = "#2a6f97", "#a9b4be"
 
@@ -21,12 +21,12 @@ _STEADY: Any = {"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": Fals
 
 
 def comparison(results: Results, path: Path) -> None:
-    """CPU per picture, whoever stands before the WebUI."""
+    """CPU per picture for each server in front of the WebUI."""
     panels = ("txt2img 1024²", "img2img 1024²")
     with mpl.rc_context(_STEADY):
         figure = Figure(figsize=(9, 3), layout="constrained")
         for axes, workload in zip(figure.subplots(1, len(panels)), panels, strict=True):
-            rows = [row for row in results.rows(workload, 1) if row["target"] not in (SIMULATOR, UPSTREAM)]
+            rows = [row for row in results.rows(workload, 1) if row["target"] != UPSTREAM]
             _bars(axes, workload, rows)
         figure.suptitle("CPU per picture in ms, less is better")
         _save(figure, path)
@@ -43,32 +43,6 @@ def _bars(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title(title)
     axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
     axes.spines["bottom"].set_visible(False)
-
-
-def growth(saved: Mapping[str, Any], path: Path) -> None:
-    """How cost and latency grow: with callers, and with WebUIs."""
-    with mpl.rc_context(_STEADY):
-        figure = Figure(figsize=(9, 5), layout="constrained")
-        grid = figure.subplots(2, 2)
-        for column, (key, label) in enumerate((("clients", "callers"), ("webuis", "simulated WebUIs, a caller each"))):
-            rows = saved[key]
-            counts = [row[key] for row in rows]
-            _lines(grid[0][column], counts, {"CPU per picture, ms": [row["cpu_ms"] for row in rows]}, label)
-            latency = {f"{name} added, ms": [row[f"added_{name}_ms"] for row in rows] for name in ("p50", "p99")}
-            _lines(grid[1][column], counts, latency, label)
-        _save(figure, path)
-
-
-def _lines(axes: Axes, counts: Sequence[int], curves: Mapping[str, Sequence[float]], label: str) -> None:
-    for (name, values), colour in zip(curves.items(), (OURS, THEIRS), strict=False):
-        axes.plot(counts, values, marker="o", color=colour, label=name)
-    axes.set_xscale("log")
-    axes.set_xticks(counts, [str(count) for count in counts], minor=False)
-    axes.set_xticks([], minor=True)
-    axes.margins(y=0.2)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(label)
-    axes.legend(frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,5 +1,5 @@
 """
-Tables, goals and plot of a file of results, and of nothing else.
+Tables, goals and plot, made from a file of results and nothing else.
 
 ``python -m bench.report [FILE]`` prints; ``--publish`` puts the tables into ``docs/performance.md`` and the plot into
 ``docs/images/bench.svg``.
@@ -27,14 +27,14 @@ BEGIN, END = "<!-- bench: made by `python -m bench.report --publish` -->", "<!--
 
 
 def tables(results: Results) -> list[Table]:
-    return [_comparison(results), goals.table(results), _memory(results), _overload(results), _resting(results)]
+    return [_comparison(results), goals.table(results), _starts(results), _memory(results), _overload(results)]
 
 
 def about(results: Results) -> str:
-    told = results.saved["about"]
-    machine, versions = told["machine"], told["versions"]
+    found = results.saved["about"]
+    machine, versions = found["machine"], found["versions"]
     lines = [
-        f"{told['date']}, commit {told['commit']}; {machine['cores']} cores of {machine['cpu']}, "
+        f"{found['date']}, commit {found['commit']}; {machine['cores']} cores of {machine['cpu']}, "
         f"{number(machine['memory_gb'])} GB, {machine['system']}; load before: {machine['load_before']}.",
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         *(f"Not measured: {name} ({why})." for name, why in results.saved["absent"].items()),
@@ -55,7 +55,7 @@ def markdown(saved: Mapping[str, Any]) -> str:
 
 
 def _comparison(results: Results) -> Table:
-    """The reference of a ratio is nginx where it was measured with the same workload, passing on or from its disk."""
+    """Ratios are to nginx, which passes the request on or serves the file, if it was measured with the workload."""
     header = ["workload, clients, who", "CPU ms", "CPU × nginx", "CPU × this service"]
     header += ["p50 ms", "p99 ms", "requests/s", "peak RSS MB", "failed"]
     rows: list[list[str]] = []
@@ -80,40 +80,39 @@ def _comparison(results: Results) -> Table:
     return Table(title="Side by side: CPU per request, latency, throughput, memory", header=header, rows=rows[1:])
 
 
+def _starts(results: Results) -> Table:
+    header = ("two workers", "from start to healthy, s", "RSS of an idle worker, MB")
+    rows = [[row["target"], number(row["start_s"], 2), number(row["idle_mb"])] for row in results.saved["starts"]]
+    return Table(title="Start", header=header, rows=rows)
+
+
 def _memory(results: Results) -> Table:
-    header = (
-        "one worker",
-        "jobs at once",
-        "idle MB",
-        "waiting, MB a job",
-        "answers at once, MB a job",
-        "after MB",
-    )
+    header = ("one worker", "jobs at once", "idle MB", "waiting, MB a job", "answers at once, MB a job", "after MB")
     keys = ("idle_mb", "waiting_mb_per_job", "peak_mb_per_job", "after_mb")
-    rows = [[row["what"], str(row["jobs"]), *(number(row[key], 2) for key in keys)] for row in results.saved["memory"]]
+    rows = [
+        [_named(row, "what"), str(row["jobs"]), *(number(row[key], 2) for key in keys)]
+        for row in results.saved["memory"]
+    ]
     return Table(title="Memory", header=header, rows=rows)
 
 
 def _overload(results: Results) -> Table:
     header = ["two workers", "queue", "job s", "answers", "served p50 ms", "refused p50 ms", "refused p99 ms"]
-    header += ["health p50 ms", "health p99 ms", "GPU speed", "peak RSS MB"]
+    header += ["health p50 ms", "health p99 ms", "WebUIs busy", "peak RSS MB"]
+    keys = ("served_p50_ms", "refused_p50_ms", "refused_p99_ms", "health_p50_ms", "health_p99_ms")
     rows = []
     for row in results.saved["overload"]:
         answers = ", ".join(f"{count} × {status}" for status, count in row["statuses"].items())
-        keys = ("served_p50_ms", "refused_p50_ms", "refused_p99_ms", "health_p50_ms", "health_p99_ms")
-        figures = [
-            *(number(row[key]) for key in keys),
-            f"{100 * row['gpu_share']:.0f} %",
+        figures = [number(row[key]) for key in keys] + [
+            f"{100 * row['busy_share']:.0f} %",
             number(row["peak_rss_mb"], 0),
         ]
-        rows.append([row["situation"], str(row["queue"]), number(row["job_s"], 0), answers, *figures])
+        rows.append([_named(row, "situation"), str(row["queue"]), number(row["job_s"], 0), answers, *figures])
     return Table(title="Overload", header=header, rows=rows)
 
 
-def _resting(results: Results) -> Table:
-    resting, used = results.saved["resting_mb"], results.saved["used_mb"]
-    rows = [[name, number(resting[name], 0), number(used[name], 0)] for name in resting]
-    return Table(title="Resting", header=("all processes", "RSS MB after one of each", "after everything"), rows=rows)
+def _named(row: Mapping[str, Any], key: str) -> str:
+    return row[key] if row["target"] == SERVICE else f"{row[key]}, {row['target']}"
 
 
 def publish(saved: Mapping[str, Any], *, page: Path, picture: Path) -> None:

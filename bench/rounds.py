@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -22,26 +21,22 @@ SETTLE_S = 0.02
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """
-    :param slice_s: for how long requests begin, for one server and workload in one round.
-    :param enough_s: a server and workload that have had so much are not asked again: slow ones would take it all.
-    :param longest_s: what would take longer with many callers, judged by one of them, is left out.
-    :param rounds: at most so many.
-    :param long_s: of the WebUI that takes its time.
+    :param slice_s: seconds in which requests begin, for one server and workload in one round.
+    :param enough_s: seconds after which a server and workload are not asked again: slow ones would take all the time.
+    :param rounds: the most rounds.
     """
 
     slice_s: float = 0.5
     enough_s: float = 4.0
-    longest_s: float = 20.0
     rounds: int = 6
-    long_s: float = 5.0
 
 
-QUICK = Pace(slice_s=0.1, enough_s=0.3, longest_s=5.0, rounds=2, long_s=1.0)
+QUICK = Pace(slice_s=0.1, enough_s=0.3, rounds=2)
 
 
 @dataclass(kw_only=True)
 class Cell:
-    """What one server did with one workload and so many callers."""
+    """What one server did with one workload and a number of callers."""
 
     workload: Workload
     target: Target
@@ -52,13 +47,12 @@ class Cell:
     peak_mb: float = 0.0
 
     def row(self) -> dict[str, Any]:
-        """As it is saved: CPU per request in each round; latency and throughput over all."""
+        """As it is saved: CPU per request in each round; latency and throughput over all rounds."""
         good = [call for call in self.calls if 200 <= call.status < 300]
         return {
             "workload": self.workload.name,
             "target": self.target.name,
             "clients": self.clients,
-            "upstream_s": self.workload.upstream_s,
             "requests": len(self.calls),
             "failed": len(self.calls) - len(good),
             "answer_bytes": good[-1].bytes if good else 0,
@@ -77,27 +71,18 @@ class Rounds:
         self._upstream = upstream
         self._targets = targets
         self._pace = pace
-        #: Why, by what.
-        self.left_out: dict[str, str] = {}
 
     def warm_up(self, workloads: list[Workload]) -> None:
-        """Everything once, by one caller: imports, connections, first looks. Nothing of it is counted."""
+        """Everything once, by one caller, not measured: imports, connections, first looks at the WebUIs."""
         for workload in workloads:
             for target in self._targets:
-                if target.takes(workload) and not workload.upstream_s:
+                if target.takes(workload):
                     self._callers.run(target.work(workload, clients=1, seconds=0))
 
-    def resting_mb(self) -> dict[str, float]:
-        """Memory of everybody now that nothing is asked."""
-        return {target.name: round(accounting.rss_mb(target.processes()), 1) for target in self._targets}
-
-    def run(
-        self, workloads: list[Workload], *, until: float, say: Callable[[str], None], rounds: int | None = None
-    ) -> list[dict[str, Any]]:
+    def run(self, workloads: list[Workload], *, until: float, say: Callable[[str], None]) -> list[dict[str, Any]]:
         """
         :param until: nothing begins after this, seconds of ``time.monotonic``.
-        :param rounds: other than the pace's.
-        :returns: a row for everything that was measured once at least.
+        :returns: a row for everything that was measured at least once.
         """
         cells = [
             Cell(workload=workload, target=target, clients=clients)
@@ -106,35 +91,21 @@ class Rounds:
             for target in self._targets
             if target.takes(workload)
         ]
-        wanted = rounds or self._pace.rounds
-        for number in range(wanted):
+        for number in range(self._pace.rounds):
             began = time.monotonic()
             if began >= until:
                 break
             for cell in cells:
-                if cell.seconds < self._pace.enough_s and time.monotonic() < until and not self._too_slow(cell, cells):
+                if cell.seconds < self._pace.enough_s and time.monotonic() < until:
                     self.measure(cell)
             for target in self._targets:
                 target.empty()
-            say(f"round {number + 1} of {wanted}: {time.monotonic() - began:.0f} s")
+            say(f"round {number + 1} of {self._pace.rounds}: {time.monotonic() - began:.0f} s")
         return [cell.row() for cell in cells if cell.calls]
 
-    def _too_slow(self, cell: Cell, cells: list[Cell]) -> bool:
-        alone = next(
-            one for one in cells if one.workload is cell.workload and one.target is cell.target and one.clients == 1
-        )
-        if cell is alone or not alone.calls:
-            return False
-        # The callers share the cores as far as their requests need them.
-        expected_s = cell.clients * statistics.median(alone.cpu_ms) / 1000 / (os.cpu_count() or 1)
-        if expected_s > self._pace.longest_s:
-            name = f"{cell.target.name} with {cell.workload.name}, {cell.clients} clients"
-            self.left_out[name] = f"a single round would take {expected_s:.0f} s"
-        return expected_s > self._pace.longest_s
-
     def measure(self, cell: Cell) -> None:
-        """One slice more of it."""
-        self._upstream.order(seconds=cell.workload.upstream_s)
+        """Measure one more slice of it."""
+        self._upstream.order()
         target = cell.target
         work = target.work(cell.workload, clients=cell.clients, seconds=self._pace.slice_s)
         accounting.forget_peak(target.processes())

@@ -1,4 +1,4 @@
-"""The servers that are measured: each a child of this process, on a port of its own, gone when the block ends."""
+"""Starts the servers that are measured, as children of this process that end with the block."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from bench.workloads import PREFIX
 from tests.running import ROOT, environment, free_port, redis_binary
 from tools.children import Children
 
-#: litellm's proxy needs ten seconds of an idle machine.
+#: litellm's proxy needs ten seconds on an idle machine.
 START_S = 120.0
 
-#: A worker may be ready before another: among so many good answers are some of each.
+#: A worker may be ready before another: so many good answers in a row are not all from one.
 IN_A_ROW = 24
 
-#: As many limits are looked at as by default, and none is ever reached.
+#: As many limits as by default, none of which is ever reached.
 NO_LIMITS = {
     "RATE_LIMIT_GLOBAL": "100000/second;200000 per 2 second",
     "RATE_LIMIT_GENERATION": "100000/second",
 }
 
-#: Started in a folder that has no gunicorn.conf.py: it would be taken for the peers' as well.
+#: Started in a folder without a gunicorn.conf.py, which gunicorn would use for the peers as well.
 _GUNICORN = [sys.executable, "-m", "gunicorn"]
 
 LITELLM = ROOT / "bench" / ".venv-litellm" / "bin" / "litellm"
@@ -142,23 +142,16 @@ class Stage:
         self._stack.close()
 
     def aside(self) -> Stage:
-        """Another one, which ends with this one at the latest: for what may fail to start."""
+        """Another stage, which ends with this one at the latest: for servers that may fail to start."""
         return self._stack.enter_context(Stage())
 
     def upstream(self) -> Upstream:
         command = [sys.executable, "-m", "bench.upstream"]
         return Upstream(self._listening("upstream", lambda fd: [*command, str(fd)], {}, path="/bench"))
 
-    def simulator(self) -> Server:
-        port = free_port()
-        command = [sys.executable, "-m", "simulator", "--port", str(port), "--step-time", "0"]
-        pid = self._start("simulator", command)
-        self._wait("simulator", port, "/sdapi/v1/sd-models")
-        return Server(port=port, pids=(pid,))
-
     def service(self, name: str, webuis: str, *, workers: int = 2, root: Path = ROOT, **settings: str) -> Server:
         """
-        This service as in production, with all that is on by default; waited for until it sees every WebUI.
+        This service as in production, with the default settings; returns when it sees every WebUI.
 
         :param root: the checkout whose code is started, with this one's packages.
         """
@@ -213,7 +206,7 @@ class Stage:
         return Server(port=port, pids=(pid,))
 
     def redis(self) -> tuple[int, str]:
-        """Its process and its URL."""
+        """The process ID and the URL."""
         path = self._folder / "redis.sock"
         command = [redis_binary(), "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
         pid = self._start("redis", command)
@@ -240,7 +233,7 @@ class Stage:
     def _start(
         self, name: str, command: list[str], settings: Mapping[str, str] | None = None, *, fds: tuple[int, ...] = ()
     ) -> int:
-        # All that it says goes into its log, which is shown where it ends by itself.
+        # Its output goes into its log, which is shown if it ends by itself.
         quiet = ["/bin/sh", "-c", 'exec "$@" 2>&1', name, *command]
         own = environment({"PYTHONPATH": str(ROOT), **(settings or {})})
         return self._children.start(name, quiet, environ=own, log=self._folder / f"{name}.log", pass_fds=fds).pid
@@ -256,7 +249,7 @@ def _answers(port: int, path: str, ready: Callable[[bytes], bool]) -> bool:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return ready(answer.read())
     except urllib.error.HTTPError as error:
-        with error:  # a server that has no such page is there as well
+        with error:  # a server without such a page is up as well
             return error.code == 404
     except OSError:
         return False

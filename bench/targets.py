@@ -1,11 +1,11 @@
-"""Who is measured side by side, and what each is asked."""
+"""The servers that are measured side by side, and their requests."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import requests
@@ -31,7 +31,6 @@ STATIC = "nginx static"
 N1 = "tutorial with Pillow (N1)"
 N3 = "tutorial without Pillow (N3)"
 LITELLM_PROXY = "litellm proxy"
-SIMULATOR = "simulator, directly"
 UPSTREAM = "upstream stub, directly"
 
 
@@ -40,7 +39,6 @@ class Target:
     """
     :param requests: by mode, where they are not those of the dialect.
     :param keeps: the one picture that is not removed.
-    :param obeys: the stub's pauses, because its pictures come from there.
     """
 
     name: str
@@ -49,35 +47,25 @@ class Target:
     modes: tuple[Mode, ...] = GENERATIONS
     requests: dict[Mode, Request] = field(default_factory=dict)
     keeps: Path | None = None
-    obeys: bool = True
 
     def takes(self, workload: Workload) -> bool:
-        return workload.mode in self.modes and (self.obeys or not workload.upstream_s)
+        return workload.mode in self.modes
 
     def work(self, workload: Workload, *, clients: int, seconds: float) -> Work:
         request = self.requests.get(workload.mode) or generation(
             workload.mode, workload.side, workload.count, self.dialect
         )
-        headers = (
-            {**request.headers, "Authorization": "Bearer sk-bench"} if self.dialect == "openai" else request.headers
-        )
-        return Work(
-            port=self.server.port,
-            path=request.path,
-            method=request.method,
-            body=request.body,
-            headers=headers,
-            clients=clients,
-            seconds=seconds,
-        )
+        if self.dialect == "openai":
+            request = replace(request, headers={**request.headers, "Authorization": "Bearer sk-bench"})
+        return request.work(self.server.port, clients=clients, seconds=seconds)
 
     def processes(self) -> list[int]:
         return [pid for root in self.server.pids for pid in accounting.tree(root)]
 
     def empty(self) -> None:
         """
-        Gives back what the pictures take that were kept, which would fill the disk within minutes, but for the one to
-        fetch. They are not removed: for minutes ext4 then looks through all that was for each file that it creates.
+        Truncate all stored pictures but the one to fetch: they would fill the disk within minutes. They are not
+        removed, because ext4 then searches the freed entries for minutes whenever it creates a file.
         """
         if self.server.images is not None:
             for path in self.server.images.rglob("*.png"):
@@ -87,7 +75,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Cast:
-    """Those that could be started; ``absent``: why others could not."""
+    """The servers that could be started; ``absent``: why others could not."""
 
     targets: list[Target]
     absent: dict[str, str]
@@ -108,7 +96,6 @@ def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True, older: Path 
         *_behind_nginx(stage, upstream, service, absent),
         Target(name=N3, server=stage.peer("without_pillow", upstream)),
         Target(name=N1, server=stage.peer("with_pillow", upstream)),
-        Target(name=SIMULATOR, server=stage.simulator(), dialect="webui", obeys=False),
         Target(name=UPSTREAM, server=upstream.server, dialect="webui"),
     ]
     if litellm:
@@ -133,7 +120,7 @@ def _litellm(stage: Stage, upstream: Upstream, absent: dict[str, str]) -> Iterat
 
 
 def _service(name: str, server: Server) -> Target:
-    """With one picture made, to be fetched again and again."""
+    """The service, with one stored picture to fetch."""
     image_id = _made(server)
     assert server.images is not None
     requests: dict[Mode, Request] = {

@@ -1,11 +1,10 @@
 """
-A WebUI whose pictures are ready-made, so that what is measured is whoever stands before it.
+A WebUI with ready-made pictures, so that only the server in front of it is measured.
 
-Not the simulator, which paints: this one sends the same noisy PNG every time, after a pause, for next to no CPU. Like
-A1111 it answers ``/sdapi/v1``, its lists being the simulator's own, and says which seed and model it "used". Every
-path may have a number in front, ``/7/sdapi/v1/txt2img``: as many WebUIs as are wanted, in one process.
-``/v1/images/generations`` is OpenAI's way of asking for the same picture. ``POST /bench`` with an :class:`Order` says
-how the next jobs go; ``GET /bench`` counts them.
+Unlike the simulator, which paints, it sends the same noisy PNG every time, after a pause, for hardly any CPU. It serves
+A1111's ``/sdapi/v1`` with the simulator's lists, and reports the seed and model it "used". Every path may begin with a
+number, ``/7/sdapi/v1/txt2img``: any number of WebUIs in one process. ``/v1/images/generations`` is OpenAI's route for
+the same picture. ``POST /bench`` with an :class:`Order` sets how the next jobs go; ``GET /bench`` counts them.
 
 ``python -m bench.upstream FD`` serves the listening socket with that number.
 """
@@ -36,7 +35,7 @@ from simulator.wire import Head, read_body, read_head
 LISTS = ("sd-models", "samplers", "schedulers", "upscalers", "loras", "options", "memory", "progress")
 MODEL = {"sd_model_checkpoint": "v1-5-pruned-emaonly"}
 
-#: Of 42 levels: what deflates to 2.4 MB at 1024 x 1024, about what photographs need as PNG, 3.2 MB as base64.
+#: 42 levels deflate to 2.4 MB at 1024 x 1024, about as much as a photograph; 3.2 MB as base64.
 _LEVELS = bytes(byte % 42 for byte in range(256))
 
 
@@ -59,8 +58,8 @@ def _encoded(width: int, height: int) -> bytes:
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """
-    :param seconds: from a job's coming to its answer.
-    :param together: if not 0, answers are held back until so many can go in the same instant.
+    :param seconds: from a job's arrival to its answer.
+    :param together: if not 0, answers are held back until so many can be sent in the same instant.
     """
 
     seconds: float = 0.0
@@ -69,7 +68,7 @@ class Order:
 
 @dataclass(kw_only=True)
 class Counts:
-    """Since the last order. ``painting``: jobs that are there now; ``busy_s``: seconds of each job so far, summed."""
+    """Since the last order. ``painting``: jobs in progress; ``busy_s``: the seconds of all jobs so far, summed."""
 
     painting: int = 0
     done: int = 0
@@ -129,7 +128,7 @@ class Upstream:
         self._hash = ""
         self._lists = self._simulated()
         for side in (512, 1024):
-            _encoded(side, side)  # not when the first one is asked for
+            _encoded(side, side)  # before the first request
 
     def serve(self) -> None:
         while True:
@@ -137,7 +136,7 @@ class Upstream:
             threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 
     def _simulated(self) -> dict[str, bytes]:
-        """What a simulated A1111 lists after its first job, when it knows its model's hash."""
+        """The lists of a simulated A1111 after its first job, when it knows its model's hash."""
         with Simulator() as webui:
             job: Any = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "override_settings": MODEL}
             answer = requests.post(f"{webui.url}/sdapi/v1/txt2img", json=job, timeout=60).json()
@@ -150,7 +149,7 @@ class Upstream:
             try:
                 while (head := read_head(reader)) and self._exchange(connection, reader, head):
                     pass
-            except OSError:  # whoever asked has gone
+            except OSError:  # the caller has hung up
                 return
 
     def _exchange(self, connection: socket.socket, reader: BufferedReader, head: Head) -> bool:

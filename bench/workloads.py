@@ -1,4 +1,4 @@
-"""What is asked for: the same pictures in the words of each kind of server."""
+"""The requests: the same pictures in the dialect of each kind of server."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import pybase64
 from PIL import Image, ImageDraw
 
+from bench.load import Work
 from bench.upstream import picture
 
 Mode = Literal["txt2img", "img2img", "inpainting", "image", "health"]
-#: "service": our own API, which the tutorial's proxies speak as well; "webui": /sdapi/v1; "openai": litellm's.
+#: "service": our own API, which the tutorial's proxies have as well; "webui": /sdapi/v1; "openai": litellm's.
 Dialect = Literal["service", "webui", "openai"]
 
 PREFIX = "/api/v1/ai/generation"
@@ -24,17 +25,13 @@ CLIENTS = (1, 16)
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """``upstream_s``: how long the WebUI takes."""
-
     name: str
     mode: Mode
     side: int = 1024
     count: int = 1
-    upstream_s: float = 0.0
 
 
-def workloads(long_s: float) -> list[Workload]:
-    """``long_s``: of a WebUI that takes its time."""
+def workloads() -> list[Workload]:
     return [
         Workload(name="txt2img 512²", mode="txt2img", side=512),
         Workload(name="txt2img 1024²", mode="txt2img"),
@@ -43,7 +40,6 @@ def workloads(long_s: float) -> list[Workload]:
         Workload(name="inpainting 1024²", mode="inpainting"),
         Workload(name="GET image 1024²", mode="image"),
         Workload(name="GET health", mode="health"),
-        Workload(name=f"txt2img 1024², {long_s:g} s upstream", mode="txt2img", upstream_s=long_s),
     ]
 
 
@@ -54,10 +50,14 @@ class Request:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
 
+    def work(self, port: int, **options: Any) -> Work:
+        """This request for callers; the options are those of :class:`Work`."""
+        return Work(port=port, path=self.path, method=self.method, body=self.body, headers=self.headers, **options)
+
 
 @cache
 def generation(mode: Mode, side: int, count: int, dialect: Dialect) -> Request:
-    """The request for a generation in a server's words."""
+    """The request for a generation in a server's dialect."""
     fields: dict[str, object] = {"prompt": "a lighthouse at sunset", "width": side, "height": side, "steps": 20}
     fields |= {"seed": 7, "batch_size": count}
     if dialect == "openai":
@@ -73,7 +73,7 @@ def generation(mode: Mode, side: int, count: int, dialect: Dialect) -> Request:
 
 
 def mask(side: int) -> bytes:
-    """White, which is repainted, in the middle ninth."""
+    """A PNG with the middle ninth white, which is repainted."""
     image = Image.new("L", (side, side))
     third = side // 3
     ImageDraw.Draw(image).rectangle((third, third, 2 * third, 2 * third), fill=255)

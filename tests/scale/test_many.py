@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.pool import STEP_TIME, Callers, WebUIs, job, pool
 from tests.pool.callers import callers, health, paint, statuses, wait_for_no_lease, wait_for_webuis, when
 from tests.pool.test_failures import assert_health_is_fast, worker_pids
 from tests.running import RedisServer, running_service
+from tests.scale.many import Callers, WebUIs, pool
 
 
 @pytest.mark.parametrize(("count", "redis"), [(16, True), (50, False), (50, True)])
 def test_many_webuis(count: int, redis: bool) -> None:
     with pool(count, redis=redis, SD_QUEUE_LIMIT="100") as (service, webuis):
-        load = Callers(service, count + 20, job)
+        load = Callers(service.url, count + 20)
         time.sleep(10)
         assert_health_is_fast(service)
         load.end()
@@ -37,7 +37,7 @@ def test_many_webuis(count: int, redis: bool) -> None:
 
 def test_a_worker_is_killed_while_redis_keeps_its_places(redis_server: RedisServer, tmp_path: Path) -> None:
     """Its places are free when its key has expired, although the other host knows nothing of it."""
-    webuis = WebUIs(2, step_time=STEP_TIME)
+    webuis = WebUIs(2)
     settings = {"REDIS_URL": redis_server.url, "SD_MODEL": "v1-5-pruned-emaonly"}
     urls = ",".join(webuis.urls)
     with (

@@ -1,0 +1,106 @@
+"""Many simulated WebUIs, a service in front of them, and callers who never pause."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from simulator import Simulator
+from tests.pool.callers import wait_for_webuis
+from tests.running import RedisServer, running_service
+
+#: Of one step at 512x512. At 64x64 it is a 64th part: 8 steps take a second, and cost hardly any CPU.
+STEP_TIME = 8.0
+STEPS = 8
+MODEL = "v1-5-pruned-emaonly"
+_PER_PROCESS = 10
+
+
+def _simulate(count: int, pipe: Connection) -> None:
+    """In a process of its own: sends the addresses, then whenever it is asked what the WebUIs have painted."""
+    with ExitStack() as stack:
+        webuis = [stack.enter_context(Simulator(step_time=STEP_TIME)) for _ in range(count)]
+        pipe.send([webui.url for webui in webuis])
+        while pipe.recv():
+            pipe.send([[(one.started, one.finished, one.body) for one in webui.generations] for webui in webuis])
+
+
+class WebUIs:
+    """Simulated ones, several to a process."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes = []
+        self._processes = []
+        self.urls: list[str] = []
+        for start in range(0, count, _PER_PROCESS):
+            pipe, theirs = context.Pipe()
+            process = context.Process(target=_simulate, args=(min(_PER_PROCESS, count - start), theirs), daemon=True)
+            process.start()
+            self._pipes.append(pipe)
+            self._processes.append(process)
+        for pipe in self._pipes:
+            self.urls += pipe.recv()
+
+    def generations(self) -> list[list[tuple[float, float | None, bytes]]]:
+        """When each job of each WebUI came, when it was answered, and its body."""
+        for pipe in self._pipes:
+            pipe.send(True)
+        return [webui for pipe in self._pipes for webui in pipe.recv()]
+
+    def close(self) -> None:
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
+            pipe.send(False)
+            process.join()
+
+
+@contextmanager
+def pool(count: int, *, redis: bool, **settings: str) -> Iterator[Any]:
+    """A service in front of so many WebUIs, all of them available."""
+    webuis = WebUIs(count)
+    with ExitStack() as stack:
+        stack.callback(webuis.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sd-")))
+        if redis:
+            server = RedisServer(folder)
+            server.start()
+            stack.callback(server.stop)
+            settings["REDIS_URL"] = server.url
+        settings = {"LOG_LEVEL": "WARNING", "SD_MODEL": MODEL, **settings}
+        service = stack.enter_context(running_service(folder, ",".join(webuis.urls), **settings))
+        service.wait_until_answering()
+        wait_for_webuis(service, count)
+        yield service, webuis
+
+
+class Callers:
+    """Each asks again as soon as it has an answer, until the end."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._url = url
+        self._ended = threading.Event()
+        self.answers: list[int] = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        body: dict[str, Any] = {"prompt": "a", "width": 64, "height": 64, "steps": STEPS, "response_format": "url"}
+        with requests.Session() as session:
+            while not self._ended.is_set():
+                asked = body | {"seed": random.randrange(2**31)}
+                self.answers.append(session.post(f"{self._url}/txt2img", json=asked, timeout=120).status_code)
