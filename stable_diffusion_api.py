@@ -20,11 +20,11 @@ from api.docs import DocsRoutes
 from api.generation import GenerationRoutes
 from api.health import HealthRoutes
 from api.images import ImageRoutes
-from api.jobs import RequestRoutes
 from api.metrics import MetricsRoutes
 from api.models import ModelRoutes
-from api.openapi import Offer
-from api.schemas import Bounds
+from api.openapi import DocumentSettings
+from api.requests import RequestRoutes
+from api.schemas import Bounds, FieldSet
 from api.studio import StudioRoutes
 from api.transfers import Downloads, Uploads
 from config import (
@@ -109,7 +109,7 @@ def _add_edge(app: Flask, config: Config, metrics: Metrics) -> rate_limit.RateLi
 
 
 def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.RateLimits, metrics: Metrics) -> None:
-    bounds = _bounds(config)
+    fields = FieldSet(_bounds(config))
     downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
     body_bytes = max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)
     GenerationRoutes(
@@ -121,7 +121,7 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
         prompt_uploads=Uploads(most=PROMPTS_AT_A_TIME, most_bytes=body_bytes),
         decoders=Decoders(count=os.cpu_count() or 1),
         queue_timeout_s=config.sd_queue_timeout,
-        bounds=bounds,
+        fields=fields,
         image_base_url=f"{config.public_url or ''}{PREFIX}/image",
         metrics=metrics,
     ).register(app, PREFIX)
@@ -133,13 +133,13 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
         removed=metrics.images_removed.labels("request").inc,
         sendfile_header=config.sendfile_header,
     ).register(app, PREFIX)
-    ModelRoutes(catalog=parts.catalog, bounds=bounds).register(app, PREFIX)
+    ModelRoutes(catalog=parts.catalog, fields=fields).register(app, PREFIX)
     RequestRoutes(service=parts.requests).register(app, PREFIX)
     HealthRoutes(service=parts.health).register(app, PREFIX, limits.limiter)
     MetricsRoutes(metrics=metrics, look=lambda: service_state(parts.health, parts.pool)).register(app, limits.limiter)
     if config.studio:
         StudioRoutes(folder=Path(__file__).resolve().parent / "web").register(app, limits.limiter)
-    DocsRoutes(offer=_offer(config, bounds), downloads=downloads).register(app, limits.limiter)
+    DocsRoutes(settings=_document_settings(config, fields), downloads=downloads).register(app, limits.limiter)
 
 
 def _bounds(config: Config) -> Bounds:
@@ -152,11 +152,10 @@ def _bounds(config: Config) -> Bounds:
     )
 
 
-def _offer(config: Config, bounds: Bounds) -> Offer:
-    return Offer(
+def _document_settings(config: Config, fields: FieldSet) -> DocumentSettings:
+    return DocumentSettings(
         version=VERSION,
-        prefix=PREFIX,
-        bounds=bounds,
+        fields=fields,
         default_model=config.sd_model,
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,

@@ -15,7 +15,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.error_table import ERRORS
-from api.openapi import Offer, describe
+from api.openapi import DocumentSettings, describe
 from api.static_files import CONTENT_POLICY, StaticFile
 from api.transfers import Downloads
 
@@ -42,12 +42,12 @@ class DocsRoutes:
     """
     Made when they are first asked for, then kept.
 
-    :param offer: what of the settings shows in the description.
+    :param settings: what of the settings shows in the description.
     :param downloads: places for those who fetch: Swagger UI has 1.7 MB.
     """
 
-    def __init__(self, *, offer: Offer, downloads: Downloads) -> None:
-        self._offer = offer
+    def __init__(self, *, settings: DocumentSettings, downloads: Downloads) -> None:
+        self._settings = settings
         self._downloads = downloads
 
     def register(self, app: Flask, limiter: Limiter) -> None:
@@ -86,7 +86,7 @@ class DocsRoutes:
 
     @cached_property
     def _description(self) -> StaticFile:
-        return StaticFile.of(to_json(describe(self._offer)), ".json")
+        return StaticFile.of(to_json(describe(self._settings)), ".json")
 
     @cached_property
     def _docs(self) -> StaticFile:

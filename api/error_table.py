@@ -48,7 +48,10 @@ def read_error_table(path: Path = _FILE) -> Mapping[str, ErrorKind]:
     :raises ValueError: a row contradicts itself.
     """
     rows = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {code: ErrorKind(code=code, **row) for code, row in rows.items()}
+    kinds = [ErrorKind(code=code, **row) for code, row in rows.items()]
+    if kinds != sorted(kinds, key=lambda kind: kind.status):
+        raise ValueError(f"{path.name}: the rows are not in the order of their statuses")
+    return {kind.code: kind for kind in kinds}
 
 
 #: Read once, when the service starts.

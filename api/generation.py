@@ -17,7 +17,7 @@ from api.caller import still_there
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
-from api.schemas import Bounds, Fields, RefusedFieldsError, check, to_request
+from api.schemas import Fields, FieldSet, RefusedFieldsError, check, to_request
 from api.transfers import Uploads
 from observability.metrics import Metrics
 from services.catalog import Catalog
@@ -63,7 +63,7 @@ class GenerationRoutes:
     prompt_uploads: Uploads
     decoders: Decoders
     queue_timeout_s: float
-    bounds: Bounds
+    fields: FieldSet
     image_base_url: str
     metrics: Metrics
 
@@ -148,7 +148,7 @@ class GenerationRoutes:
         uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
         with uploads.place() as take:
             with uploads.in_time(request):
-                most_chars = self.bounds.max_prompt_chars
+                most_chars = self.fields.bounds.max_prompt_chars
                 values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
             problems += form_problems
             decoding = self._decoding(wait_s, own_key)
@@ -185,7 +185,7 @@ class GenerationRoutes:
     def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem], decoding: Decoding) -> Fields:
         """:raises InvalidParamsError: with these problems and all that are found here."""
         try:
-            return check(mode, values, self.bounds, decoding)
+            return check(mode, values, self.fields, decoding)
         except RefusedFieldsError as error:
             problems += error.problems
             problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))

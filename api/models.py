@@ -1,24 +1,23 @@
-"""``GET models`` and ``GET options``: what a front end builds its form from."""
+"""``GET models`` and ``GET options``: what a front end needs to build its form."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from flask import Blueprint, Flask
 
-from api.schemas import Bounds, defaults, ranges
-from api.schemas.answers import ModelAnswer, ModelsAnswer, OptionsAnswer
+from api.schemas import FieldSet, defaults, ranges
 from services.catalog import Catalog
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRoutes:
-    """Both answer from what was last seen of the WebUIs, also while those are away."""
+    """Both answer from what the WebUIs last reported, also while those are down."""
 
     catalog: Catalog
-    bounds: Bounds
+    fields: FieldSet
 
     def register(self, app: Flask, prefix: str) -> None:
         routes = Blueprint("models", __name__, url_prefix=prefix)
@@ -27,37 +26,31 @@ class ModelRoutes:
         app.register_blueprint(routes)
 
     def get_models(self) -> dict[str, Any]:
-        """The models that can be asked for."""
-        models = tuple(
-            ModelAnswer(
-                id=model.id,
-                checkpoint=model.checkpoint.title,
-                name=model.checkpoint.model_name,
-                hash=model.checkpoint.hash,
-                loaded=model.loaded,
-                default=model.default,
-            )
+        """The models that a request can name."""
+        models = [
+            {
+                "id": model.id,
+                "checkpoint": model.checkpoint.title,
+                "name": model.checkpoint.model_name,
+                "hash": model.checkpoint.hash,
+                "loaded": model.loaded,
+                "default": model.default,
+            }
             for model in self.catalog.models()
-        )
-        return asdict(ModelsAnswer(default=self.catalog.default_model, models=models))
+        ]
+        return {"default": self.catalog.default_model, "models": models}
 
     def get_options(self) -> dict[str, Any]:
-        """Samplers, schedulers, upscalers and LoRAs by name, whether a simulator paints, and the numeric limits."""
-        answer = OptionsAnswer(
-            samplers=self.catalog.samplers(),
-            schedulers=self.catalog.schedulers(),
-            upscalers=self.catalog.upscalers(),
-            loras=self.catalog.loras(),
-            simulated=self.catalog.simulated(),
-            limits=self._limits,
-            defaults=self._defaults,
-        )
-        return asdict(answer)
+        """Samplers, schedulers, upscalers and LoRAs by name, whether a simulator serves, limits and defaults."""
+        return {
+            "samplers": self.catalog.samplers(),
+            "schedulers": self.catalog.schedulers(),
+            "upscalers": self.catalog.upscalers(),
+            "loras": self.catalog.loras(),
+            "simulated": self.catalog.simulated(),
+            **self._field_options,
+        }
 
     @cached_property
-    def _limits(self) -> dict[str, dict[str, float]]:
-        return ranges(self.bounds)
-
-    @cached_property
-    def _defaults(self) -> dict[str, dict[str, object]]:
-        return defaults(self.bounds)
+    def _field_options(self) -> dict[str, Any]:
+        return {"limits": ranges(self.fields), "defaults": defaults(self.fields)}

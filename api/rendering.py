@@ -18,7 +18,7 @@ from spool import FileData, pieces
 #: multiple of 3, so that the base64 of the pieces is that of the whole.
 _PIECE_BYTES = 3 * 64 * 1024
 
-_NOT_STORED = "the picture could not be stored, so it has no URL"
+_NOT_STORED = "the image could not be stored, so it has no URL"
 
 #: An image's address, or None where it was not stored.
 ImageUrl = Callable[[GeneratedImage], str | None]

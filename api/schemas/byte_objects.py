@@ -1,4 +1,4 @@
-"""What becomes of a picture's bytes where they are put into JSON as they are: named, with the way to send them."""
+"""Recognizes a picture's bytes that were put into JSON as they are, and says how to send them instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ARRAY: Final = (
     "is an object of numbers, as JSON.stringify writes a Uint8Array; send its base64 "
     "(Node: Buffer.from(array).toString('base64'))"
 )
-_BUFFER: Final = "is a Buffer of Node's as JSON.stringify writes it; send buffer.toString('base64')"
+_BUFFER: Final = "is a Node.js Buffer as JSON.stringify writes it; send buffer.toString('base64')"
 _NUMBERS: Final = "is a list of numbers; send the bytes as base64, not one by one"
 _NOTHING: Final = "is an empty object, as JSON.stringify writes a File or a Blob; send its base64, or a form"
 
@@ -28,7 +28,7 @@ _BEGINNINGS: Final = tuple(
 
 
 def of_value(value: object) -> str | None:
-    """What an object or list is; None where that is not plain."""
+    """What an object or list is; None if that is not obvious."""
     if isinstance(value, list):
         return _NUMBERS if value and isinstance(value[0], int) else None
     if isinstance(value, Mapping):
@@ -41,7 +41,7 @@ def of_value(value: object) -> str | None:
 
 
 def in_text(body: bytes) -> tuple[str, str] | None:
-    """The first field of a body that is such a value, and what it is; the body need not be whole."""
+    """The first field of a body that has such a value, and what it is; the body may be incomplete."""
     found = [(match, message) for pattern, message in _BEGINNINGS if (match := pattern.search(body))]
     if not found:
         return None

@@ -1,9 +1,9 @@
-"""One pass over a whole request collects every wrong field. pydantic checks; the words are ours."""
+"""One pass over a whole request finds every wrong field. pydantic checks; the words are written here."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -13,20 +13,22 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from api.schemas.bounds import Bounds, Checking
-from api.schemas.fields import FIELDS, LONE_SURROGATE, MAX_SEED, MOST_SHOWN_CHARS, OUR_KINDS, Fields, shown, shown_text
-from api.schemas.other_names import HINTS, Hint, plain
+from api.schemas.fields import FIELDS, MAX_SEED, Fields, FieldSet, InpaintingFields
+from api.schemas.other_names import Hint, hints, plain
+from api.schemas.values import LONE_SURROGATE, MOST_SHOWN_CHARS, OWN_KINDS, PictureReading, shown, shown_text
 from services.generation import GenerationRequest, Mode
 from services.problems import Problem, nearest
 
-#: Wrong fields told in one answer: a body of 100 000 unknown fields gets no answer of 10 MB.
+#: Wrong fields listed in one answer: a body of 100 000 unknown fields must not get an answer of 10 MB.
 MOST_PROBLEMS = 50
-
 
 UNKNOWN = "unknown field"
 
-#: How alike a name must be to a field's to be taken for a misspelling of it.
-_LIKE = 0.7
+#: By other APIs' names; inpainting has every field there is.
+HINTS = hints(InpaintingFields)
+
+#: How similar a name must be to a field's to count as a misspelling of it (difflib's ratio).
+_SIMILAR = 0.7
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -42,58 +44,68 @@ class RefusedFieldsError(ValueError):
 def check(
     mode: Mode,
     values: Mapping[str, object],
-    bounds: Bounds,
+    fields: FieldSet,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Fields:
     """
     :param values: of a JSON object or a form; pictures as base64 text or, uploaded, as bytes.
-    :param decoding: entered for each picture that is decoded; what it raises is raised here.
+    :param decoding: entered for each picture while it is decoded; what it raises is raised here.
     :raises RefusedFieldsError: with every wrong field, at most :data:`MOST_PROBLEMS`.
     """
+    reading = PictureReading(max_pixels=fields.bounds.max_input_pixels, decoding=decoding)
+    model = fields.models[mode]
     try:
-        fields = FIELDS[mode].model_validate(values, context=Checking(bounds=bounds, decoding=decoding))
+        checked = model.model_validate(values, context=reading)
         problems = []
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        problems = [_problem(mode, fault) for fault in faults[:MOST_PROBLEMS]]
-        problems = _fields_listed_once(mode, problems)
-    if not {problem.field for problem in problems} & {"width", "height"}:
-        problems += _too_many_pixels(mode, values, bounds)
-    if not {problem.field for problem in problems} & {"seed", "batch_size"}:
-        problems += _too_high_seeds(mode, values)
+        faults = error.errors(include_url=False)[:MOST_PROBLEMS]
+        problems = _fields_listed_once(mode, [_problem(mode, model, fault) for fault in faults])
+    problems += _problems_together(mode, values, fields.bounds.max_pixels, refused={one.field for one in problems})
     if problems:
         raise RefusedFieldsError(problems)
-    return fields
+    return checked
 
 
 def from_form(mode: Mode, texts: Mapping[str, str]) -> dict[str, object]:
-    """A form's texts as JSON would have them: numbers as numbers; what is no number stays text and is refused."""
+    """A form's texts as JSON would have them: numbers as numbers; an invalid number stays text and is refused."""
     fields = FIELDS[mode].model_fields
     return {name: _from_text(fields[name], text) if name in fields else text for name, text in texts.items()}
 
 
 def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
     """The checked fields as the service's own value."""
-    own = {"response_format", "mask_mode"}  # they say how the edge reads and answers, not what is painted
+    own = {"response_format", "mask_mode"}  # they decide how the edge reads and answers, not what is generated
     values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}
     values["seed"] = None if fields.seed == -1 else fields.seed
     return GenerationRequest(mode=mode, **values)
 
 
-def _too_many_pixels(mode: Mode, values: Mapping[str, Any], bounds: Bounds) -> list[Problem]:
-    """Where one side of an image-to-image size is left out, it follows the picture within the same bound."""
-    fields = FIELDS[mode].model_fields
-    width, height = (int(values.get(side, fields[side].default or 0)) for side in ("width", "height"))
-    if width * height <= bounds.max_pixels:
+def _problems_together(
+    mode: Mode, values: Mapping[str, Any], max_pixels: int, *, refused: Collection[str]
+) -> list[Problem]:
+    """What is wrong with fields together that are right by themselves."""
+
+    def number(name: str) -> int:
+        return int(values.get(name, FIELDS[mode].model_fields[name].default or 0))
+
+    found = []
+    if {"width", "height"}.isdisjoint(refused):
+        found += _too_many_pixels(number("width"), number("height"), max_pixels, "height" in values)
+    if {"seed", "batch_size"}.isdisjoint(refused):
+        found += _too_high_seeds(number("seed"), number("batch_size"))
+    return found
+
+
+def _too_many_pixels(width: int, height: int, most: int, has_height: bool) -> list[Problem]:
+    """A side of 0 was left out: it follows the picture within the same bound."""
+    if width * height <= most:
         return []
-    message = f"width x height must be at most {bounds.max_pixels} pixels"
-    return [Problem(field="height" if "height" in values else "width", message=message, received=f"{width} x {height}")]
+    message = f"width x height must be at most {most} pixels"
+    return [Problem(field="height" if has_height else "width", message=message, received=f"{width} x {height}")]
 
 
-def _too_high_seeds(mode: Mode, values: Mapping[str, Any]) -> list[Problem]:
-    """Each picture's seed must be one that can be sent: else nobody could paint that picture again."""
-    fields = FIELDS[mode].model_fields
-    seed, batch_size = (int(values.get(name, fields[name].default)) for name in ("seed", "batch_size"))
+def _too_high_seeds(seed: int, batch_size: int) -> list[Problem]:
+    """Each image's seed must be one that can be sent: otherwise nobody could generate that image again."""
     if seed + batch_size - 1 <= MAX_SEED:
         return []
     message = f"must be at most {MAX_SEED - batch_size + 1} with batch_size {batch_size}: image i has seed + i"
@@ -107,7 +119,7 @@ def _from_text(field: FieldInfo, text: str) -> object:
     return float(text) if number and _NUMBER.fullmatch(text) else text
 
 
-def _problem(mode: Mode, fault: ErrorDetails) -> Problem:
+def _problem(mode: Mode, model: type[Fields], fault: ErrorDetails) -> Problem:
     name = str(fault["loc"][0]) if fault["loc"] else "body"
     value = fault["input"]
     if fault["type"] == "missing":
@@ -116,14 +128,15 @@ def _problem(mode: Mode, fault: ErrorDetails) -> Problem:
         return Problem(field=shown_text(name), message=_unknown(mode, name))
     if fault["type"] == "picture":
         return Problem(field=name, message=fault["msg"], received=fault["ctx"]["received"])
-    message = _words(mode, name, fault) + _remedy(FIELDS[mode].model_fields[name], value)
+    field = model.model_fields[name]
+    message = _words(field, fault) + _remedy(field, value)
     return Problem(field=name, message=message, received=shown(value), is_text=isinstance(value, str))
 
 
 def _remedy(field: FieldInfo, value: object) -> str:
     """What to do about a value of the wrong type, where that is plain."""
     if value in (None, "") and not field.is_required():
-        return "; leave the field out to have the default"
+        return "; leave the field out to get the default"
     if field.annotation in (int, float) and isinstance(value, str) and _NUMBER.fullmatch(value):
         return f"; send {shown_text(value)}, without the quotes"
     return ""
@@ -139,11 +152,11 @@ def _unknown(mode: Mode, name: str) -> str:
         return f"{UNKNOWN}; did you mean {same!r}?"
     if short in HINTS:
         return f"{UNKNOWN}; {HINTS[short].says}{_other_routes(mode, HINTS[short])}"
-    return UNKNOWN + nearest(name[:MOST_SHOWN_CHARS], known, cutoff=_LIKE)
+    return UNKNOWN + nearest(name[:MOST_SHOWN_CHARS], known, cutoff=_SIMILAR)
 
 
 def _other_routes(mode: Mode, hint: Hint) -> str:
-    """Where the fields that a hint speaks of are no fields of this route."""
+    """The routes that have the fields that a hint mentions, if this route does not."""
     if all(field in FIELDS[mode].model_fields for field in hint.fields):
         return ""
     able = [other for other, fields in FIELDS.items() if all(field in fields.model_fields for field in hint.fields)]
@@ -151,16 +164,16 @@ def _other_routes(mode: Mode, hint: Hint) -> str:
 
 
 def _fields_listed_once(mode: Mode, problems: Sequence[Problem]) -> list[Problem]:
-    """The first unknown field of which nothing more is said says which there are."""
+    """The first unknown field about which there is nothing more to say lists the fields there are."""
     first = next((found for found in problems if found.message == UNKNOWN), None)
     listed = f"{UNKNOWN}; the fields of {mode} are {', '.join(FIELDS[mode].model_fields)}"
     return [replace(found, message=listed) if found is first else found for found in problems]
 
 
-def _words(mode: Mode, name: str, fault: ErrorDetails) -> str:
+def _words(field: FieldInfo, fault: ErrorDetails) -> str:
     """pydantic's complaint as one phrase that says what is accepted."""
     kind = fault["type"]
-    limits = _limits(FIELDS[mode].model_fields[name])
+    limits = _limits(field)
     if "multiple_of" in limits and kind in ("greater_than_equal", "less_than_equal", "multiple_of"):
         return f"must be a multiple of {limits['multiple_of']} between {limits['ge']} and {limits['le']}"
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -169,7 +182,7 @@ def _words(mode: Mode, name: str, fault: ErrorDetails) -> str:
         return f"must be one of {fault['ctx']['expected'].replace(' or ', ', ')}"
     if kind == "string_too_long":
         return f"must be at most {fault['ctx']['max_length']} characters"
-    return fault["msg"] if kind in OUR_KINDS else _WORDS.get(kind, "is not accepted")
+    return fault["msg"] if kind in OWN_KINDS else _WORDS.get(kind, "is not accepted")
 
 
 _WORDS = {
@@ -182,7 +195,7 @@ _WORDS = {
     "string_too_short": "must not be empty",
     "string_unicode": LONE_SURROGATE,
     "model_type": "must be an object",
-    "value_error": "cannot be decoded: it is damaged, or of a kind that is not read",
+    "value_error": "cannot be decoded: it is damaged, or of a kind that is not supported",
 }
 
 

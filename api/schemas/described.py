@@ -1,18 +1,19 @@
-"""The fields as JSON Schema: the same models that check them, with this service's own bounds."""
+"""The fields as JSON Schema, and the limits and defaults that ``GET …/options`` lists: all from the same models."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from api.schemas.bounds import SETTING, Bounds
-from api.schemas.fields import FIELDS
+from api.schemas.fields import FieldSet
+from services.generation import Mode
 
-#: JSON Schema's words, and ours in ``GET options``.
+#: JSON Schema's words, and those of ``GET …/options``.
 _RANGE_WORDS = {"minimum": "minimum", "maximum": "maximum", "multipleOf": "multiple_of", "maxLength": "max_length"}
-#: Their lists say what they may be, not their length.
+#: ``GET …/options`` lists their values; their length does not matter to a form.
 _NAMES = frozenset({"model", "sampler", "scheduler"})
 
 
@@ -29,51 +30,28 @@ class Described(GenerateJsonSchema):
         return described
 
 
-def json_schemas(bounds: Bounds, *, ref_template: str) -> dict[str, dict[str, Any]]:
-    """
-    The three models by their classes' names.
-
-    :param ref_template: how one refers to another, with ``{model}`` for its name.
-    """
-    models = [(model, "validation") for model in FIELDS.values()]
-    _, schema = models_json_schema(models, ref_template=ref_template, schema_generator=Described)  # type: ignore[arg-type]
-    described = {model.__name__: schema["$defs"][model.__name__] for model in FIELDS.values()}
-    for model in described.values():
-        for field in model["properties"].values():
-            _set_bound(field, bounds)
-    return described
+def json_schemas(fields: FieldSet) -> Mapping[Mode, dict[str, Any]]:
+    """The schema of each route's body."""
+    return {mode: model.model_json_schema(schema_generator=Described) for mode, model in fields.models.items()}
 
 
-def ranges(bounds: Bounds) -> dict[str, dict[str, float]]:
+def ranges(fields: FieldSet) -> dict[str, dict[str, float]]:
     """Every numeric limit by its field's name, for a front end's form."""
     found: dict[str, dict[str, float]] = {
-        "width x height": {"maximum": bounds.max_pixels},
-        "input pixels": {"maximum": bounds.max_input_pixels},
+        "width x height": {"maximum": fields.bounds.max_pixels},
+        "input pixels": {"maximum": fields.bounds.max_input_pixels},
     }
-    for model in json_schemas(bounds, ref_template="{model}").values():
-        for name, field in model["properties"].items():
+    for schema in json_schemas(fields).values():
+        for name, field in schema["properties"].items():
             limits = {ours: field[theirs] for theirs, ours in _RANGE_WORDS.items() if theirs in field}
             if limits and name not in _NAMES:
                 found[name] = limits
     return dict(sorted(found.items()))
 
 
-def defaults(bounds: Bounds) -> dict[str, dict[str, object]]:
-    """What each route takes for a field that is left out, by route."""
-    described = json_schemas(bounds, ref_template="{model}")
+def defaults(fields: FieldSet) -> dict[str, dict[str, object]]:
+    """What each route takes for a field that is left out."""
     return {
-        mode: {
-            name: field["default"]
-            for name, field in described[model.__name__]["properties"].items()
-            if "default" in field
-        }
-        for mode, model in FIELDS.items()
+        mode: {name: field["default"] for name, field in schema["properties"].items() if "default" in field}
+        for mode, schema in json_schemas(fields).items()
     }
-
-
-def _set_bound(field: dict[str, Any], bounds: Bounds) -> None:
-    if SETTING in field:
-        open_bound = next(word for word in ("maximum", "maxLength") if word in field)
-        field[open_bound] = getattr(bounds, field[SETTING].lower())
-        if "maximum" in field:
-            field["default"] = min(field["default"], field["maximum"])

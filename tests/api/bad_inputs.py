@@ -174,7 +174,7 @@ _OTHER_NAMES = (
     (
         "txt2img",
         "denoising_strength",
-        "use 'strength': 0 keeps the picture, 1 paints all of it anew (a field of img2img",
+        "use 'strength': 0 keeps the picture, 1 repaints all of it (a field of img2img",
     ),
     ("img2img", "image_strength", "use 'strength': the other way round"),
     ("img2img", "init_image", "use 'image'"),
@@ -191,8 +191,8 @@ _OTHER_NAMES = (
     ("txt2img", "override_settings", "use 'model'"),
     ("txt2img", "alwayson_scripts", "scripts of the WebUI are not run"),
     ("txt2img", "infotext", "an infotext is not read"),
-    ("txt2img", "webhook", "nothing is called back"),
-    ("txt2img", "api_key", "a key belongs into the header"),
+    ("txt2img", "webhook", "there are no callbacks"),
+    ("txt2img", "api_key", "a key belongs in the header"),
 )
 
 
@@ -235,8 +235,8 @@ def remedies() -> Iterator[BadRequest]:
     for value, says in (
         ("20", 'must be an integer; send 20, without the quotes (got "20")'),
         (True, "must be an integer (got true)"),
-        (None, "must be an integer; leave the field out to have the default (got null)"),
-        ("", 'must be an integer; leave the field out to have the default (got "")'),
+        (None, "must be an integer; leave the field out to get the default (got null)"),
+        ("", 'must be an integer; leave the field out to get the default (got "")'),
         (" 20", 'must be an integer (got " 20")'),
     ):
         yield _wrong("txt2img", f"steps {value!r} with a remedy", "steps", says, steps=value)
@@ -246,7 +246,7 @@ def remedies() -> Iterator[BadRequest]:
         "txt2img",
         "a choice empty",
         "response_format",
-        'leave the field out to have the default (got "")',
+        'leave the field out to get the default (got "")',
         response_format="",
     )
     prompt = part("prompt", b"a harbour")

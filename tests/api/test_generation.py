@@ -351,7 +351,7 @@ def test_what_cannot_be_stored_is_answered_all_the_same(
     assert body.keys() == KEYS | {"images", "warnings"}
     assert body["image_url"] is None
     assert [image["image_url"] for image in body["images"]] == [None, None]
-    assert body["warnings"] == ["the picture could not be stored, so it has no URL"]
+    assert body["warnings"] == ["the image could not be stored, so it has no URL"]
     assert samples.pixels(png_of(body)).size == (64, 64)
     png = client.post(f"{PREFIX}/txt2img", json={"prompt": "a", **SMALL}, headers={"Accept": "image/png"})
     assert "Location" not in png.headers

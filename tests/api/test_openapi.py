@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
@@ -13,7 +13,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from api.error_table import ERRORS
-from api.schemas import FIELDS, Bounds, Fields, RefusedFieldsError, check
+from api.schemas import FIELDS, Bounds, Fields, FieldSet, RefusedFieldsError, check
+from api.schemas.fields import MAX_SEED
+from services.copies import FORMATS
+from services.health import Reason
 from simulator import Simulator
 from tests.api.bad_inputs import VALID
 from tests.api.description import description, operations, schema_of
@@ -97,6 +100,14 @@ def test_errors_name_operations_that_there_are(app: Flask) -> None:
     assert {code: names for code, names in unknown.items() if names} == {}
 
 
+def test_values_that_the_code_knows_are_all_described(app: Flask) -> None:
+    components = description(app)["components"]
+    assert components["parameters"]["Format"]["schema"]["enum"] == list(FORMATS)
+    assert components["headers"]["X-Seed"]["schema"]["maximum"] == MAX_SEED
+    schemas = components["schemas"]
+    assert set(schemas["HealthAnswer"]["properties"]["reasons"]["items"]["enum"]) == set(get_args(Reason))
+
+
 def test_every_shown_body_fits_its_schema(app: Flask) -> None:
     document = description(app)
     shown = 0
@@ -121,15 +132,15 @@ def test_every_shown_request_can_be_sent(app: Flask, simulator: Simulator, mode:
 # What is described is what validates.
 
 
-def own_bounds() -> Bounds:
+def own_fields() -> FieldSet:
     values = {name.lower(): int(value) for name, value in BOUNDS.items()}
-    return Bounds(max_input_pixels=50_000_000, **values)
+    return FieldSet(Bounds(max_input_pixels=50_000_000, **values))
 
 
 def accepts(mode: str, **values: object) -> bool:
     """Whether these fields are right by themselves, beside a height that leaves room for any width."""
     try:
-        check(mode, {**VALID[mode], "height": 64, **values}, own_bounds())
+        check(mode, {**VALID[mode], "height": 64, **values}, own_fields())
     except RefusedFieldsError as error:
         return not {problem.field for problem in error.problems} & values.keys()
     return True
@@ -173,7 +184,7 @@ def test_patterns(app: Flask, client: FlaskClient, sent: str, prompt: str) -> No
 def test_defaults(bounded: Flask, mode: str) -> None:
     described = {name: field["default"] for name, field in fields_of(bounded, mode).items() if "default" in field}
     assert (described.pop("model"), described.pop("sampler")) == ("sd-v1-5", "Euler")
-    checked: Fields = check(mode, VALID[mode], own_bounds())
+    checked: Fields = check(mode, VALID[mode], own_fields())
     taken = {name: value for name, value in checked if value is not None and name not in VALID[mode]}
     if mode == "inpainting":
         assert described.pop("mask_mode") == "white", "left out it is that, where a mask is plain"

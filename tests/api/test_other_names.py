@@ -1,11 +1,12 @@
-"""The table of other APIs' names speaks of fields that there are, and hides none of them."""
+"""Other APIs' names lead to fields that exist, and hide none of them."""
 
 from __future__ import annotations
 
 import re
 
 from api.schemas import FIELDS
-from api.schemas.other_names import HINTS, plain
+from api.schemas.checking import HINTS
+from api.schemas.other_names import plain
 
 OURS = {name for model in FIELDS.values() for name in model.model_fields}
 

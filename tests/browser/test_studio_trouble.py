@@ -39,7 +39,7 @@ def test_a_number_that_is_none_is_not_left_out_in_silence(page: Page, service: S
     page.locator("#steps").type("1e")
     studio.generate().wait_for("failed")
     expect(page.locator("#steps-error")).to_have_text(
-        "Steps must be an integer; leave the field out to have the default."
+        "Steps must be an integer; leave the field out to get the default."
     )
 
 

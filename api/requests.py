@@ -1,20 +1,19 @@
-"""``GET`` and ``DELETE requests/<request_id>``: following and cancelling one's own job."""
+"""``GET`` and ``DELETE requests/<request_id>``: following and cancelling one's own request."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Flask
 
 from api.identity import caller
-from api.schemas.answers import RequestAnswer
 from services.requests import RequestService, request_key
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRoutes:
-    """A request is found by the caller who made it, and by nobody else."""
+    """Only the caller who made a request finds it."""
 
     service: RequestService
 
@@ -25,19 +24,19 @@ class RequestRoutes:
         app.register_blueprint(routes)
 
     def get_request(self, request_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
-        """Where a request stands."""
+        """The state of a request."""
         found = self.service.status(_key(request_id))
-        answer = RequestAnswer(
-            status=found.status,
-            queue_position=found.queue_position,
-            progress=found.progress,
-            eta_seconds=None if found.eta_seconds is None else round(found.eta_seconds, 1),
-            image_ids=found.image_ids,
-        )
-        return asdict(answer), 200, {"Cache-Control": "no-store"}
+        answer = {
+            "status": found.status,
+            "queue_position": found.queue_position,
+            "progress": found.progress,
+            "eta_seconds": None if found.eta_seconds is None else round(found.eta_seconds, 1),
+            "image_ids": found.image_ids,
+        }
+        return answer, 200, {"Cache-Control": "no-store"}
 
     def cancel_request(self, request_id: str) -> tuple[str, int]:
-        """Cancels a request that waits or runs."""
+        """Cancels a waiting or running request."""
         self.service.cancel(_key(request_id))
         return "", 204
 

@@ -1,0 +1,205 @@
+"""The description of the HTTP API (OpenAPI 3.1): ``openapi.json``, completed with what stands elsewhere.
+
+The file has the operations, answers and headers in OpenAPI's own words. Added here are the fields with their bounds,
+the errors, the operator's settings, and what all operations share. In the file, ``x-headers`` lists headers by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from api.error_table import ERRORS, ErrorKind
+from api.errors import errors_page
+from api.schemas import FieldSet, json_schemas
+from api.schemas.picture_fields import PICTURE_FIELDS
+
+_FILE = Path(__file__).with_suffix(".json")
+
+_RATE_LIMIT = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+#: Headers of errors, by status, besides those of every answer.
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate",),
+    416: ("Content-Range",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+_PICTURE_TYPES = "image/png, image/jpeg, image/webp, image/bmp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentSettings:
+    """
+    The settings that show in the description.
+
+    :param keys: whether API keys are on.
+    :param public_url: None: only the address that the description was fetched from is known.
+    """
+
+    version: str
+    fields: FieldSet
+    default_model: str
+    default_sampler: str | None
+    default_scheduler: str | None
+    keys: bool
+    public_url: str | None
+    max_body_mb: float
+    rate_limit_global: str
+    rate_limit_generation: str
+    rate_limit_images: str | None
+
+
+def describe(settings: DocumentSettings) -> dict[str, Any]:
+    """The whole document, ready for JSON."""
+    document: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+    shared = document["components"].pop("responses")
+    _introduce(document, settings)
+    _add_schemas(document["components"]["schemas"], settings)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            _complete(operation, document["components"]["schemas"], shared, settings)
+        if "get" in methods:
+            methods["head"] = _head(methods["get"])
+    return document
+
+
+def _introduce(document: dict[str, Any], settings: DocumentSettings) -> None:
+    limits = f"`{settings.rate_limit_global}` over all routes, `{settings.rate_limit_generation}` generations"
+    if settings.rate_limit_images:
+        limits += f", `{settings.rate_limit_images}` images (which then do not count with the rest)"
+    info = document["info"]
+    info["version"] = settings.version
+    info["description"] = info["description"].format(
+        limits=limits,
+        keys="An API key is required" if settings.keys else "No API key is required",
+        max_body_mb=settings.max_body_mb,
+        max_input_pixels=settings.fields.bounds.max_input_pixels,
+        max_pixels=settings.fields.bounds.max_pixels,
+    )
+    if settings.public_url is not None:
+        # Behind the first, which is relative and so also right behind a path prefix.
+        document["servers"].append({"url": settings.public_url, "description": "PUBLIC_URL"})
+    if not settings.keys:
+        del document["components"]["securitySchemes"]
+
+
+def _add_schemas(schemas: dict[str, Any], settings: DocumentSettings) -> None:
+    defaults = {
+        "model": settings.default_model,
+        "sampler": settings.default_sampler,
+        "scheduler": settings.default_scheduler,
+    }
+    for schema in json_schemas(settings.fields).values():
+        for name, default in defaults.items():
+            if default is not None:
+                schema["properties"][name]["default"] = default
+        schemas[schema["title"]] = schema
+    schemas["ProblemAnswer"]["properties"]["code"]["enum"] = [
+        error.code for error in ERRORS.values() if not error.by_proxy
+    ]
+
+
+def _complete(
+    operation: dict[str, Any], schemas: dict[str, Any], shared: dict[str, Any], settings: DocumentSettings
+) -> None:
+    """
+    :param schemas: of the fields among others, by name.
+    :param shared: answers that operations refer to by name.
+    """
+    # Calls are counted by key, so those that take none are not counted either.
+    limited = operation["security"] != []
+    headers = ["X-Request-ID", *(_RATE_LIMIT if limited else ()), *operation.pop("x-headers", ())]
+    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestId"})
+    answers = {status: _answer(answer, headers, shared) for status, answer in operation["responses"].items()}
+    operation["responses"] = answers | _errors(operation, headers, settings)
+    if "requestBody" in operation:
+        _add_form(operation["requestBody"]["content"], schemas)
+    if not settings.keys:
+        del operation["security"]
+
+
+def _answer(answer: dict[str, Any], headers: Sequence[str], shared: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in answer:
+        answer = shared[answer["$ref"].rpartition("/")[2]]
+    described = {name: value for name, value in answer.items() if name != "x-headers"}
+    return described | {"headers": _refer(*headers, *answer.get("x-headers", ()))}
+
+
+def _refer(*headers: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+
+
+def _errors(operation: dict[str, Any], headers: Sequence[str], settings: DocumentSettings) -> dict[str, Any]:
+    """The errors that an operation can have, by status."""
+    names = {"all", operation["operationId"], *operation["tags"]}
+    if operation["security"]:
+        names.add("limited")
+    if settings.keys and operation["security"] and {} not in operation["security"]:
+        names.add("keyed")
+    # Without keys nobody may delete; with keys, whoever has one.
+    found = [
+        error
+        for error in ERRORS.values()
+        if not names.isdisjoint(error.operations) and not (settings.keys and error.code == "forbidden")
+    ]
+    page = errors_page(settings.public_url)
+    return {str(status): _error(list(group), headers, page) for status, group in groupby(found, lambda one: one.status)}
+
+
+def _error(errors: Sequence[ErrorKind], headers: Sequence[str], page: str) -> dict[str, Any]:
+    """One answer for the errors that share a status, with an example of each."""
+    status = errors[0].status
+    properties: dict[str, Any] = {"status": {"const": status}, "code": {"enum": [error.code for error in errors]}}
+    if reasons := [reason for error in errors for reason in error.reasons]:
+        properties["reason"] = {"pattern": f"^({'|'.join(reasons)})$".replace("NNN", "[1-9][0-9]{2}")}
+    schema = {"allOf": [{"$ref": "#/components/schemas/ProblemAnswer"}, {"properties": properties}]}
+    examples = {error.code: {"summary": error.title, "value": _example(error, page)} for error in errors}
+    return {
+        "description": "\n".join(f"- [`{error.code}`](docs/errors#{error.code}): {error.cause}" for error in errors),
+        "headers": _refer(*headers, *_ERROR_HEADERS.get(status, ())),
+        "content": {"application/problem+json": {"schema": schema, "examples": examples}},
+    }
+
+
+def _example(error: ErrorKind, page: str) -> dict[str, Any]:
+    reason = next(iter(error.reasons), "").replace("NNN", "500")
+    return {
+        "type": f"{page}#{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail or error.example,
+        **({"reason": reason} if reason else {}),
+        **({"errors": error.example_errors} if error.example_errors else {}),
+        "retryable": error.retryable is True,
+        "request_id": "9f1c2b3d4e5f60718293a4b5c6d7e8f9",
+    }
+
+
+def _head(get: dict[str, Any]) -> dict[str, Any]:
+    bare = {
+        status: {name: value for name, value in answer.items() if name != "content"}
+        for status, answer in get["responses"].items()
+    }
+    return {**get, "operationId": f"{get['operationId']}Head", "tags": ["HEAD"], "responses": bare}
+
+
+def _add_form(content: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """The same fields as a form, with pictures as files; base64 is taken for them too, as in JSON."""
+    schema = schemas[content["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+    files = [name for name in PICTURE_FIELDS if name in schema["properties"]]
+    binary = {name: _file(name) for name in files}
+    title = f"{schema['title']} as a form"
+    form: dict[str, Any] = {"schema": {**schema, "title": title, "properties": schema["properties"] | binary}}
+    if files:
+        form["encoding"] = {name: {"contentType": _PICTURE_TYPES} for name in files}
+    content["multipart/form-data"] = form
+
+
+def _file(name: str) -> dict[str, str]:
+    description = "A PNG, JPEG, WebP or BMP file." + (" White is repainted." if name == "mask" else "")
+    return {"type": "string", "format": "binary", "description": description}

@@ -1,0 +1,134 @@
+"""How single values are read: texts, whole numbers, pictures. pydantic calls these; the words are written here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from api.schemas.byte_objects import of_value
+from services.base64_pictures import decode_base64, refuse_text
+from services.masks import Mask, read_mask
+from services.picture_formats import PictureError, sniff
+from services.pictures import Picture, read_picture
+
+LONE_SURROGATE: Final = "must be valid Unicode (it has a lone surrogate)"
+MOST_SHOWN_CHARS: Final = 100
+
+#: Kinds of complaint whose words are written here. Those of pydantic, and of what it calls, are never shown.
+OWN_KINDS: Final = frozenset({"text", "picture"})
+
+#: A tag by which stable-diffusion.cpp's server lets a prompt change its own settings.
+_SERVER_ARGUMENTS = re.compile(r"<\s*/?\s*sd_cpp_extra_args", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureReading:
+    """
+    How the pictures of one request are read: the validation context.
+
+    :param max_pixels: width × height of a picture.
+    :param decoding: entered for each picture while it is decoded; what it raises ends the check.
+    """
+
+    max_pixels: int
+    decoding: Callable[[], AbstractContextManager[None]]
+
+
+def whole(value: object) -> object:
+    """20.0 is an integer in JSON Schema; "20", 2.5 and true are not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("text", "must not contain NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", LONE_SURROGATE) from None
+    if _SERVER_ARGUMENTS.search(value):
+        raise PydanticCustomError("text", "must not contain <sd_cpp_extra_args>: it changes a server's settings")
+    return value
+
+
+def not_blank(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("text", "must not be blank")
+    return value
+
+
+def image(value: object, info: ValidationInfo) -> Picture:
+    reading = _reading(info)
+    try:
+        data = _picture_bytes(value)
+        with reading.decoding():
+            return read_picture(data, max_pixels=reading.max_pixels)
+    except PictureError as error:
+        raise _refused(error) from None
+
+
+def mask(value: object, info: ValidationInfo) -> Mask:
+    """Read as ``mask_mode`` says, which is declared before it; as large as ``image``."""
+    reading = _reading(info)
+    try:
+        data = _picture_bytes(value)
+        with reading.decoding():
+            found = read_mask(data, mode=info.data.get("mask_mode"), max_pixels=reading.max_pixels)
+        _check_size(found, info.data.get("image"))
+    except PictureError as error:
+        raise _refused(error) from None
+    return found
+
+
+def _reading(info: ValidationInfo) -> PictureReading:
+    if not isinstance(info.context, PictureReading):
+        raise TypeError("pictures are read with a PictureReading as the validation context")
+    return info.context
+
+
+def _check_size(found: Mask, picture: Picture | None) -> None:
+    if picture is not None and (found.width, found.height) != (picture.width, picture.height):
+        message = f"must be as large as the image, {picture.width} x {picture.height} pixels"
+        raise PictureError(message, received=f"{found.width} x {found.height} pixels")
+
+
+def _picture_bytes(value: object) -> bytes:
+    if not isinstance(value, str | bytes):
+        message = of_value(value) or "must be a picture: base64, a data URI or an uploaded file"
+        raise PictureError(message, received=str(shown(value)))
+    data = decode_base64(value) if isinstance(value, str) else value
+    if not data:
+        raise PictureError("is empty; send a picture", received="0 bytes")
+    if sniff(data) is None:
+        refuse_text(data)
+    return data
+
+
+def _refused(error: PictureError) -> PydanticCustomError:
+    return PydanticCustomError("picture", "{message}", {"message": error.message, "received": error.received})
+
+
+def shown(value: object) -> object:
+    """A received value as an answer may show it: scalars as they are, long text cut, the rest by its type."""
+    if isinstance(value, str):
+        return shown_text(value)
+    if isinstance(value, int | float):
+        # JSON has no infinity, which 1e400 is read as; and a number may have thousands of digits.
+        plain = math.isfinite(value) if isinstance(value, float) else abs(value) < 2**64
+        return value if plain else shown_text(repr(value))
+    if value is None:
+        return "null"
+    names: dict[type, str] = {dict: "an object", list: "a list", bytes: "a file"}
+    return names.get(type(value), "something else")
+
+
+def shown_text(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= MOST_SHOWN_CHARS else text[:MOST_SHOWN_CHARS] + "…"
