@@ -181,7 +181,7 @@ _OTHER_NAMES = (
     ("img2img", "init_images", "use 'image': one picture, not a list"),
     ("img2img", "image_url", "use 'image': the picture itself"),
     ("inpainting", "mask_url", "use 'mask': the picture itself"),
-    ("inpainting", "garment_image", "pictures of garments are not taken"),
+    ("inpainting", "garment_image", "pictures of garments are not accepted"),
     ("inpainting", "person_image", "use 'image': the photo of the person"),
     ("inpainting", "inpaint_full_res", "use 'inpaint_area': 'masked' for true"),
     ("inpainting", "inpaint_full_res_padding", "use 'inpaint_padding': in pixels"),
