@@ -16,16 +16,15 @@ from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, cors, errors, hooks, rate_limit
-from api.docs import DocsRoutes
 from api.generation import GenerationRoutes
 from api.health import HealthRoutes
 from api.images import ImageRoutes
 from api.metrics import MetricsRoutes
 from api.models import ModelRoutes
 from api.openapi import DocumentSettings
+from api.pages import PageRoutes
 from api.requests import RequestRoutes
 from api.schemas import Bounds, FieldSet
-from api.studio import StudioRoutes
 from api.transfers import Downloads, Uploads
 from config import (
     BODIES_AT_A_TIME,
@@ -137,9 +136,11 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
     RequestRoutes(service=parts.requests).register(app, PREFIX)
     HealthRoutes(service=parts.health).register(app, PREFIX, limits.limiter)
     MetricsRoutes(metrics=metrics, look=lambda: service_state(parts.health, parts.pool)).register(app, limits.limiter)
-    if config.studio:
-        StudioRoutes(folder=Path(__file__).resolve().parent / "web").register(app, limits.limiter)
-    DocsRoutes(settings=_document_settings(config, fields), downloads=downloads).register(app, limits.limiter)
+    PageRoutes(
+        settings=_document_settings(config, fields),
+        downloads=downloads,
+        studio=Path(__file__).resolve().parent / "web" if config.studio else None,
+    ).register(app, limits.limiter)
 
 
 def _bounds(config: Config) -> Bounds:

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 
 from api.error_table import ERRORS
+from api.schemas import FIELDS
 from config import Config
 from observability.metrics import Metrics
 from observability.states import ServiceState, StateCollector
@@ -47,6 +48,12 @@ def test_no_setting_is_documented_that_is_none() -> None:
 def test_every_error_code_is_documented(code: str) -> None:
     rows = [row for row in read("docs/api.md").splitlines() if row.startswith("|") and f"`{code}`" in row]
     assert any(str(ERRORS[code].status) in row.split("|")[1] for row in rows), f"add {code} to the table of docs/api.md"
+
+
+@pytest.mark.parametrize("field", FIELDS["inpainting"].model_fields)
+def test_every_field_is_documented(field: str) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", read("docs/api.md"), re.MULTILINE)
+    assert any(f"`{field}`" in row for row in rows), f"add {field} to the table of fields in docs/api.md"
 
 
 def test_every_route_is_documented(app: Flask) -> None:

@@ -26,12 +26,12 @@ from tests.running import PREFIX, service_in_process
 SMALL = {"width": 64, "height": 64, "steps": 1}
 #: Pages for people, and what they are made of.
 PAGES = {
-    "docs.get_docs",
-    "docs.get_docs_folder",
-    "docs.get_errors",
-    "docs.get_file",
-    "studio.get_page",
-    "studio.get_file",
+    "pages.get_docs",
+    "pages.get_docs_folder",
+    "pages.get_errors",
+    "pages.get_docs_file",
+    "pages.get_studio",
+    "pages.get_studio_file",
 }
 #: No operation has them: they are the answer to what is none.
 OF_NO_OPERATION = {"not_found", "method_not_allowed"}

@@ -196,13 +196,13 @@ COUNTED = {
     "health.get_health": False,
     "health.get_live": False,
     "metrics.get_metrics": False,
-    "docs.get_description": False,
-    "docs.get_docs": False,
-    "docs.get_docs_folder": False,
-    "docs.get_errors": False,
-    "docs.get_file": False,
-    "studio.get_page": False,
-    "studio.get_file": False,
+    "pages.get_description": False,
+    "pages.get_docs": False,
+    "pages.get_docs_folder": False,
+    "pages.get_errors": False,
+    "pages.get_docs_file": False,
+    "pages.get_studio": False,
+    "pages.get_studio_file": False,
 }
 
 
