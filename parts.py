@@ -23,7 +23,6 @@ from services.ledger import FileLedger, Ledger
 from services.requests import FileNotes, RequestService, shared_notes
 from services.runtime_folder import RuntimeFolder
 from services.shared_ledger import SharedLedger
-from services.watched_storage import WatchedStorage
 from state.connection import open_redis
 from storage import open_storage
 from storage.base import ImageStorage
@@ -35,7 +34,7 @@ class Parts:
 
     pool: WebUIPool
     catalog: Catalog
-    storage: WatchedStorage
+    storage: ImageStorage
     requests: RequestService
     generation: GenerationService
     idempotency: IdempotencyService
@@ -52,10 +51,10 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     """
     connection = open_redis(config.redis_url) if config.redis_url else None
     spare = _spare_redis(config, metrics)
-    storage = WatchedStorage(open_storage(config.image_place), metrics)
+    storage = open_storage(config.image_place, on_failure=metrics.storage_failed)
     ledger = _ledger(config)
     shared_ledger = _shared_ledger(config, ledger, spare)
-    pool = _pool(config, connection, storage, metrics)
+    pool = _pool(config, connection, metrics)
     catalog = _catalog(config, pool)
     notes = shared_notes(FileNotes(Path(config.runtime_dir) / "requests"), spare, redis_prefix=config.redis_prefix)
     requests = RequestService(pool=pool, notes=notes, now=pool.now)
@@ -74,7 +73,7 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
         catalog=catalog,
         storage=storage,
         requests=requests,
-        generation=_generation(config, pool, catalog, storage, requests),
+        generation=_generation(config, pool, catalog, storage, requests, metrics),
         idempotency=_idempotency(config, shared_ledger or ledger, storage, requests),
         health=health,
         background=(pool, health, housekeeping, *([shared_ledger] if shared_ledger else [])),
@@ -105,7 +104,7 @@ def _shared_ledger(config: Config, on_disk: FileLedger, spare: FailingFastRedis 
     return SharedLedger(spare, prefix=f"{config.redis_prefix}:idempotency", on_disk=on_disk, host=host)
 
 
-def _pool(config: Config, connection: redis.Redis | None, storage: ImageStorage, metrics: Metrics) -> WebUIPool:
+def _pool(config: Config, connection: redis.Redis | None, metrics: Metrics) -> WebUIPool:
     return WebUIPool(
         config.sd_webui_url,
         slots=config.sd_webui_slots,
@@ -117,7 +116,6 @@ def _pool(config: Config, connection: redis.Redis | None, storage: ImageStorage,
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
         ca_bundle=config.sd_webui_ca_bundle,
-        new_file=storage.new_file,
         patience_s=config.sd_model_switch_patience,
     )
 
@@ -133,13 +131,19 @@ def _catalog(config: Config, pool: WebUIPool) -> Catalog:
 
 
 def _generation(
-    config: Config, pool: WebUIPool, catalog: Catalog, storage: ImageStorage, requests: RequestService
+    config: Config,
+    pool: WebUIPool,
+    catalog: Catalog,
+    storage: ImageStorage,
+    requests: RequestService,
+    metrics: Metrics,
 ) -> GenerationService:
     return GenerationService(
         pool=pool,
         catalog=catalog,
         storage=storage,
         requests=requests,
+        metrics=metrics,
         max_pixels=config.max_pixels,
         queue_timeout_s=config.sd_queue_timeout,
         timeout_s=config.sd_timeout,

@@ -160,7 +160,7 @@ class GenerationRoutes:
         if problems:
             raise InvalidParamsError(problems)
         return Asked(
-            wanted=self.service.spooled(to_request(mode, fields)),
+            wanted=to_request(mode, fields),
             with_base64=fields.response_format == "base64",
             as_png=as_png,
             wait_s=wait_s,

@@ -12,7 +12,6 @@ from flask import Response
 from pydantic_core import to_json
 
 from services.generation import GeneratedImage, Generation
-from spool import FileData, pieces
 
 #: Of a picture, encoded at a time: what the server sends is in the processor's cache, and nothing is held twice. A
 #: multiple of 3, so that the base64 of the pieces is that of the whole.
@@ -27,7 +26,7 @@ ImageUrl = Callable[[GeneratedImage], str | None]
 def as_png(generation: Generation, image_url: ImageUrl) -> Response:
     """The first image's file; what JSON would tell is in the headers."""
     image = generation.images[0]
-    response = Response(pieces(image.png, _PIECE_BYTES), mimetype="image/png")
+    response = Response(_pieces(image.png), mimetype="image/png")
     response.content_length = len(image.png)
     response.headers["X-Image-Id"] = str(image.image_id)
     response.headers["X-Seed"] = str(image.seed)
@@ -53,7 +52,7 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
 class _InBase64:
     """A part of an answer that is to be encoded while it is sent."""
 
-    data: FileData
+    data: bytes
 
 
 def _parts(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -> Iterator[bytes | _InBase64]:
@@ -85,6 +84,10 @@ def _image(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) -> 
     yield b"," + to_json({"seed": image.seed, "width": image.width, "height": image.height})[1:-1]
 
 
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES))
+
+
 def _length(part: bytes | _InBase64) -> int:
     return len(part) if isinstance(part, bytes) else 4 * ((len(part.data) + 2) // 3)
 
@@ -98,5 +101,5 @@ def _encoded(parts: Iterable[bytes | _InBase64]) -> Iterator[bytes]:
             continue
         yield bytes(small)
         small.clear()
-        yield from map(pybase64.b64encode, pieces(part.data, _PIECE_BYTES))
+        yield from map(pybase64.b64encode, _pieces(part.data))
     yield bytes(small)

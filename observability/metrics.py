@@ -66,6 +66,9 @@ class Metrics:
         self._counter(*DEATHS)  # gunicorn's master counts; a worker has none
         self._begin_at_zero(REDIS_USES if redis else ())
 
+    def storage_failed(self, operation: str) -> None:
+        self.storage_errors.labels(operation).inc()
+
     def redis_failed(self, use: str) -> Callable[[], None]:
         """To be called whenever Redis fails at one of :data:`REDIS_USES`."""
         return lambda: self.redis_errors.labels(use).inc()

@@ -6,15 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
 
-from sd_client.answer_stream import AnswerStream
 from sd_client.call import Call
 from sd_client.errors import InvalidAnswerError, JobStoppedError, MissingRouteError, WebUIError, WebUIStatusError
-from sd_client.exchange_time import ExchangeTime
 from sd_client.lists import is_native, number, read_capabilities, read_chosen_model, read_models
 from sd_client.matching import match
 from sd_client.models import (
@@ -24,10 +21,9 @@ from sd_client.models import (
     PaintedImage,
     Progress,
 )
-from sd_client.payloads import payload, read_answer, shows_nothing_loaded, stop_reason
+from sd_client.payloads import payload, read_answer, read_object, shows_nothing_loaded, stop_reason
 from sd_client.tasks import Task, look_at_task
 from sd_client.transport import Transport
-from spool import Spool
 
 #: Lists come from memory; only a WebUI whose threads are all taken needs longer.
 READ_TIMEOUT_S = 5.0
@@ -42,7 +38,6 @@ def _nobody(_seconds: float) -> None:
 class WebUIClient:
     """
     :param ca_bundle: see :class:`Transport`.
-    :param new_file: what a picture is put into while it arrives.
     :raises WebUIError: every method, one of the tree in :mod:`sd_client.errors`.
     """
 
@@ -52,10 +47,8 @@ class WebUIClient:
         *,
         ca_bundle: str | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
-        new_file: Callable[[], Spool] = Spool,
     ) -> None:
         self._transport = Transport(url, ca_bundle=ca_bundle)
-        self._new_file = new_file
         self._read_timeout_s = read_timeout_s
 
     def txt2img(
@@ -165,12 +158,11 @@ class WebUIClient:
         checkpoint, spelling = matched.checkpoint, matched.spelling
         # Where this WebUI does not know the file's hash yet, the answer's must be the one that was asked for.
         expected = checkpoint if checkpoint.known_hash else replace(checkpoint, hash=params.checkpoint.hash)
-        ends = time.monotonic() + timeout_s
-        exchange = ExchangeTime()
+        begun = time.monotonic()
         asked, box = params.for_webui(capabilities)
 
         def left_s() -> float:
-            return max(0.001, ends - time.monotonic())
+            return max(0.001, begun + timeout_s - time.monotonic())
 
         def send(part: GenerationParams) -> Mapping[str, Any]:
             body = payload(
@@ -182,10 +174,9 @@ class WebUIClient:
                 lifts_limits=capabilities.lifts_limits,
                 genkey=call.genkey if capabilities.progress_by_genkey else "",
             )
-            take = exchange.apart(partial(AnswerStream, new_file=self._new_file))
             answer = self._transport.exchange("POST", path, body, timeout_s=left_s(), over=call.over)
             call.answered = True
-            return take([answer]).object()
+            return read_object(answer)
 
         def paint(part: GenerationParams) -> tuple[PaintedImage, ...]:
             told = send(part)
@@ -204,7 +195,7 @@ class WebUIClient:
         try:
             images = paint(asked) if capabilities.paints_batches else _one_by_one(asked, paint, call)
         finally:
-            took(exchange.webui_s())
+            took(time.monotonic() - begun)
         return tuple(replace(image, box=box) for image in images)
 
     def _check_not_stopped(self, answer: Mapping[str, Any]) -> None:

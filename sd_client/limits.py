@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from spool import FileData
-
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_HEAD_BYTES = 24
 
@@ -88,7 +86,7 @@ def after_painting(limits: Limits, *, asked: tuple[int, int], painted: tuple[int
     return None
 
 
-def png_size(file: FileData) -> tuple[int, int] | None:
+def png_size(file: bytes) -> tuple[int, int] | None:
     """Width and height in pixels, from the header alone; None for another format."""
     head = file[:_PNG_HEAD_BYTES]
     if len(head) < _PNG_HEAD_BYTES or not head.startswith(_PNG):

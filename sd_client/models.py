@@ -9,7 +9,6 @@ from typing import Literal
 
 from sd_client.errors import WebUIError
 from sd_client.limits import NO_LIMITS, Limits
-from spool import FileData
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
 DUMMY_HASH = "8888888888"
@@ -157,7 +156,7 @@ class PlainInpainting:
     :param box: the part of the job's picture that both show, enlarged; None: all of it.
     """
 
-    init_image: FileData = field(repr=False)
+    init_image: bytes = field(repr=False)
     mask: bytes = field(repr=False)
     box: Box | None
 
@@ -206,7 +205,7 @@ class GenerationParams:
     checkpoint: Checkpoint
     sampler: str | None = None
     scheduler: str | None = None
-    init_image: FileData | None = field(default=None, repr=False)
+    init_image: bytes | None = field(default=None, repr=False)
     strength: float | None = None
     inpainting: Inpainting | None = None
 
@@ -230,7 +229,7 @@ class PaintedImage:
     :param box: the part of the job's picture that it shows, enlarged; None: all of it.
     """
 
-    data: FileData = field(repr=False)
+    data: bytes = field(repr=False)
     seed: int
     infotext: str | None = field(default=None, repr=False)
     box: Box | None = None

@@ -18,7 +18,6 @@ from sd_client.lists import MASK_OPTIONS, number
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, Progress, bare_name, normal_form
 from sd_client.real_pictures import chosen_images, painted_image
 from sd_client.samplers import Spelling
-from spool import FileData, pieces
 
 #: KoboldCpp rounds what it tells, and stable-diffusion.cpp's numbers have 24 bits.
 _ROUNDING = 1e-3
@@ -41,7 +40,7 @@ class Payload:
     :param pictures: what is written before each, the picture, and what is written after it.
     """
 
-    def __init__(self, fields: Mapping[str, Any], pictures: Iterable[tuple[bytes, FileData, bytes]]) -> None:
+    def __init__(self, fields: Mapping[str, Any], pictures: Iterable[tuple[bytes, bytes, bytes]]) -> None:
         self._fields = to_json(fields)
         self._pictures = tuple(pictures)
 
@@ -55,7 +54,8 @@ class Payload:
         text = self._fields[:-1]  # what stands between pictures goes together: each piece is a call, and a packet
         for before, picture, after in self._pictures:
             yield text + before
-            yield from map(pybase64.b64encode, pieces(picture, _PIECE_BYTES))
+            for start in range(0, len(picture), _PIECE_BYTES):
+                yield pybase64.b64encode(picture[start : start + _PIECE_BYTES])
             text = after
         yield text + b"}"
 
@@ -135,12 +135,27 @@ def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
     return fields
 
 
-def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, FileData, bytes]]:
+def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, bytes, bytes]]:
     """What is written before each picture, the picture, and what is written after it."""
     if params.init_image is not None:
         yield b',"init_images":["', params.init_image, b'"]'
     if params.inpainting is not None:
         yield b',"mask":"', params.inpainting.mask, b'"'
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """
+    A successful answer to a job.
+
+    :raises InvalidAnswerError: it is not a JSON object.
+    """
+    try:
+        answer = from_json(body)
+    except ValueError as error:
+        raise InvalidAnswerError("the WebUI's answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise InvalidAnswerError("the WebUI's answer is not an object")
+    return answer
 
 
 def read_answer(
@@ -154,7 +169,7 @@ def read_answer(
     """
     The images of an answer, exactly ``batch_size`` of them, without grids and whatever extensions append.
 
-    :param answer: from :func:`sd_client.answer_stream.read_object`.
+    :param answer: from :func:`read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
     :param limits: what is known of a WebUI that clamps; None where it does not.
     :raises LimitError: the ``info`` tells fewer steps or less guidance than was asked for.

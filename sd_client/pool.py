@@ -37,7 +37,6 @@ from sd_client.probing import Probing, WebUIState
 from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Job, Schedule
 from sd_client.standing import Furthest, Standing, standing_of
-from spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,6 @@ class WebUIPool:
     :param folder: where the workers of this host meet.
     :param redis_client: where all hosts meet; None: this host is alone. ``on_redis_error`` is called when it fails.
     :param redis_prefix: what the keys there begin with.
-    :param new_file: what a picture is put into while it arrives.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
 
@@ -93,11 +91,10 @@ class WebUIPool:
         redis_client: redis.Redis | None = None,
         redis_prefix: str = "sd-api",
         on_redis_error: Callable[[], None] = lambda: None,
-        new_file: Callable[[], Spool] = Spool,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clients = {webui_id(url): WebUIClient(url, ca_bundle=ca_bundle, new_file=new_file) for url in urls}
+        self._clients = {webui_id(url): WebUIClient(url, ca_bundle=ca_bundle) for url in urls}
         self._places = {webui: place for place, webui in enumerate(self._clients)}
         self._slots = slots
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)

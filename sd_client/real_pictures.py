@@ -14,7 +14,6 @@ import pybase64
 
 from sd_client.errors import InvalidAnswerError
 from sd_client.models import PaintedImage
-from spool import FileData, Spool
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
@@ -32,21 +31,24 @@ _COMMENT = b"UNICODE\0"
 
 def chosen_images(images: list[Any], *, wanted: int) -> list[Any]:
     """
-    The pictures among what an answer has from ``index_of_first_image`` on.
+    The pictures among an answer's images.
 
+    :param images: from ``index_of_first_image`` on, base64 texts.
+    :returns: their bytes; what cannot be decoded as it is, for :func:`painted_image` to refuse.
     :raises InvalidAnswerError: see :func:`real_pictures`.
     """
-    if len(images) == wanted == 1:
-        return images
-    return [images[place] for place in real_pictures([_has_text(image) for image in images], wanted=wanted)]
+    files = [_decoded_if_possible(image) for image in images]
+    if len(files) == wanted == 1:
+        return files
+    with_text = [isinstance(file, bytes) and has_generation_text(file) for file in files]
+    return [files[place] for place in real_pictures(with_text, wanted=wanted)]
 
 
-def _has_text(image: object) -> bool:
+def _decoded_if_possible(image: object) -> object:
     try:
-        data = _decoded(image) if isinstance(image, str) else image
+        return _decoded(image) if isinstance(image, str) else image
     except InvalidAnswerError:
-        return False
-    return isinstance(data, bytes | Spool) and has_generation_text(data)
+        return image
 
 
 def real_pictures(with_text: Sequence[bool], *, wanted: int) -> tuple[int, ...]:
@@ -74,7 +76,7 @@ def _missing(found: int, wanted: int) -> InvalidAnswerError:
     return InvalidAnswerError(f"the WebUI returned {found} of {wanted} pictures", reason="missing_images")
 
 
-def has_generation_text(file: FileData) -> bool:
+def has_generation_text(file: bytes) -> bool:
     """Whether a PNG has a text chunk ``parameters``, a JPEG or WebP an EXIF comment. False for what is none of them."""
     head = file[:12]
     if head.startswith(_PNG):
@@ -84,7 +86,7 @@ def has_generation_text(file: FileData) -> bool:
     return bool(comment and text.strip(b"\0"))
 
 
-def _png_has_text(file: FileData) -> bool:
+def _png_has_text(file: bytes) -> bool:
     start = len(_PNG)
     for _ in range(_MOST_CHUNKS):
         head = file[start : start + 8 + len(_KEYWORD)]
@@ -97,7 +99,7 @@ def _png_has_text(file: FileData) -> bool:
     return False
 
 
-def _jpeg_exif(file: FileData) -> bytes:
+def _jpeg_exif(file: bytes) -> bytes:
     """The first APP1 segment; empty where the coded picture begins before one."""
     start = 2
     while (head := file[start : start + 4])[:1] == b"\xff" and len(head) == 4 and head[1] != _START_OF_SCAN:
@@ -108,7 +110,7 @@ def _jpeg_exif(file: FileData) -> bytes:
     return b""
 
 
-def _webp_exif(file: FileData) -> bytes:
+def _webp_exif(file: bytes) -> bytes:
     start = 12
     while len(head := file[start : start + 8]) == 8:
         length = int.from_bytes(head[4:], "little")
@@ -125,7 +127,7 @@ def painted_image(picture: object, *, seed: int, infotext: str | None) -> Painte
     :raises InvalidAnswerError: it is none, or is cut off.
     """
     data = _decoded(picture) if isinstance(picture, str) else picture
-    if not isinstance(data, bytes | Spool) or not data:
+    if not isinstance(data, bytes) or not data:
         raise InvalidAnswerError("the WebUI returned no picture", reason="missing_images")
     head = data[:12]
     if head.startswith(_PNG):

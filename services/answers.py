@@ -13,12 +13,9 @@ from services.picture_formats import PNG_SIGNATURE, PictureError, describe, snif
 from services.pictures import flatten
 from services.png_encoding import encode_png
 from services.png_pixels import DamagedPNGError, is_whole
-from spool import FileData
 
 _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _IHDR_END = len(PNG_SIGNATURE) + 25
-# What tells a format is within these first bytes.
-_SNIFFED = 16
 # Upscalers make 8192 x 8192; the compressed form of far more is a few kB.
 _MAX_PIXELS = 100_000_000
 # A box blur rounds to 0 what is less than half of 1/255: one white pixel must stay visible in 2 x 200 + 1.
@@ -29,28 +26,27 @@ class AnswerError(PictureError):
     """What a WebUI answered is no usable image. The WebUI's fault, not the caller's; another try may succeed."""
 
 
-def png_size(data: FileData) -> tuple[int, int]:
+def png_size(data: bytes) -> tuple[int, int]:
     """(width, height) in pixels, from the header alone.
 
     :raises AnswerError: not a PNG.
     """
     head = data[:_IHDR_END]
     if sniff(head) != "PNG" or head[12:16] != b"IHDR" or len(head) < _IHDR_END:
-        raise AnswerError("is not a PNG", received=describe(data[:]))
+        raise AnswerError("is not a PNG", received=describe(data))
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
-def to_png(file: FileData, *, parameters: str | None) -> FileData:
+def to_png(data: bytes, *, parameters: str | None) -> bytes:
     """A JPEG or WebP as PNG with a `parameters` text chunk; a PNG is given back as it is, without a look inside.
 
     :param parameters: the text; None for the one in the EXIF UserComment, where A1111 puts it. Written as tEXt, or as
         iTXt where it goes beyond Latin-1.
     :raises AnswerError: neither PNG, JPEG nor WebP, or damaged.
     """
-    kind = sniff(file[:_SNIFFED])
+    kind = sniff(data)
     if kind == "PNG":
-        return file
-    data = file[:]
+        return data
     if kind not in ("JPEG", "WEBP"):
         raise AnswerError("is not a PNG, JPEG or WebP image", received=describe(data))
     image = _decode(data)
@@ -61,20 +57,19 @@ def to_png(file: FileData, *, parameters: str | None) -> FileData:
     return encode_png(image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGB"), text=info)
 
 
-def check_whole(png: FileData) -> None:
+def check_whole(png: bytes) -> None:
     """That all pixels of a PNG can be had, without keeping them: some milliseconds for 1024 x 1024.
 
     :raises AnswerError: it is damaged.
-    :raises OSError: the disk has lost it.
     """
     try:
         if not is_whole(png):
-            _decode(png[:])
+            _decode(png)
     except DamagedPNGError as exc:
         raise AnswerError(f"cannot be decoded: {exc}", received=f"PNG, {len(png)} bytes") from exc
 
 
-def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: int, box: Box | None = None) -> FileData:
+def keep_unmasked(answer: bytes, original: bytes, mask: bytes, *, blur: int, box: Box | None = None) -> bytes:
     """The answer of an inpainting with the original wherever the mask and its blur do not reach.
 
     An answer that already is the original there comes back as the very same file. Otherwise the original is laid over
@@ -88,13 +83,12 @@ def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: in
     :param box: the part of the original that the answer shows, enlarged; None: all of it.
     :raises AnswerError: the answer is no PNG, is damaged, or has another size than the original.
     """
-    kept, repaint = flatten(decode_upright(original[:]), "white"), decode_upright(mask)
+    kept, repaint = flatten(decode_upright(original), "white"), decode_upright(mask)
     width, height = png_size(answer)
     if not (width, height) == kept.size == repaint.size:
         message = f"must have the picture's size, {kept.width}x{kept.height} pixels"
         raise AnswerError(message, received=f"{width}x{height} pixels")
-    data = answer[:]
-    painted = flatten(_decode(data), "white")
+    painted = flatten(_decode(answer), "white")
     if box is not None:
         painted = _in_its_place(painted, kept, box)
     # Beyond these nothing is repainted and nothing faded, so that blurring its black would be for nothing.
@@ -107,7 +101,7 @@ def keep_unmasked(answer: FileData, original: FileData, mask: bytes, *, blur: in
         return answer
     faded = repaint.filter(ImageFilter.GaussianBlur(blur)).point(lambda value: min(2 * value, 255))
     kept.paste(painted.crop(bounds), bounds, ImageChops.darker(faded, reach))
-    return _with_text(encode_png(kept), data)
+    return _with_text(encode_png(kept), answer)
 
 
 def reach_of(blur: int) -> int:

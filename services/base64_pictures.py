@@ -143,7 +143,7 @@ def _is_base64_of_a_picture(text: str) -> bool:
 def _of_data_uri(uri: str, text: str) -> str:
     """What stands behind its comma."""
     head, comma, payload = uri.partition(",")
-    if uri.lower() in ("data:,", "data:"):
+    if not payload and head.lower() == "data:":
         raise _refused(_EMPTY_CANVAS, text)
     if not comma or not head.lower().endswith(";base64"):
         raise _refused("a data URI must have the form data:image/...;base64,...", text)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID, uuid4
 
+from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
@@ -24,9 +25,8 @@ from services.problems import InvalidParamsError, Problem
 from services.requests import RequestService
 from services.sizes import derive_size
 from services.webui_limits import Wanted
-from spool import FileData
 from storage.base import ImageStorage
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,6 @@ _RANDOM_SEEDS = 2**31
 
 #: Each time that a WebUI has met one of its limits, they are known better: its step of sizes after three at most.
 _MOST_TRIES = 6
-
-#: Smaller ones cost less in memory than as files.
-_LARGE_BYTES = 64 * 1024
 
 Mode = Literal["txt2img", "img2img", "inpainting"]
 
@@ -96,7 +93,7 @@ class GeneratedImage:
     """``stored``: False where it could not be kept; the caller has it all the same."""
 
     image_id: UUID
-    png: FileData = field(repr=False)
+    png: bytes = field(repr=False)
     seed: int
     width: int
     height: int
@@ -155,6 +152,7 @@ class GenerationService:
         catalog: Catalog,
         storage: ImageStorage,
         requests: RequestService,
+        metrics: Metrics,
         max_pixels: int,
         queue_timeout_s: float,
         timeout_s: float,
@@ -165,20 +163,12 @@ class GenerationService:
         self._catalog = catalog
         self._storage = storage
         self._requests = requests
+        self._metrics = metrics
         self._max_pixels = max_pixels
         self._queue_timeout_s = queue_timeout_s
         self._timeout_s = timeout_s
         self._clock = clock
         self._draw = draw
-
-    def spooled(self, request: GenerationRequest) -> GenerationRequest:
-        """The same with its pictures on the disk, where they cost no memory while it waits and runs."""
-        image, mask = request.image, request.mask
-        return replace(
-            request,
-            image=image and replace(image, data=self._spooled(image.data)),
-            mask=mask and replace(mask, data=self._spooled(mask.data)),
-        )
 
     def prepare(self, request: GenerationRequest) -> tuple[Choice, GenerationParams]:
         """
@@ -189,10 +179,10 @@ class GenerationService:
         """
         choice = self._catalog.choose(request.wanted())
         width, height = self._size(request, choice)
-        init_image = self._init_image(request, width, height)
+        init_image = fit(request.image, width, height, request.resize_mode) if request.image else None
         inpainting = _inpainting(request, width, height)
         if inpainting and init_image and choice.plain_inpainting:
-            inpainting = with_plain_form(inpainting, init_image, keep=self._spooled)
+            inpainting = with_plain_form(inpainting, init_image)
         params = GenerationParams(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -216,7 +206,6 @@ class GenerationService:
         :param choice: and ``params``: what was prepared for the request.
         :raises InvalidParamsError: its WebUI has shown by now that it cannot paint this.
         :raises WebUIError:
-        :raises StorageUnavailableError: the disk has lost the picture while it arrived.
         """
         self._pool.check_room(params)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
@@ -280,16 +269,6 @@ class GenerationService:
         self._catalog.choose(replace(request.wanted(), width=again.width, height=again.height))
         return again
 
-    def _spooled(self, file: FileData) -> FileData:
-        if isinstance(file, bytes) and len(file) > _LARGE_BYTES:
-            return self._storage.new_file().filled(file)
-        return file
-
-    def _init_image(self, request: GenerationRequest, width: int, height: int) -> FileData | None:
-        if request.image is None:
-            return None
-        return self._spooled(fit(request.image, width, height, request.resize_mode))
-
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:
         if request.image is None:
             return request.width or 512, request.height or 512
@@ -311,7 +290,6 @@ class GenerationService:
         The WebUI's picture as PNG of the size asked for, what the mask keeps kept.
 
         :raises InvalidAnswerError:
-        :raises StorageUnavailableError: the disk has lost it.
         """
         try:
             png = to_png(image.data, parameters=image.infotext)
@@ -328,8 +306,6 @@ class GenerationService:
                 check_whole(png)
         except PictureError as error:
             raise InvalidAnswerError("the WebUI sent a damaged picture", reason="damaged_image") from error
-        except OSError as error:
-            raise StorageUnavailableError("io") from error
         return GeneratedImage(
             image_id=uuid4(),
             png=png,
@@ -345,7 +321,10 @@ class GenerationService:
             self._storage.save(image.image_id, image.png, record)
         except StorageError as error:
             log.error("image not stored: %s", error)
+            self._metrics.images_unstored.inc()
             return replace(image, stored=False)
+        self._metrics.images_stored.inc()
+        self._metrics.images_stored_bytes.inc(len(image.png))
         return image
 
 

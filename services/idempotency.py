@@ -20,7 +20,6 @@ from sd_client.errors import QueueFullError, QueueTimeoutError
 from services.generation import GeneratedImage, Generation
 from services.ledger import Answer, AnsweredImage, Ledger, Lock, Record
 from services.requests import RequestService
-from spool import Spool
 from storage.base import ImageStorage
 from storage.errors import StorageUnavailableError
 
@@ -175,7 +174,7 @@ class IdempotencyService:
 
     def _image(self, image: AnsweredImage) -> GeneratedImage:
         with self._storage.open(image.image_id).file as file:
-            png = Spool.of(file)
+            png = file.read()
         return GeneratedImage(
             image_id=image.image_id,
             png=png,

@@ -7,7 +7,7 @@ The fills "noise" and "nothing" are put into a model's latent space, which only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -19,7 +19,6 @@ from services.picture_decoding import decode_upright
 from services.pictures import flatten
 from services.png_encoding import encode_png
 from services.problems import Problem
-from spool import FileData
 
 Area = Literal["whole", "masked"]
 Fill = Literal["original", "fill", "noise", "nothing"]
@@ -41,18 +40,15 @@ def fill_problems(able: Sequence[Capabilities], fill: str | None) -> list[Proble
     return [Problem(field="inpaint_fill", message=message, received=fill)]
 
 
-def with_plain_form(
-    inpainting: Inpainting, picture: FileData, keep: Callable[[FileData], FileData] = lambda file: file
-) -> Inpainting:
+def with_plain_form(inpainting: Inpainting, picture: bytes) -> Inpainting:
     """
     The same with a form that WebUIs without these options can carry out, where there is one.
 
     :param picture: the whole init image, as large as the mask.
-    :param keep: where the made picture is put.
     """
     if inpainting.fill in _LATENT_FILLS or inpainting.is_plain():
         return inpainting
-    image, mask = flatten(decode_upright(picture[:]), "white"), decode_upright(inpainting.mask)
+    image, mask = flatten(decode_upright(picture), "white"), decode_upright(inpainting.mask)
     if inpainting.fill == "fill":
         image = filled(image, mask)
     box = None
@@ -61,7 +57,7 @@ def with_plain_form(
         size = image.size
         image = image.crop(box).resize(size, Image.Resampling.LANCZOS)
         mask = mask.crop(box).resize(size, Image.Resampling.LANCZOS).point(lambda value: 255 if value >= 128 else 0)
-    plain = PlainInpainting(init_image=keep(encode_png(image)), mask=encode_png(mask), box=box)
+    plain = PlainInpainting(init_image=encode_png(image), mask=encode_png(mask), box=box)
     return replace(inpainting, plain=plain)
 
 

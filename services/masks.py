@@ -12,7 +12,6 @@ from services.picture_files import read_file
 from services.picture_formats import PictureError, describe
 from services.pictures import ResizeMode, flatten, resample
 from services.png_encoding import encode_png
-from spool import FileData
 
 MaskMode = Literal["white", "black", "alpha"]
 
@@ -39,7 +38,7 @@ class Mask:
     width: int
     height: int
     mode: MaskMode | None
-    data: FileData = field(repr=False)
+    data: bytes = field(repr=False)
 
 
 def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:
@@ -65,7 +64,7 @@ def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> by
     :raises PictureError: nothing would be repainted, or it is not plain what.
     :raises MaskLostError: something would have been, at the mask's own size.
     """
-    data = mask.data[:]
+    data = mask.data
     image = decode_upright(data)
     repainted = _to_repaint(image, mask.mode or "white")
     if mask.mode is None and (reason := unclear(image, repainted)):
@@ -83,7 +82,7 @@ def _binary(grey: Image.Image) -> Image.Image:
 def _nothing_left(
     mask: Mask, image: Image.Image, repainted: Image.Image, size: tuple[int, int], resize_mode: ResizeMode
 ) -> PictureError:
-    received = describe(mask.data[:])
+    received = describe(mask.data)
     binary = _binary(repainted)
     if binary.getbbox() is None:
         return PictureError(f"the mask is empty: {_found(mask.mode or 'white', image, repainted)}", received=received)

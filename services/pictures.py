@@ -15,7 +15,6 @@ from services.picture_decoding import decode, see_whole, upright, upright_size
 from services.picture_files import read_file
 from services.picture_formats import PictureError, PictureFormat, describe
 from services.png_encoding import encode_png
-from spool import FileData
 
 ResizeMode = Literal["stretch", "crop", "fill"]
 
@@ -32,7 +31,7 @@ class Picture:
     width: int
     height: int
     format: PictureFormat
-    data: FileData = field(repr=False)
+    data: bytes = field(repr=False)
     plain: bool
     has_alpha: bool
 
@@ -65,7 +64,7 @@ def read_picture(data: bytes, *, max_pixels: int) -> Picture:
     )
 
 
-def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> FileData:
+def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> bytes:
     """The file to send to a WebUI: exactly width x height pixels.
 
     A PNG or JPEG that already is that, in sRGB, goes on byte for byte, metadata aside. Everything else becomes an RGB
@@ -73,7 +72,7 @@ def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> F
     """
     if picture.plain and (picture.width, picture.height) == (width, height):
         return picture.data
-    data = picture.data[:]
+    data = picture.data
     file = read_file(data)
     image = upright(decode(data, file, max_pixels=None), file)
     convert = to_srgb(image.mode, file.colours.profile)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from zlib_ng import zlib_ng
 
 from services.picture_formats import PNG_SIGNATURE
-from spool import FileData
 
 #: Of the file, given to the inflater at a time; what it leaves of that is copied each time.
 _IN_BYTES = 64 * 1024
@@ -22,13 +21,12 @@ class DamagedPNGError(ValueError):
     """The file ends early, or a checksum is wrong."""
 
 
-def is_whole(file: FileData) -> bool:
+def is_whole(file: bytes) -> bool:
     """
-    Whether every row of a PNG can be had. It is read piece by piece, and never held.
+    Whether every row of a PNG can be had; the rows are inflated piece by piece, and not kept.
 
     :returns: False where only a decoder can tell: 16 bits, a palette, interlaced rows.
     :raises DamagedPNGError:
-    :raises OSError: the disk has lost the file.
     """
     header = file[len(PNG_SIGNATURE) + 8 : len(PNG_SIGNATURE) + 8 + 13]
     if len(header) < 13:
@@ -43,8 +41,8 @@ def is_whole(file: FileData) -> bool:
     return known
 
 
-def _idat_pieces(file: FileData) -> Iterator[memoryview]:
-    """Walks through all chunks up to IEND; of each the checksum is looked at when it has been read."""
+def _idat_pieces(file: bytes) -> Iterator[memoryview]:
+    """Walks through all chunks up to IEND, and checks each one's checksum."""
     start, kind = len(PNG_SIGNATURE), b""
     while kind != b"IEND":
         head = file[start : start + 8]

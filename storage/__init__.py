@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 from storage.base import ImageStorage, OpenImage, StoredImage, parse_image_id
@@ -39,24 +40,25 @@ _ACCEPTED = "accepted are a plain path and file:///absolute/path, and s3://bucke
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
-def open_storage(url_or_path: str) -> ImageStorage:
+def open_storage(url_or_path: str, *, on_failure: Callable[[str], None] = lambda operation: None) -> ImageStorage:
     """The storage at an address. Nothing is created or contacted yet: ``check()`` does that.
 
     A relative path counts from the working directory of now.
 
+    :param on_failure: called with the name of each operation that the disk or the bucket fails.
     :raises StorageConfigurationError: the address cannot be used.
     """
     scheme = _SCHEME.match(url_or_path)
     if scheme is None:
-        return LocalStorage(_checked_path(url_or_path))
+        return LocalStorage(_checked_path(url_or_path), on_failure=on_failure)
     if scheme[1].lower() == "s3":
-        return S3Storage(S3Address.parse(url_or_path))
+        return S3Storage(S3Address.parse(url_or_path), on_failure=on_failure)
     if scheme[1].lower() != "file":
         # Only the scheme is repeated: the rest of a URL may hold credentials.
         raise StorageConfigurationError(
             f"unknown storage scheme {scheme[1]!r}: {_ACCEPTED}, or ./path if it has a colon"
         )
-    return LocalStorage(_checked_path(_path_in_file_url(url_or_path[scheme.end() :])))
+    return LocalStorage(_checked_path(_path_in_file_url(url_or_path[scheme.end() :])), on_failure=on_failure)
 
 
 def _path_in_file_url(rest: str) -> str:

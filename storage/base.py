@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 from uuid import UUID
 
-from spool import FileData, Spool
 from storage.errors import StorageUnavailableError
 
 _IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -47,10 +46,7 @@ class StoredImage:
 class ImageStorage(Protocol):
     """Keeps finished images, each with the record of how it was made. Safe to use from several threads."""
 
-    def new_file(self) -> Spool:
-        """What an image that is to be saved here is best put into while it arrives. Raises nothing."""
-
-    def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
+    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
         """Keep ``png`` as it is. Once this returns, the image survives a crash; if it raises, nothing is kept.
 
         :param record: anything JSON can express.

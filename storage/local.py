@@ -21,11 +21,9 @@ from itertools import chain
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from spool import FileData, Spool
 from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
 from storage.files import children, closing, is_older, is_there, open_existing, open_new, remove_if_there
-from storage.page_cache import Newest
 
 # Who may what as in storage/files.py.
 _FOLDER_MODE = 0o750
@@ -71,6 +69,7 @@ class LocalStorage:
     :param root: created when first needed, with its parents. A relative one counts from the working directory of now.
     :param fsync: ``False`` is faster and may lose images, or leave damaged ones, when the host loses power.
     :param clock: seconds since 1970, as file times are.
+    :param on_failure: called with the name of each operation that the disk fails; an image that is not there is none.
     :param on_step: called after each of ``SAVE_STEPS`` and ``DELETE_STEPS`` with its name.
     """
 
@@ -80,25 +79,20 @@ class LocalStorage:
         *,
         fsync: bool = True,
         clock: Callable[[], float] = time.time,
+        on_failure: Callable[[str], None] = lambda operation: None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._root = Path(root).absolute()
         self._incoming = self._root / ".incoming"
         self._fsync = fsync
         self._clock = clock
+        self._on_failure = on_failure
         self._on_step = on_step
-        self._newest = Newest()
 
-    def new_file(self) -> Spool:
-        with suppress(OSError):
-            self._make_folder(self._incoming)
-        self._newest.make_room()
-        return Spool(self._incoming)
-
-    def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
+    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
         paths = self._paths(image_id)
         record_json = encode_record(record)
-        with _os_errors_told():
+        with self._reporting("save"):
             self._make_folder(self._incoming)
             self._make_folder(paths.image.parent)
             self._on_step("folders_ready")
@@ -109,34 +103,23 @@ class LocalStorage:
                     self._write(record_file, record_json)
                 self._on_step("record_written")
                 self._place_image(paths, png)
-                if self._fsync:
-                    self._newest.add(paths.image, len(png))
             except BaseException:
                 _remove_in_order(paths.incoming, paths.image, paths.record)
                 raise
 
     def open(self, image_id: UUID) -> OpenImage:
-        with _os_errors_told():
-            try:
-                file = open_existing(self._paths(image_id).image)
-            except FileNotFoundError as exc:
-                raise ImageNotFoundError(image_id) from exc
-            status = os.fstat(file.fileno())
-        return OpenImage(
-            file=file,
-            size_bytes=status.st_size,
-            etag=str(image_id),
-            modified=datetime.fromtimestamp(status.st_mtime, UTC),
-        )
+        with self._reporting("open"):
+            return self._open(image_id)
 
     def look(self, image_id: UUID) -> ImageFacts:
-        image = self.open(image_id)
+        with self._reporting("look"):
+            image = self._open(image_id)
         image.file.close()
         return ImageFacts(size_bytes=image.size_bytes, etag=image.etag, modified=image.modified)
 
     def read_record(self, image_id: UUID) -> dict[str, object]:
         paths = self._paths(image_id)
-        with _os_errors_told():
+        with self._reporting("read_record"):
             if not is_there(paths.image):
                 raise ImageNotFoundError(image_id)
             try:
@@ -150,7 +133,7 @@ class LocalStorage:
 
     def delete(self, image_id: UUID) -> None:
         paths = self._paths(image_id)
-        with _os_errors_told():
+        with self._reporting("delete"):
             try:
                 os.unlink(paths.image)
             except FileNotFoundError as exc:
@@ -163,7 +146,7 @@ class LocalStorage:
             self._on_step("record_removed")
 
     def check(self) -> None:
-        with _os_errors_told():
+        with self._reporting("check"):
             self._make_folder(self._incoming)
             probe = self._incoming / f"{uuid4()}.probe"
             try:
@@ -174,7 +157,7 @@ class LocalStorage:
                 probe.unlink(missing_ok=True)
 
     def images(self) -> Iterator[StoredImage]:
-        with _os_errors_told():
+        with self._reporting("images"):
             for shard in self._all_shards():
                 yield from _images_in(shard)
 
@@ -187,9 +170,33 @@ class LocalStorage:
         :raises StorageUnavailableError:
         """
         made_before = self._clock() - older_than_s
-        with _os_errors_told():
+        with self._reporting("sweep"):
             leftovers = chain(self._old_incoming(made_before), self._old_lone_records(made_before))
             return sum(remove_if_there(path) for path in leftovers)
+
+    @contextmanager
+    def _reporting(self, operation: str) -> Iterator[None]:
+        """:raises StorageUnavailableError: instead of the system's errors; reported as well."""
+        try:
+            yield
+        except (OSError, StorageUnavailableError) as exc:
+            self._on_failure(operation)
+            if isinstance(exc, StorageUnavailableError):
+                raise
+            raise StorageUnavailableError(_REASONS.get(exc.errno or 0, "io")) from exc
+
+    def _open(self, image_id: UUID) -> OpenImage:
+        try:
+            file = open_existing(self._paths(image_id).image)
+        except FileNotFoundError as exc:
+            raise ImageNotFoundError(image_id) from exc
+        status = os.fstat(file.fileno())
+        return OpenImage(
+            file=file,
+            size_bytes=status.st_size,
+            etag=str(image_id),
+            modified=datetime.fromtimestamp(status.st_mtime, UTC),
+        )
 
     def _paths(self, image_id: UUID) -> _Paths:
         image = self._root / image_path(image_id)
@@ -199,12 +206,10 @@ class LocalStorage:
             incoming=self._incoming / f"{image_id}.png",
         )
 
-    def _place_image(self, paths: _Paths, png: FileData) -> None:
-        if not (isinstance(png, Spool) and self._named(png, paths.incoming)):
-            self._newest.make_room()
-            with closing(open_new(paths.incoming)) as file:
-                self._on_step("incoming_created")
-                self._write(file, png[:])
+    def _place_image(self, paths: _Paths, png: bytes) -> None:
+        with closing(open_new(paths.incoming)) as file:
+            self._on_step("incoming_created")
+            self._write(file, png)
         self._on_step("incoming_written")
         self._sync_folder(paths.record.parent)
         self._on_step("record_durable")
@@ -212,17 +217,6 @@ class LocalStorage:
         self._on_step("image_visible")
         self._sync_folder(paths.image.parent)
         self._on_step("image_durable")
-
-    def _named(self, png: Spool, incoming: Path) -> bool:
-        """Whether it could be given that name: else it has to be copied."""
-        try:
-            png.give_name(incoming)
-        except OSError:
-            return False
-        self._on_step("incoming_created")
-        if self._fsync:
-            png.flush()
-        return True
 
     def _write(self, file: int, data: bytes) -> None:
         left = memoryview(data)
@@ -269,14 +263,6 @@ class LocalStorage:
 
     def _all_shards(self) -> Iterator[Path]:
         return (shard for outer in _shards(self._root) for shard in _shards(outer))
-
-
-@contextmanager
-def _os_errors_told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise StorageUnavailableError(_REASONS.get(exc.errno or 0, "io")) from exc
 
 
 def _claim(image_id: UUID, paths: _Paths) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,11 +22,10 @@ from uuid import UUID, uuid4
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from spool import FileData, Spool
 from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
 from storage.errors import ImageNotFoundError, StorageConfigurationError, StorageUnavailableError
 from storage.s3_address import S3Address
-from storage.s3_errors import code_of, s3_errors_told
+from storage.s3_errors import code_of, translating_s3_errors
 
 if TYPE_CHECKING:  # they exist for type checkers only
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -75,6 +74,7 @@ class S3Storage:
     succeed. A save whose answer is lost may have stored the image; it is removed again if that can be done.
 
     :param clock: seconds since 1970, to tell the age of leftovers.
+    :param on_failure: called with the name of each operation that fails; an image that is not there is no failure.
     :raises StorageConfigurationError: the address, or one of the ``AWS_`` variables, cannot be used.
     """
 
@@ -84,25 +84,23 @@ class S3Storage:
         *,
         timeouts: S3Timeouts = S3Timeouts(),
         clock: Callable[[], float] = time.time,
+        on_failure: Callable[[str], None] = lambda operation: None,
     ) -> None:
         self._small = _store(address, connect_s=timeouts.connect_s, request_s=timeouts.small_s)
         self._large = _store(address, connect_s=timeouts.connect_s, request_s=timeouts.large_s)
         self._clock = clock
+        self._on_failure = on_failure
 
-    def new_file(self) -> Spool:
-        return Spool()  # in memory, for that is what can be sent
-
-    def save(self, image_id: UUID, png: FileData, record: Mapping[str, object]) -> None:
-        data = png[:]
+    def save(self, image_id: UUID, png: bytes, record: Mapping[str, object]) -> None:
         keys = _keys(image_id)
         record_json = encode_record(record)
-        with s3_errors_told(image_id):
+        with self._reporting("save", image_id):
             _create(self._small, keys.record, record_json, "application/json")
             try:
-                _create(self._large, keys.image, data, "image/png")
+                _create(self._large, keys.image, png, "image/png")
             except AlreadyExistsError:
                 # Ours, if the first attempt was carried out but answered as failed.
-                if self._read(self._large, keys.image) != data:
+                if self._read(self._large, keys.image) != png:
                     self._remove(keys.record)
                     raise
             except BaseException:
@@ -112,7 +110,7 @@ class S3Storage:
                 raise
 
     def open(self, image_id: UUID) -> OpenImage:
-        with s3_errors_told(image_id):
+        with self._reporting("open", image_id):
             answer = self._large.get(_keys(image_id).image)
             file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
             try:
@@ -125,24 +123,24 @@ class S3Storage:
         )
 
     def look(self, image_id: UUID) -> ImageFacts:
-        with s3_errors_told(image_id):
+        with self._reporting("look", image_id):
             # Not HEAD: its 404 has no body, and would not tell a missing image from a missing bucket.
             meta = self._small.get(_keys(image_id).image, options={"range": (0, 1)}).meta
         return ImageFacts(size_bytes=meta["size"], etag=str(image_id), modified=meta["last_modified"])
 
     def read_record(self, image_id: UUID) -> dict[str, object]:
         keys = _keys(image_id)
-        with s3_errors_told(image_id):
+        with self._reporting("read_record", image_id):
             record = self._read(self._small, keys.record)
             if not self._is_there(keys.image):
                 raise ImageNotFoundError(image_id)
-        if record is None:
-            raise StorageUnavailableError("damaged")
-        return decode_record(record)
+            if record is None:
+                raise StorageUnavailableError("damaged")
+            return decode_record(record)
 
     def delete(self, image_id: UUID) -> None:
         keys = _keys(image_id)
-        with s3_errors_told(image_id):
+        with self._reporting("delete", image_id):
             if not self._is_there(keys.image):
                 raise ImageNotFoundError(image_id)
             self._remove(keys.image)
@@ -150,12 +148,12 @@ class S3Storage:
 
     def check(self) -> None:
         probe = f".incoming/{uuid4()}.probe"
-        with s3_errors_told():
+        with self._reporting("check"):
             _create(self._small, probe, b"probe", "text/plain")
             self._remove(probe)
 
     def images(self) -> Iterator[StoredImage]:
-        with s3_errors_told():
+        with self._reporting("images"):
             for page in self._large.list(chunk_size=_PAGE):
                 for item in page:
                     image_id = _id_in(item["path"])
@@ -173,11 +171,21 @@ class S3Storage:
         """
         made_before = self._clock() - older_than_s
         removed = 0
-        with s3_errors_told():
+        with self._reporting("sweep"):
             for key in self._leftovers(made_before):
                 self._remove(key)
                 removed += 1
         return removed
+
+    @contextmanager
+    def _reporting(self, operation: str, image_id: UUID | None = None) -> Iterator[None]:
+        """:raises ImageNotFoundError, ImageExistsError, StorageUnavailableError: the last is reported as well."""
+        try:
+            with translating_s3_errors(image_id):
+                yield
+        except StorageUnavailableError:
+            self._on_failure(operation)
+            raise
 
     def _leftovers(self, made_before: float) -> Iterator[str]:
         # An image and its record cancel each other out, whichever is listed first. S3 lists them side by side, so

@@ -51,7 +51,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 @contextmanager
-def s3_errors_told(image_id: UUID | None = None) -> Iterator[None]:
+def translating_s3_errors(image_id: UUID | None = None) -> Iterator[None]:
     """
     :raises ImageNotFoundError, ImageExistsError, StorageUnavailableError: instead of the library's exceptions.
     """

@@ -12,12 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Who may import whom of the others.
 MAY_IMPORT = {
-    "api": {"services", "sd_client", "storage", "observability", "spool"},
-    "services": {"sd_client", "state", "storage", "observability", "spool"},
-    "sd_client": {"state", "spool"},
+    "api": {"services", "sd_client", "storage", "observability"},
+    "services": {"sd_client", "state", "storage", "observability"},
+    "sd_client": {"state"},
     "state": set(),
-    "storage": {"spool"},
-    "spool": set(),
+    "storage": set(),
     "observability": set(),
     "simulator": set(),
     "config": {"config_types"},
@@ -39,7 +38,7 @@ TAKEN = {"limits", "http", "queue", "types", "logging", "code", "platform", "sec
 
 def modules() -> list[Path]:
     packages = [path for part in MAY_IMPORT for path in sorted((ROOT / part).rglob("*.py"))]
-    beside = ("config.py", "config_types.py", "parts.py", "spool.py", "stable_diffusion_api.py", "gunicorn.conf.py")
+    beside = ("config.py", "config_types.py", "parts.py", "stable_diffusion_api.py", "gunicorn.conf.py")
     return [*packages, *(ROOT / name for name in beside)]
 
 

@@ -40,7 +40,7 @@ def of_value(value: object) -> str | None:
     return None
 
 
-def in_text(body: bytes) -> tuple[str, str] | None:
+def in_text(body: bytes | bytearray) -> tuple[str, str] | None:
     """The first field of a body that has such a value, and what it is; the body may be incomplete."""
     found = [(match, message) for pattern, message in _BEGINNINGS if (match := pattern.search(body))]
     if not found:

@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping
 
 from PIL import Image
 
-from sd_client.answer_stream import read_object
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.models import Checkpoint, GenerationParams
-from sd_client.payloads import read_answer
+from sd_client.payloads import read_answer, read_object
 from sd_client.samplers import Spelling
 from sd_client.transport import Transport, status_error
 from services.answers import keep_unmasked, png_size, to_png
@@ -79,9 +78,7 @@ def answers(data: bytes) -> None:
         assert isinstance(error, WebUIStatusError)
         _is_discreet(error)
     try:
-        painted = read_answer(
-            read_object([data[:7], data[7:]]), JOB, checkpoint=CHECKPOINT, spelling=Spelling(sampler="Euler")
-        )
+        painted = read_answer(read_object(data), JOB, checkpoint=CHECKPOINT, spelling=Spelling(sampler="Euler"))
     except InvalidAnswerError as error:
         _is_discreet(error)
         return

@@ -26,8 +26,6 @@ from PIL import Image
 
 from api import rendering
 from api.body import PIECE_BYTES
-from api.large_pictures import take_out
-from sd_client.answer_stream import AnswerStream
 from sd_client.models import Checkpoint, GenerationParams
 from sd_client.payloads import payload
 from sd_client.samplers import Spelling
@@ -35,7 +33,6 @@ from services.answers import png_size, to_png
 from services.generation import GeneratedImage, Generation
 from services.pictures import fit, read_picture
 from simulator import Simulator
-from spool import Spool
 from storage.local import LocalStorage
 from tests.running import DEADLINE_S, PREFIX, RedisServer, Service, running_service, wait_until
 
@@ -74,46 +71,15 @@ def generation(png: bytes, count: int = 1) -> Generation:
     return Generation(images=(image,) * count, model="m", processing_time_s=1.0, request_id="r")
 
 
-def arriving(png: bytes, count: int = 1) -> Iterator[bytes]:
-    """An answer of a WebUI with the picture so many times."""
-    encoded = base64.b64encode(png)
-    yield b'{"images":["'
-    for number in range(count):
-        yield b'","' if number else b""
-        for at in range(0, len(encoded), PIECE):
-            yield encoded[at : at + PIECE]
-    yield b'"],"parameters":{},"info":"{}"}'
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_an_answer_of_a_webui_is_held_on_the_disk(png: bytes, tmp_path: Path, count: int) -> None:
-    storage = LocalStorage(tmp_path)
-    pieces = list(arriving(png, count))
-    held, most = allocated(lambda: AnswerStream(pieces, storage.new_file))
-    assert held < PIECE
-    assert most < 3 * PIECE
-
-
-def test_where_the_disk_takes_nothing_it_is_held_as_its_picture_alone(png: bytes) -> None:
-    pieces = list(arriving(png))
-    held, most = allocated(lambda: AnswerStream(pieces))
-    assert held < 1.01 * len(png)
-    assert most < 1.4 * len(png)  # the buffer grows in steps of an eighth, and a piece is there twice
-
-
 def test_looking_at_a_png_costs_nothing(png: bytes) -> None:
     _, most = allocated(lambda: (to_png(png, parameters=None), png_size(png)))
     assert most < 1024
 
 
-@pytest.mark.parametrize("where", ["on the disk", "in memory"])
-def test_storing_costs_no_copy(png: bytes, tmp_path: Path, where: str) -> None:
+def test_storing_costs_no_copy(png: bytes, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     storage.check()
-    file = storage.new_file() if where == "on the disk" else Spool()
-    file.write(png)
-    finished = file.finished()
-    _, most = allocated(lambda: storage.save(uuid4(), finished, {"prompt": "a"}))
+    _, most = allocated(lambda: storage.save(uuid4(), png, {"prompt": "a"}))
     assert most < PIECE  # the buffers of two files, and paths
 
 
@@ -135,15 +101,6 @@ def test_as_a_file_it_is_sent_in_pieces(png: bytes) -> None:
 
     _, most = allocated(send)
     assert most < 3 * PIECE
-
-
-def test_a_picture_in_a_body_is_decoded_while_it_arrives(png: bytes) -> None:
-    """Its base64 is never there as a whole."""
-    body = b'{"prompt":"a","image":"' + base64.b64encode(png) + b'"}'
-    pieces = (body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES))
-    held, most = allocated(lambda: take_out(pieces, size=len(body)))
-    assert held < 1.01 * len(png)
-    assert most < 1.01 * len(png) + 6 * PIECE_BYTES
 
 
 def test_a_picture_is_looked_through_and_passed_on_without_a_copy(png: bytes) -> None:
@@ -271,14 +228,10 @@ def test_threads_that_are_started(calls: tuple[list[str], list[int], list[int]])
 def test_a_picture_comes_in_once_is_written_once_and_goes_out_once(
     calls: tuple[list[str], list[int], list[int]],
 ) -> None:
-    """
-    It is read twice: to inflate its rows, and to be sent. A tenth more is for heads, records, log lines, the schedule
-    and the prober.
-    """
+    """A tenth more is for heads, records, log lines, the schedule and the prober."""
     lines, answers, sizes = calls
     written = sum(successes(lines, "write", "pwrite64"))
     assert sum(sizes) < written < 1.1 * sum(sizes) + 20_000 * REQUESTS
-    assert sum(sizes) < sum(successes(lines, "pread64")) < 2.2 * sum(sizes) + 20_000 * REQUESTS
     sent = sum(successes(lines, "sendto", "sendmsg"))
     assert sum(answers) < sent < 1.1 * sum(answers) + 20_000 * REQUESTS
     assert sum(successes(lines, "recvfrom", "recvmsg")) < 1.1 * sum(answers) + 20_000 * REQUESTS

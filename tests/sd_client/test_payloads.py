@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sd_client.answer_stream import read_object
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, Progress
-from sd_client.payloads import payload, read_answer, stop_reason
+from sd_client.payloads import payload, read_answer, read_object, stop_reason
 from sd_client.samplers import Spelling
 from tests.sd_client.jobs import CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job
 from tests.sd_client.servers import encoded_image, in_base64
@@ -157,9 +156,7 @@ def answer(images: object = (PICTURE,), told: object = None) -> bytes:
 
 
 def read(body: bytes, params: GenerationParams | None = None, **kwargs: Any) -> Any:
-    return read_answer(
-        read_object([body]), params or job(), **{"checkpoint": CHECKPOINT, "spelling": DEFAULT, **kwargs}
-    )
+    return read_answer(read_object(body), params or job(), **{"checkpoint": CHECKPOINT, "spelling": DEFAULT, **kwargs})
 
 
 def test_one_image() -> None:

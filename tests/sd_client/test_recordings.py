@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from sd_client.answer_stream import read_object
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage
-from sd_client.payloads import read_answer
+from sd_client.payloads import read_answer, read_object
 from sd_client.samplers import Spelling, spell
 from sd_client.transport import Transport
 from tests.sd_client.jobs import job
@@ -57,7 +56,7 @@ def read(body: bytes, asked: Any, checkpoint: Checkpoint, spelling: Spelling | N
     # What was left to the server's own defaults is what it says that it took.
     amounts = {name: asked[name] if name in asked else told[name] for name in ("steps", "cfg_scale") if name in told}
     params: GenerationParams = job(seed=asked["seed"], batch_size=asked.get("batch_size", 1), **amounts)
-    return read_answer(read_object([body]), params, checkpoint=checkpoint, spelling=spelling or Spelling())
+    return read_answer(read_object(body), params, checkpoint=checkpoint, spelling=spelling or Spelling())
 
 
 @pytest.mark.parametrize("case", ["txt2img_ok", "img2img_png_datauri", "inpaint_mask"])

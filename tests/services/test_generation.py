@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, NoWebUIError
 from sd_client.models import GenerationParams, PaintedImage
 from sd_client.pool import PoolView, WebUIPool
@@ -21,9 +21,7 @@ from services.pictures import read_picture
 from services.problems import InvalidParamsError
 from services.requests import FileNotes, RequestService
 from simulator import Simulator
-from spool import Spool
 from storage import LocalStorage
-from storage.errors import StorageUnavailableError
 from tests.services import picture_samples as samples
 
 Draw = Callable[[int], int]
@@ -60,6 +58,7 @@ def make_service(pool: WebUIPool, tmp_path: Path) -> Callable[..., GenerationSer
             "catalog": catalog_of(pool.ready_view),
             "storage": LocalStorage(tmp_path / "images"),
             "requests": RequestService(pool=pool, notes=FileNotes(tmp_path / "notes")),
+            "metrics": Metrics(),
             "max_pixels": 1536 * 1536,
             "queue_timeout_s": 30.0,
             "timeout_s": 30.0,
@@ -197,16 +196,6 @@ def test_what_the_check_raises_ends_the_job(make_service: Callable[..., Generati
 
     with pytest.raises(HungUpError):
         generate(make_service(pool=RecordingPool()), check=check)
-
-
-def test_a_picture_that_the_disk_has_lost(make_service: Callable[..., GenerationService], tmp_path: Path) -> None:
-    path = tmp_path / "arriving"
-    path.write_bytes(samples.encode(samples.noise(64, 64)))
-    with path.open("rb") as file:
-        painted = PaintedImage(data=Spool.of(file), seed=1)
-    os.truncate(path, 0)
-    with pytest.raises(StorageUnavailableError):
-        generate(make_service(pool=RecordingPool((painted,))))
 
 
 @pytest.mark.parametrize(

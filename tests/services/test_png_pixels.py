@@ -7,7 +7,6 @@ import random
 import struct
 import tracemalloc
 import zlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from services.picture_files import read_file
 from services.picture_formats import PictureError
 from services.pictures import read_picture
 from services.png_pixels import inflates, is_whole
-from spool import Spool
 from tests.services import picture_samples as samples
 
 PNG = samples.encode(samples.noise())
@@ -169,19 +167,17 @@ def test_a_broken_one_is_refused_still() -> None:
         read_picture(REFUSED["no zlib"], max_pixels=256)
 
 
-# --- A file that is read piece by piece -----------------------------------------------------------------------------
+# --- A whole file -----------------------------------------------------------------------------
 
 MODES = ["RGB", "RGBA", "L", "LA"]
 LEFT_TO_A_DECODER = ["P", "1", "I;16"]
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("mode", [*MODES, *LEFT_TO_A_DECODER])
-def test_a_whole_file(tmp_path: Path, mode: str, on_disk: bool) -> None:
+def test_a_whole_file(mode: str) -> None:
     data = samples.encode(samples.noise(200, 100).convert("L").convert(mode))
-    file = Spool(tmp_path).filled(data) if on_disk else data
-    assert is_whole(file) == (mode in MODES)
-    check_whole(file)
+    assert is_whole(data) == (mode in MODES)
+    check_whole(data)
 
 
 def rubbish(png: bytes) -> bytes:
@@ -203,14 +199,13 @@ def rubbish(png: bytes) -> bytes:
     ],
     ids=["rubbish", "a row too few", "cut off", "nothing", "a wrong checksum", "no end", "half", "a header alone"],
 )
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_a_damaged_answer(tmp_path: Path, damaged: bytes, on_disk: bool) -> None:
+def test_a_damaged_answer(damaged: bytes) -> None:
     with pytest.raises(AnswerError, match="cannot be decoded"):
-        check_whole(Spool(tmp_path).filled(damaged) if on_disk else damaged)
+        check_whole(damaged)
 
 
-def test_a_large_file_is_not_held(tmp_path: Path) -> None:
-    file = Spool(tmp_path).filled(samples.encode(samples.noise(1024, 1024)))
+def test_the_pixels_of_a_large_file_are_not_kept() -> None:
+    file = samples.encode(samples.noise(1024, 1024))
     assert len(file) > 3_000_000
     tracemalloc.start()
     try:

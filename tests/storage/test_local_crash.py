@@ -52,10 +52,9 @@ def test_every_step_is_in_the_tables() -> None:
     assert tuple(LEFT_BY_A_DELETE) == DELETE_STEPS
 
 
-@pytest.mark.parametrize("where", ["in memory", "on the disk"])
 @pytest.mark.parametrize(("step", "left"), LEFT_BY_A_SAVE.items(), ids=LEFT_BY_A_SAVE)
-def test_killed_during_a_save(tmp_path: Path, step: str, left: list[str], where: str, run_process, files_under) -> None:
-    status, _ = run_process("save_and_die", tmp_path, step, ID, where)
+def test_killed_during_a_save(tmp_path: Path, step: str, left: list[str], run_process, files_under) -> None:
+    status, _ = run_process("save_and_die", tmp_path, step, ID)
     assert status == -signal.SIGKILL
     assert files_under(tmp_path) == left
     storage = LocalStorage(tmp_path, clock=in_two_hours)

@@ -9,10 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from spool import Spool
 from storage import ImageExistsError, ImageNotFoundError, LocalStorage, StorageUnavailableError
 from storage.local import SAVE_STEPS
-from tests.storage.storage_process import arrived
 
 ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")
 
@@ -48,16 +46,6 @@ def test_layout_and_modes(tmp_path: Path, files_under) -> None:
     assert {mode(path) for path in folders} == {0o750}
 
 
-def test_modes_of_what_has_arrived_in_a_file(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        storage = LocalStorage(tmp_path)
-        storage.save(ID, arrived(storage, b"png"), {})
-    finally:
-        os.umask(before)
-    assert {mode(path) for path in tmp_path.rglob("*") if path.is_file()} == {0o640}
-
-
 def test_the_record_is_whole_before_the_image_is_there(tmp_path: Path) -> None:
     seen: dict[str, tuple[bool, bool]] = {}
 
@@ -87,17 +75,15 @@ def test_fsync_changes_nothing_that_can_be_seen(tmp_path: Path, fsync: bool, fil
     assert files_under(tmp_path) == []
 
 
-@pytest.mark.parametrize("where", ["in memory", "on the disk"])
 @pytest.mark.parametrize("step", SAVE_STEPS)
-def test_an_interrupted_save_takes_everything_back(tmp_path: Path, step: str, where: str, files_under) -> None:
+def test_an_interrupted_save_takes_everything_back(tmp_path: Path, step: str, files_under) -> None:
     def on_step(reached: str) -> None:
         if reached == step:
             raise StopError
 
     storage = LocalStorage(tmp_path, on_step=on_step)
-    file = arrived(storage, b"png") if where == "on the disk" else b"png"
     with pytest.raises(StopError):
-        storage.save(ID, file, {})
+        storage.save(ID, b"png", {})
     assert files_under(tmp_path) == []
     LocalStorage(tmp_path).save(ID, b"png", {})
 
@@ -110,24 +96,6 @@ def test_an_image_without_record_is_not_overwritten(tmp_path: Path, files_under)
         LocalStorage(tmp_path).save(ID, b"png", {})
     assert image.read_bytes() == b"restored by hand"
     assert files_under(tmp_path) == [f"0b/9f/{ID}.png"]
-
-
-def test_what_arrived_on_another_filesystem_is_copied(tmp_path: Path, own_disk_in_memory: Path) -> None:
-    arrived_there = arrived(LocalStorage(own_disk_in_memory), b"png" * 100_000)
-    assert isinstance(arrived_there, Spool)
-    LocalStorage(tmp_path).save(ID, arrived_there, {})
-    with LocalStorage(tmp_path).open(ID).file as file:
-        assert file.read() == b"png" * 100_000
-
-
-def test_what_arrives_is_nowhere_until_it_is_saved(tmp_path: Path, files_under) -> None:
-    storage = LocalStorage(tmp_path)
-    file = arrived(storage, b"png")
-    assert isinstance(file, Spool)
-    assert files_under(tmp_path) == []
-    storage.save(ID, file, {})
-    assert (tmp_path / f"0b/9f/{ID}.png").stat().st_nlink == 1
-    assert file[:] == b"png"
 
 
 def test_check_leaves_nothing(tmp_path: Path, files_under) -> None:

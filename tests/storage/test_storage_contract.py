@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from storage import ImageExistsError, ImageNotFoundError, ImageStorage, LocalStorage, StorageError
-from tests.storage.storage_process import arrived
 
 PNG = b"\x89PNG\r\n\x1a\n" + Random(1).randbytes(5_000_000)
 RECORD = {"prompt": "ein Fuchs, 狐 🦊", "seed": 4294967295, "size": [512, 768], "scale": 7.5, "extra": {"model": None}}
@@ -29,16 +28,6 @@ def test_what_was_saved_is_what_is_opened(storage: ImageStorage) -> None:
         assert file.read() == PNG
     assert image.size_bytes == len(PNG)
     assert storage.read_record(image_id) == RECORD
-
-
-def test_what_has_arrived_in_a_file_is_what_is_opened(storage: ImageStorage) -> None:
-    image_id = uuid4()
-    file = arrived(storage, PNG)
-    assert (len(file), file[:]) == (len(PNG), PNG)
-    storage.save(image_id, file, RECORD)
-    assert read(storage, image_id) == PNG
-    assert file[-12:] == PNG[-12:]
-    assert storage.look(image_id).size_bytes == len(PNG)
 
 
 def test_a_look_tells_what_opening_tells(storage: ImageStorage) -> None:
