@@ -143,7 +143,7 @@ def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield b',"mask":"', params.inpainting.mask, b'"'
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes | bytearray) -> dict[str, Any]:
     """
     A successful answer to a job.
 
@@ -187,7 +187,8 @@ def read_answer(
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
     first = info.get("index_of_first_image")
     first = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    chosen = chosen_images(images[first:], wanted=params.batch_size)
+    del images[:first]
+    chosen = chosen_images(images, wanted=params.batch_size)
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(
