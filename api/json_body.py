@@ -13,7 +13,7 @@ from typing import NoReturn
 from api.errors import MalformedRequestError
 from api.forms import too_much_text
 from api.schemas.byte_objects import in_text
-from api.schemas.picture_fields import PICTURE_FIELDS_PATTERN
+from api.schemas.picture_fields import PICTURE_FIELDS, PICTURE_FIELDS_PATTERN
 from services.problems import InvalidParamsError, Problem
 
 #: Longer texts are parsed one after another. Little values become up to 25 times as many bytes when they are parsed,
@@ -66,15 +66,18 @@ def _check_text(body: bytearray, most_text: int) -> None:
 
 def _text_bytes(body: bytearray) -> int:
     """
-    Bytes outside the texts of pictures, of which only the first quote behind the beginning is looked for: base64 has
-    none, and whatever else stands there is one string to a parser.
+    Bytes outside the text of each picture, which ends at the next quote: base64 has none, and whatever else stands
+    there is one string to a parser. A field that is named again has a text like any other.
     """
-    size, at = 0, 0
-    while found := _PICTURE_BEGINS.search(body, at):
-        end = body.find(b'"', found.end())
-        size += found.end() - at
-        at = len(body) if end < 0 else end
-    return size + len(body) - at
+    pictures: dict[bytes, int] = {}
+    at = 0
+    while len(pictures) < len(PICTURE_FIELDS) and (found := _PICTURE_BEGINS.search(body, at)):
+        at = found.end()
+        if found[1] not in pictures:
+            end = body.find(b'"', at)
+            pictures[found[1]] = (len(body) if end < 0 else end) - at
+            at += pictures[found[1]]
+    return len(body) - sum(pictures.values())
 
 
 def _without_inside(value: object) -> object:
