@@ -154,7 +154,7 @@ class Upstream:
 
     def _exchange(self, connection: socket.socket, reader: BufferedReader, head: Head) -> bool:
         """Whether the connection is kept."""
-        body = read_body(reader, head, connection.sendall)
+        body = read_body(reader, head)
         if body is None:
             return False
         status, pieces = self._answer(head, body)

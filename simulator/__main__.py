@@ -6,8 +6,9 @@ import threading
 
 from simulator.faults import Fault, FaultError, parse_fault
 from simulator.flavours import NAMES
-from simulator.simulator import DEFAULT_MODELS, DEFAULT_STEP_TIME_S, Simulator
+from simulator.simulator import Simulator
 
+DEFAULT_STEP_TIME_S = 0.05
 KEPT_BODY_BYTES = 2000  # As much as /simulator/requests shows.
 
 
@@ -32,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--load-time", type=float, default=0.0, metavar="SECONDS", help="for a switch of models")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="what /sdapi/v1/memory shows")
-    parser.add_argument("--model", action="append", metavar="NAME", help="a model's file name; repeatable")
+    parser.add_argument(
+        "--model", action="append", dest="models", metavar="NAME", help="a model's file name; repeatable"
+    )
     parser.add_argument("--broken", action="append", metavar="NAME", help="one of them cannot be loaded; repeatable")
     parser.add_argument("--nothing-loaded", action="store_true", help="SD.Next as it starts without a saved choice")
     parser.add_argument("--samples-format", choices=("png", "jpg", "webp"))
@@ -41,10 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--startup-time", type=float, default=0.0, metavar="SECONDS", help="/sdapi/* is 404 for so long"
     )
-    parser.add_argument("--nowebui", action="store_true", help="the API alone, without the page's routes")
+    parser.add_argument(
+        "--nowebui", action="store_false", dest="has_page", help="the API alone, without the page's routes"
+    )
     parser.add_argument(
         "--fault",
         action="append",
+        dest="faults",
         type=_fault,
         default=[],
         metavar="KIND[:route=ROUTE][:times=N[:of=M]][:seconds=S]",
@@ -59,25 +65,9 @@ def main() -> None:
     ended = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: ended.set())
-    simulator = Simulator(
-        flavour=args.flavour,
-        host=args.host,
-        port=args.port,
-        step_time=args.step_time,
-        load_time=args.load_time,
-        device=args.device,
-        models=tuple(args.model or DEFAULT_MODELS),
-        broken=tuple(args.broken or ()),
-        nothing_loaded=args.nothing_loaded,
-        samples_format=args.samples_format,
-        api_auth=args.api_auth,
-        prefix=args.prefix,
-        startup_time=args.startup_time,
-        has_page=not args.nowebui,
-        faults=tuple(args.fault),
-        max_body_bytes=KEPT_BODY_BYTES,
-    )
-    with simulator:
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    with Simulator(**{**given, **lists}, max_body_bytes=KEPT_BODY_BYTES) as simulator:
         print(f"simulated WebUI ({args.flavour}) on {simulator.url}", flush=True)
         ended.wait()
 

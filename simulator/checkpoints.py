@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """All model files in the order a WebUI lists them. Safe from several threads."""
+    """All model files in the order a WebUI lists them. Thread-safe."""
 
     def __init__(self, files: tuple[str, ...], weights: str = "") -> None:
         self._all = tuple(Checkpoint(file, weights) for file in sorted(files, key=str.lower))
@@ -68,10 +68,6 @@ class Checkpoints:
         """By exact alias: file, base name, model name, and once it was loaded hash and title."""
         # Of two files of one name in different folders the last wins, as in the real one.
         return next((one for one in reversed(self._all) if name in self._aliases(one)), None)
-
-    def find_closest(self, name: str) -> Checkpoint | None:
-        """As refiner and hires checkpoints are looked up: an alias, else a part of a title."""
-        return self.find(name) or next((one for one in self._all if name.lower() in self.title(one).lower()), None)
 
     def _aliases(self, checkpoint: Checkpoint) -> set[str]:
         path = PurePosixPath(checkpoint.file)

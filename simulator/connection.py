@@ -7,20 +7,16 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from simulator.broken import broken_answer, changed_answer
+from simulator.broken import INTERIM, broken_answer, changed_answer
 from simulator.errors import ClosingError
 from simulator.faults import ANSWER_KINDS, CHANGE_KINDS, DEFAULT_SLOW_S, Strike
 from simulator.journal import ReceivedRequest
-from simulator.site import CONTROL, Site
+from simulator.site import Site
 from simulator.wire import BadRequestError, Head, Request, Response, answer_head, read_body, read_head
 
+IDLE_S = 5.0  # As uvicorn in web-UI mode and stable-diffusion.cpp's server have it.
 DRIP_BYTES = 2
 DRIP_PAUSE_S = 0.5
-NO_CONTENT = 204
-#: As a proxy in front may send: RFC 8297's early hints, and WebDAV's sign of life, again and again.
-INTERIM = (
-    b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n" + 2 * b"HTTP/1.1 102 Processing\r\n\r\n"
-)
 INVALID_REQUEST = b"Invalid HTTP request received."
 
 
@@ -42,8 +38,8 @@ class Connection:
         try:
             while self._next_request():
                 pass
-        except (_LostError, ClosingError, ConnectionError, TimeoutError):
-            pass  # Clients may go at any time, and nobody is left to be told.
+        except (_LostError, ClosingError, OSError):
+            pass  # Clients may go at any time, and nobody is left to answer.
         except BadRequestError:
             self._reject()
         finally:
@@ -55,56 +51,41 @@ class Connection:
 
         :returns: whether another may follow.
         """
-        self._sock.settimeout(self._site.idle_s)
-        self._refuse_if_told(self._reader.peek(1))
+        self._sock.settimeout(IDLE_S)
+        self._reader.peek(1)
         self._sock.settimeout(None)
         head = read_head(self._reader)
         if head is None:
             return False
-        if head.raw_path.startswith(CONTROL):
-            return self._control(head)
-        fault = self._site.faults.take(head.method, self._site.route(head))
-        if fault and fault.kind == "refuse":
-            self._reset()  # Its first line came in pieces, so that it was not known before.
-        if fault and fault.kind == "reset-before":
-            with self._site.journal.entry(self._received(head, b"")):
-                self._reset()
-        body = read_body(self._reader, head, self._sock.sendall)
+        fault = None if self._site.is_control(head) else self._site.faults.take(head.method, self._site.route(head))
+        self._before_body(head, fault)
+        body = read_body(self._reader, head)
         if body is None:
             return False
-        gone = self._client_has_gone
-        request = Request(head=head, path=self._site.path(head), body=body, client_has_gone=gone)
+        request = Request(head=head, path=self._site.path(head), body=body, client_has_gone=self._client_has_gone)
+        if self._site.is_control(head):
+            return self._send(head, self._site.control(request))
         with self._site.journal.entry(self._received(head, body)):
             return self._answer(request, fault)
 
-    def _refuse_if_told(self, begun: bytes) -> None:
-        """Reset if a `refuse` is meant for the request whose first bytes these are."""
-        words = begun.split(b"\r\n", 1)[0].decode("latin-1").split()
-        if len(words) < 2 or words[1].startswith(CONTROL):
-            return
-        head = Head(method=words[0], target=words[1], version="1.1", headers={})
-        if self._site.faults.take(head.method, self._site.route(head), only=frozenset({"refuse"})):
+    def _before_body(self, head: Head, fault: Strike | None) -> None:
+        if fault and fault.kind == "refuse":
             self._reset()
+        if fault and fault.kind == "reset-before":
+            with self._site.journal.entry(self._received(head, b"")):
+                self._reset()
 
     def _received(self, head: Head, body: bytes) -> ReceivedRequest:
         return ReceivedRequest(
             method=head.method,
             path=head.raw_path,
-            query=head.target.partition("?")[2],
+            query=head.query,
             route=self._site.route(head),
             headers=head.headers,
             body=body,
             connection=self._number,
             started=time.monotonic(),
         )
-
-    def _control(self, head: Head) -> bool:
-        body = read_body(self._reader, head, self._sock.sendall)
-        if body is None:
-            return False
-        response = self._site.control(Request(head=head, path=head.path, body=body))
-        assert response is not None
-        return self._send(head, response)
 
     def _answer(self, request: Request, fault: Strike | None) -> bool:
         if fault:
@@ -127,34 +108,34 @@ class Connection:
     def _work(self, request: Request, fault: Strike | None) -> Response:
         flavour = self._site.flavour
         if fault and fault.kind in ANSWER_KINDS:
-            return flavour.dress(request, broken_answer(fault, flavour, request), 0.001)
+            return flavour.dress(request, broken_answer(fault.kind, flavour, request), 0.001)
         if not fault or fault.kind not in CHANGE_KINDS:
             return flavour.respond(request)
-        # To be changed it has to come plain.
+        # To be changed it has to come uncompressed.
         headers = {name: value for name, value in request.headers.items() if name != "accept-encoding"}
-        return changed_answer(fault, flavour.respond(replace(request, head=replace(request.head, headers=headers))))
+        plain = replace(request, head=replace(request.head, headers=headers))
+        return changed_answer(fault.kind, flavour.respond(plain))
 
     def _full_head(self, head: Head, response: Response) -> bytes:
-        flavour, headers = self._site.flavour, [*response.headers]
-        if response.status != NO_CONTENT and response.has_length:
-            headers.append((flavour.length_header, str(len(response.body))))
-        if not head.keeps_alive and flavour.http_version == "1.1":
+        version, headers = self._site.flavour.http_version, list(response.headers)
+        if response.status != 204 and response.has_length:
+            headers.append(("content-length", str(len(response.body))))
+        if not head.keeps_alive and version == "1.1":
             headers.append(("Connection", "close"))
-        return answer_head(replace(response, headers=tuple(headers)), flavour.http_version)
+        return answer_head(response.status, tuple(headers), version)
 
     def _send(self, head: Head, response: Response) -> bool:
         self._sock.sendall(self._full_head(head, response))
         if head.method != "HEAD":
             self._sock.sendall(response.body)
-        closes = any(name.lower() == "connection" and value == "close" for name, value in response.headers)
-        return head.keeps_alive and not closes and self._site.flavour.http_version == "1.1"
+        closes = ("Connection", "close") in response.headers or self._site.flavour.http_version == "1.0"
+        return head.keeps_alive and not closes
 
     def _send_badly(self, head: Head, response: Response, fault: Strike) -> None:
-        half = response.body[: len(response.body) // 2]
         self._sock.sendall(self._full_head(head, response))
         if fault.kind == "drip":
             self._drip(response.body, fault)
-        self._sock.sendall(half)
+        self._sock.sendall(response.body[: len(response.body) // 2])
         if fault.kind == "hang-middle":
             self._site.faults.hang(fault, self._client_has_gone)
         raise _LostError
@@ -163,11 +144,11 @@ class Connection:
         for start in range(0, len(body), DRIP_BYTES):
             self._sock.sendall(body[start : start + DRIP_BYTES])
             pause_ends = time.monotonic() + DRIP_PAUSE_S
-            if self._site.faults.hang(fault, partial(self._drop_is_due, pause_ends)) or self._client_has_gone():
+            if self._site.faults.hang(fault, partial(self._next_drop_is_due, pause_ends)) or self._client_has_gone():
                 break
         raise _LostError
 
-    def _drop_is_due(self, pause_ends: float) -> bool:
+    def _next_drop_is_due(self, pause_ends: float) -> bool:
         return time.monotonic() >= pause_ends or self._client_has_gone()
 
     def _client_has_gone(self) -> bool:
@@ -176,7 +157,7 @@ class Connection:
         poll.register(self._sock, select.POLLIN)
         try:
             return bool(poll.poll(0)) and not self._sock.recv(1, socket.MSG_PEEK)
-        except OSError:  # reset, which is gone as well
+        except OSError:  # Reset, which is gone as well.
             return True
 
     def _reset(self) -> None:
@@ -188,8 +169,8 @@ class Connection:
         raise _LostError
 
     def _reject(self) -> None:
-        response = Response(status=400, body=INVALID_REQUEST, headers=self._site.flavour.invalid_head)
+        headers = (("content-type", "text/plain; charset=utf-8"), ("Connection", "close"))
         try:
-            self._sock.sendall(answer_head(response) + response.body)
+            self._sock.sendall(answer_head(400, headers) + INVALID_REQUEST)
         except OSError:
             return

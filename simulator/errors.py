@@ -1,12 +1,4 @@
-"""What a WebUI answers instead of a result.
-
-SimulatedError
-├── HTTPError        the WebUI says no on purpose (its own HTTPException)
-├── InvalidError     fields of the wrong type (FastAPI's 422)
-├── BodyError        the body could not be parsed (FastAPI's 400)
-└── CrashError       an exception the WebUI does not handle (500, with its class and text)
-ClosingError         the simulator is being shut down; nothing is answered
-"""
+"""What a WebUI answers instead of a result."""
 
 from typing import Any
 
@@ -16,16 +8,16 @@ class SimulatedError(Exception):
 
 
 class HTTPError(SimulatedError):
-    """A refusal with a status of its own."""
+    """A refusal on purpose, with a status of its own."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(f"{status} {detail}")
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status} {text}")
         self.status = status
-        self.detail = detail
+        self.text = text
 
 
 class InvalidError(SimulatedError):
-    """One entry for every field that could not be read."""
+    """FastAPI's 422: one entry for every field that could not be read."""
 
     def __init__(self, *entries: dict[str, Any]) -> None:
         super().__init__(str(entries))
@@ -33,11 +25,11 @@ class InvalidError(SimulatedError):
 
 
 class BodyError(SimulatedError):
-    """The body is not JSON in any encoding that is understood."""
+    """FastAPI's 400: the body is not JSON in any encoding that is understood."""
 
 
 class CrashError(SimulatedError):
-    """An exception that the WebUI lets through: class name and text as it reports them."""
+    """An exception that the WebUI does not handle: class name and text as its 500 reports them."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"{name}: {text}")
@@ -46,4 +38,4 @@ class CrashError(SimulatedError):
 
 
 class ClosingError(Exception):
-    """The simulator ends: whoever waits stops waiting."""
+    """The simulator ends: whoever waits stops waiting, and nothing is answered."""

@@ -9,38 +9,19 @@ from typing import Any
 from simulator.journal import GENERATION_ROUTES
 
 WIRE_KINDS = frozenset(
-    {"refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "drip", "cut", "slow", "interim"},
+    ("refuse", "reset-before", "reset-after", "hang-before", "hang-middle", "drip", "cut", "slow", "interim")
 )
 ANSWER_KINDS = frozenset(
-    {
-        "garbage",
-        "not-json",
-        "oom",
-        "nan",
-        "load-failed",
-        "error-plain",
-        "error-json",
-        "busy",
-        "rate-limited",
-        "unauthorized",
-        "disabled",
-    }
+    (
+        *("garbage", "not-json", "oom", "nan", "load-failed", "error-plain", "error-json"),
+        *("busy", "rate-limited", "unauthorized", "disabled"),
+    )
 )
 CHANGE_KINDS = frozenset(
-    {
-        "not-base64",
-        "not-picture",
-        "empty-images",
-        "damaged",
-        "too-few",
-        "wrong-size",
-        "wrong-model",
-        "wrong-sampler",
-        "no-info",
-        "empty-info",
-        "jpeg",
-        "webp",
-    }
+    (
+        *("not-base64", "not-picture", "empty-images", "damaged", "too-few", "wrong-size"),
+        *("wrong-model", "wrong-sampler", "no-info", "empty-info", "jpeg", "webp"),
+    )
 )
 KINDS = WIRE_KINDS | ANSWER_KINDS | CHANGE_KINDS
 EVERYWHERE = "*"
@@ -100,23 +81,23 @@ def parse_fault(spec: str) -> Fault:
     return fault_of({"kind": kind, **values})
 
 
-def fault_of(values: dict[str, Any]) -> Fault:
+def fault_of(values: object) -> Fault:
     """From a mapping with the fields' names; numbers may be texts.
 
     :raises FaultError: it cannot be understood.
     """
-    unknown = values.keys() - {"kind", "route", "times", "of", "seconds"}
-    if unknown:
-        raise FaultError(f"unknown setting {sorted(unknown)[0]!r}; known are route, times, of, seconds")
-    if not isinstance(values.get("kind"), str):
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise FaultError("a fault needs a kind")
+    if unknown := sorted(values.keys() - {"kind", "route", "times", "of", "seconds"}):
+        raise FaultError(f"unknown setting {unknown[0]!r}; known are route, times, of, seconds")
+    numbers: dict[str, type] = {"times": int, "of": int, "seconds": float}
+    given = {name: value for name, value in values.items() if value is not None}
     try:
-        times = None if values.get("times") is None else int(values["times"])
-        of = None if values.get("of") is None else int(values["of"])
-        seconds = None if values.get("seconds") is None else float(values["seconds"])
-    except (TypeError, ValueError) as exc:
-        raise FaultError(f"times, of and seconds must be numbers: {exc}") from exc
-    return Fault(kind=values["kind"], route=values.get("route"), times=times, of=of, seconds=seconds)
+        return Fault(**{name: numbers.get(name, str)(value) for name, value in given.items()})
+    except FaultError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise FaultError(f"times, of and seconds must be numbers: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +133,7 @@ class Faults:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """The simulator ends."""
+        """Let go of what hangs: the simulator ends."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

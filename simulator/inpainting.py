@@ -6,7 +6,6 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from simulator.pictures import resized
 
-ALPHA_THRESHOLD = 128
 FILL_BLUR = 0.12  # Share of the shorter side: "fill" spreads the surroundings' colours.
 Box = tuple[int, int, int, int]
 
@@ -17,24 +16,15 @@ class MaskSettings:
 
     blur_x: int
     blur_y: int
-    soft: bool
     fill: int
     full_res: bool
     padding: int
     invert: bool
 
 
-def binary_mask(mask: Image.Image, *, soft: bool) -> Image.Image:
-    """Eight bit grey, white where to repaint. Transparency, if there is any, counts instead of the colours."""
-    if mask.mode == "RGBA" and mask.getchannel("A").getextrema() != (255, 255):
-        alpha = mask.getchannel("A")
-        return alpha if soft else alpha.point([255 if value > ALPHA_THRESHOLD else 0 for value in range(256)])
-    return mask.convert("L")
-
-
 def prepared_mask(mask: Image.Image, settings: MaskSettings) -> Image.Image:
     """Made grey, inverted and blurred, in that order."""
-    grey = binary_mask(mask, soft=settings.soft)
+    grey = mask.convert("L")
     if settings.invert:
         grey = ImageOps.invert(grey)
     if settings.blur_x > 0 or settings.blur_y > 0:
@@ -127,21 +117,8 @@ def canvas(picture: Image.Image, mask: Image.Image, settings: MaskSettings, size
         return Canvas(
             original=resized(picture, size, mode), mask=resized(mask, size, mode), settings=settings, box=None
         )
-    box = crop_box(mask, settings, size)
-    # The box is in the mask's pixels and is laid on the picture as it is: a mask of another size hits another place.
-    if mask.size != picture.size:
-        moved = Image.new("L", picture.size)
-        moved.paste(mask, (0, 0))
-        mask = moved
-        box = _within(box, picture.size)
-    return Canvas(original=picture, mask=mask, settings=settings, box=box)
-
-
-def _within(box: Box | None, size: tuple[int, int]) -> Box | None:
-    if box is None:
-        return None
-    left, top = min(box[0], size[0] - 1), min(box[1], size[1] - 1)
-    return (left, top, max(left + 1, min(box[2], size[0])), max(top + 1, min(box[3], size[1])))
+    mask = mask.resize(picture.size)
+    return Canvas(original=picture, mask=mask, settings=settings, box=crop_box(mask, settings, size))
 
 
 def is_empty(mask: Image.Image) -> bool:

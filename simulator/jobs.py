@@ -1,56 +1,34 @@
-"""A generation request after its fields were read, and how it becomes pictures."""
+"""A generation request after its fields were read, and what breaks the WebUI."""
 
-from dataclasses import dataclass, replace
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
-from simulator import inpainting
 from simulator.errors import CrashError
-from simulator.inpainting import Canvas, MaskSettings
-from simulator.painter import Scene, paint, stamp
-from simulator.pictures import flatten, read, resized
 from simulator.samplers import Sampling
 
-PREVIEW_SCALE = 4
+REFERENCE_PIXELS = 512 * 512
 MAX_PIXELS = 1 << 28  # 16384 squared, or 1024 images of 512x512: beyond it the pretended memory ends.
+MAX_RANDOM_SEED = 4_294_967_294
 MAX_SEED = (1 << 64) - 1
 MIN_SEED = -(1 << 63)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hires:
-    """The second pass of txt2img; `width` and `height` of 0 leave the size to `scale`."""
-
-    scale: float
-    upscaler: str
-    steps: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What img2img starts from. The pictures are opened but not read yet; `key` stands for their bytes."""
-
-    pictures: tuple[Image.Image, ...]
-    mask: Image.Image | None
-    settings: MaskSettings
-    resize_mode: int
-    key: str
+UNIPC_ORDER = 3
+REVERSE_SAMPLERS = frozenset({"DPM fast", "DPM adaptive"})
+SDE_SAMPLERS = frozenset({"DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE"})
+CALCULATED_WITH = ("width", "height", "batch_size", "n_iter", "cfg_scale")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One request. Sizes in pixels as they were asked for, not as they come out."""
+    """One request. Sizes in pixels as they were asked for, not as they come out; `fields` is all that was read."""
 
-    name: str
+    kind: str
     prompt: str
     negative_prompt: str
     seed: int
     subseed: int
-    subseed_strength: float
-    seed_resize: tuple[int, int]
     sampling: Sampling
     steps: int
     cfg_scale: float
@@ -58,49 +36,76 @@ class Job:
     height: int
     batch_size: int
     n_iter: int
-    restore_faces: bool
-    tiling: bool
-    denoising_strength: float | None
-    styles: tuple[str, ...]
-    override_settings: dict[str, Any]
-    restore_afterwards: bool
-    save_images: bool
-    hires: Hires | None = None
-    source: Source | None = None
+    strength: float | None
+    fields: Mapping[str, Any]
+
+    @property
+    def is_img2img(self) -> bool:
+        """Whether it starts from pictures."""
+        return self.kind == "img2img"
 
     @property
     def size(self) -> tuple[int, int]:
-        """The first pass as it is painted: floored to a multiple of 8."""
+        """As it is painted: floored to a multiple of 8."""
         return (self.width // 8 * 8, self.height // 8 * 8)
-
-    @property
-    def final_size(self) -> tuple[int, int]:
-        """After the second pass, if there is one."""
-        if self.hires is None:
-            return self.size
-        if self.hires.width or self.hires.height:
-            wide = self.hires.width or self.hires.height * self.width // self.height
-            tall = self.hires.height or self.hires.width * self.height // self.width
-            return (wide // 8 * 8, tall // 8 * 8)
-        return (int(self.width * self.hires.scale) // 8 * 8, int(self.height * self.hires.scale) // 8 * 8)
 
     @property
     def sampling_steps(self) -> int:
         """The steps that are really done."""
-        if self.source is None or self.denoising_strength is None:
+        if not self.is_img2img or self.strength is None:
             return self.steps
-        return int(min(self.denoising_strength, 0.999) * self.steps) + 1
+        return int(min(self.strength, 0.999) * self.steps) + 1
 
     @property
     def seeds(self) -> list[int]:
         """One for every image."""
-        count = self.batch_size * self.n_iter
-        return [self.seed + (index if self.subseed_strength == 0 else 0) for index in range(count)]
+        return [self.seed + index for index in range(self.batch_size * self.n_iter)]
 
     @property
     def subseeds(self) -> list[int]:
         """One for every image."""
         return [self.subseed + index for index in range(self.batch_size * self.n_iter)]
+
+
+def job_of(kind: str, fields: Mapping[str, Any], sampling: Sampling) -> Job:
+    """The job that the fields describe, without its pictures.
+
+    :param kind: txt2img or img2img.
+    :raises CrashError: a null where the WebUI calculates.
+    """
+    if fields["prompt"] is None or fields["negative_prompt"] is None:
+        raise CrashError("AssertionError", "")
+    if fields["steps"] is None:
+        raise CrashError("TypeError", "unsupported operand type(s) for //: 'NoneType' and 'NoneType'")
+    if any(fields[name] is None for name in CALCULATED_WITH):
+        raise CrashError("TypeError", "unsupported operand type(s) for //: 'NoneType' and 'int'")
+    return Job(
+        kind=kind,
+        prompt=_without_comments(fields["prompt"]),
+        negative_prompt=_without_comments(fields["negative_prompt"]),
+        seed=_seed(fields["seed"]),
+        subseed=_seed(fields["subseed"]),
+        sampling=sampling,
+        steps=fields["steps"],
+        strength=fields["denoising_strength"],
+        fields=fields,
+        **{name: fields[name] for name in CALCULATED_WITH},
+    )
+
+
+def _without_comments(prompt: str) -> str:
+    """What the built-in extension makes of `#` in a prompt."""
+    text = re.sub(r"(^|\n)#[^\n]*(\n|$)", "\n", prompt)
+    return re.sub(r"#[^\n]*(\n|$)", "\n", text)
+
+
+def _seed(value: int | None) -> int:
+    return random.randrange(MAX_RANDOM_SEED) if value is None or value == -1 else value
+
+
+def step_time(step_s: float, job: Job) -> float:
+    """Seconds for one step of a whole batch, from those for one image of 512x512."""
+    return step_s * job.size[0] * job.size[1] / REFERENCE_PIXELS * job.batch_size
 
 
 def check(job: Job) -> None:
@@ -118,10 +123,10 @@ def check(job: Job) -> None:
         raise CrashError("ValueError", "Overflow when unpacking long long")
     try:
         job.prompt.encode()
-    except UnicodeEncodeError as exc:
-        raise CrashError("UnicodeEncodeError", str(exc)) from exc
+    except UnicodeEncodeError as error:
+        raise CrashError("UnicodeEncodeError", str(error)) from error
     _check_size(job)
-    if job.source is not None and (job.denoising_strength or 0) < 0:
+    if job.is_img2img and (job.strength or 0) < 0:
         raise CrashError("IndexError", "index 0 is out of bounds for dimension 0 with size 0")
     if job.cfg_scale != job.cfg_scale or abs(job.cfg_scale) == float("inf"):
         where = "VAE" if job.cfg_scale == job.cfg_scale else "Unet"
@@ -131,7 +136,7 @@ def check(job: Job) -> None:
 
 def _check_size(job: Job) -> None:
     across, down = job.width // 8, job.height // 8
-    if job.source is not None and (job.width <= 0 or job.height <= 0):
+    if job.is_img2img and (job.width <= 0 or job.height <= 0):
         raise CrashError("ValueError", "height and width must be > 0")
     if across < 0 or down < 0:
         text = f"Trying to create tensor with negative dimension {min(across, down)}: [4, {down}, {across}]"
@@ -142,98 +147,33 @@ def _check_size(job: Job) -> None:
     if across * down * 16 >= 1 << 63:
         text = f"Storage size calculation overflowed with sizes=[4, {down}, {across}]"
         raise CrashError("RuntimeError", text)
-    if min(job.final_size) < 8:
-        raise CrashError("RuntimeError", "Input and output sizes should be greater than 0")
     # Every image of a batch is in memory at once, and so are all results.
-    pixels = job.final_size[0] * job.final_size[1] * job.batch_size * job.n_iter
+    pixels = job.size[0] * job.size[1] * job.batch_size * job.n_iter
     if pixels > MAX_PIXELS:
         text = f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {pixels // 4} bytes. "
         text += "Error code 12 (Cannot allocate memory)"
         raise CrashError("RuntimeError", f"[enforce fail at alloc_cpu.cpp:127] err == 0. {text}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A job whose pictures have been read: ready to be painted, image by image."""
+def check_steps(job: Job) -> None:
+    """Fail as A1111 and Forge do where a sampler is given too few steps: after the job has waited in the queue.
 
-    job: Job
-    model: str
-    starts: tuple[Image.Image, ...] = ()
-    """Plain img2img: one for every image of a round."""
-    canvases: tuple[Canvas, ...] = ()
-    """Inpainting: one for every image of a round."""
-
-    def scene(self, index: int) -> Scene:
-        """What image number `index` shows."""
-        job = self.job
-        strength = job.subseed_strength
-        return Scene(
-            prompt=job.prompt,
-            negative_prompt=job.negative_prompt,
-            seed=job.seeds[index],
-            steps=job.steps,
-            cfg_scale=job.cfg_scale,
-            sampler=f"{job.sampling.sampler} {job.sampling.schedule or ''}",
-            model=self.model,
-            width=job.final_size[0],
-            height=job.final_size[1],
-            variation=(job.subseeds[index], strength) if strength else None,
-        )
-
-    def paint(self, index: int, done: float) -> Image.Image:
-        """Image number `index`, or what it is like when only the share `done` has been sampled."""
-        scene = self.scene(index)
-        strength = min(1.0, self.job.denoising_strength or 0.0)
-        place = index % self.job.batch_size
-        if self.canvases:
-            return self._inpaint(self.canvases[place], scene, done, strength)
-        if not self.starts:
-            return paint(scene, done=done)
-        picture = Image.blend(self.starts[place], paint(scene, done=done, stamped=False), strength)
-        if strength > 0:
-            stamp(picture, (0, 0, *picture.size))
-        return picture
-
-    def _inpaint(self, canvas: Canvas, scene: Scene, done: float, strength: float) -> Image.Image:
-        start = canvas.start((scene.width, scene.height))
-        painted = Image.blend(start, paint(scene, done=done, stamped=False), strength)
-        picture = canvas.finish(painted)
-        repainted = canvas.repainted
-        box = repainted.getbbox()
-        if box and strength > 0:
-            stamp(picture, box, within=repainted)
-        return picture
-
-    def preview(self, index: int, done: float) -> Image.Image:
-        """A quarter of the size, as the live preview is."""
-        scene = self.scene(index)
-        small = replace(scene, width=max(8, scene.width // PREVIEW_SCALE), height=max(8, scene.height // PREVIEW_SCALE))
-        return paint(small, done=done, stamped=False)
-
-
-def prepare(job: Job, model: str) -> Prepared:
-    """Read the pictures and the mask.
-
-    :raises CrashError: there are none, too many, or one is cut short.
+    :raises CrashError: the sampler cannot do so few.
     """
-    source = job.source
-    if source is None:
-        return Prepared(job=job, model=model)
-    if not source.pictures:
-        text = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [0]"
-        raise CrashError("RuntimeError", text)
-    originals = [flatten(read(picture)) for picture in source.pictures]
-    if len(originals) == 1:
-        originals *= job.batch_size
-    elif len(originals) > job.batch_size:
-        text = f"bad number of images passed: {len(originals)}; expecting {job.batch_size} or less"
-        raise CrashError("RuntimeError", text)
-    if source.mask is not None:
-        mask = inpainting.prepared_mask(read(source.mask), source.settings)
-        if not (source.settings.full_res and inpainting.is_empty(mask)):
-            canvases = (
-                inpainting.canvas(one, mask, source.settings, job.size, source.resize_mode) for one in originals
-            )
-            return Prepared(job=job, model=model, canvases=tuple(canvases))
-    starts = tuple(resized(one, job.size, source.resize_mode) for one in originals)
-    return Prepared(job=job, model=model, starts=starts)
+    # In img2img UniPC does not get the first of the steps.
+    given = job.sampling_steps - 1 if job.is_img2img else job.steps
+    if job.sampling.sampler == "UniPC" and given == 0:
+        raise CrashError("IndexError", "index -1 is out of bounds for dimension 0 with size 0")
+    if job.sampling.sampler == "UniPC" and given < UNIPC_ORDER:
+        raise CrashError("AssertionError", "UniPC order must be < sampling steps")
+    if job.sampling.sampler in REVERSE_SAMPLERS and job.is_img2img and job.sampling_steps == 1:
+        raise CrashError("ValueError", "eta must be 0 for reverse sampling")
+
+
+def check_sde_steps(job: Job) -> None:
+    """Fail as A1111's own copy of k-diffusion does, which Forge does not have.
+
+    :raises CrashError: the sampler cannot do a single step.
+    """
+    if job.sampling.sampler in SDE_SAMPLERS and job.sampling_steps == 1:
+        raise CrashError("UnboundLocalError", "local variable 'h' referenced before assignment")

@@ -36,7 +36,7 @@ class ReceivedRequest:
 
 
 class Journal:
-    """The requests in the order they were read. Safe from several threads."""
+    """The requests in the order they were read. Thread-safe."""
 
     def __init__(self, *, max_body_bytes: int | None = None) -> None:
         self._max_body_bytes = max_body_bytes
@@ -47,7 +47,7 @@ class Journal:
 
     @contextmanager
     def entry(self, request: ReceivedRequest) -> Iterator[None]:
-        """Note a request, and when it has been answered."""
+        """Record a request, and when it has been answered."""
         request = replace(request, body=request.body[: self._max_body_bytes])
         with self._lock:
             self._entries.append(request)

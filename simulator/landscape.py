@@ -16,7 +16,6 @@ WORDS = {
     "sea": ("sea", "ocean", "beach", "lake", "water", "river", "boat", "ship", "island", "fish"),
     "forest": ("forest", "tree", "wood", "jungle", "park", "garden", "fox", "deer", "bear"),
     "city": ("city", "town", "street", "building", "skyline", "house", "castle", "robot", "car", "cyberpunk"),
-    "portrait": ("portrait", "face", "person", "woman", "man", "girl", "boy", "selfie", "astronaut", "knight"),
 }
 NIGHT_WORDS = ("night", "moon", "star", "dark", "midnight", "space", "neon")
 DUSK_WORDS = ("sunset", "sunrise", "dusk", "dawn", "evening", "golden", "autumn", "fire", "warm")
@@ -125,8 +124,6 @@ def draw_ground(picture: Image.Image, look: Look, random: Random) -> None:
             return
         if look.motif == "city" and layer < 2:
             _draw_houses(draw, picture.size, look, depth, random)
-    if look.motif == "portrait":
-        _draw_figure(draw, picture.size, look, random)
 
 
 def _ridge(size: tuple[int, int], level: float, roughness: float, random: Random) -> list[Point]:
@@ -191,27 +188,3 @@ def _draw_windows(
                 draw.rectangle((x, y, x + step * 0.4, y + step * 0.5), fill=light)
             x += step
         y += step * 1.3
-
-
-def _draw_figure(draw: ImageDraw.ImageDraw, size: tuple[int, int], look: Look, random: Random) -> None:
-    width, height = size
-    unit = min(size) * random.uniform(0.9, 1.05)
-    x, y = width * random.uniform(0.42, 0.58), height - unit * 0.5
-    skin = _colour(random.uniform(0.03, 0.09), random.uniform(0.3, 0.6), random.uniform(0.45, 0.95))
-    hair = _colour(random.uniform(0.02, 0.12), random.uniform(0.3, 0.8), random.uniform(0.1, 0.7))
-    coat = _colour(random.random(), 0.55, 0.5)
-
-    def oval(across: float, down: float, half_width: float, half_height: float, colour: Colour) -> None:
-        middle = (x + across * unit, y + down * unit)
-        half = (half_width * unit, half_height * unit)
-        draw.ellipse((middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]), fill=colour)
-
-    oval(0, 0.5, 0.36, 0.26, coat)
-    oval(0, -0.06, 0.19, 0.25 + random.uniform(0, 0.1), hair)
-    draw.rectangle((x - 0.06 * unit, y + 0.1 * unit, x + 0.06 * unit, y + 0.3 * unit), fill=_mix(skin, (0, 0, 0), 0.15))
-    oval(0, 0, 0.145, 0.19, skin)
-    for side in (-1, 1):
-        oval(side * 0.055, -0.03, 0.026, 0.014, (250, 250, 248))
-        oval(side * 0.055, -0.03, 0.012, 0.013, _mix(look.top, (20, 20, 20), 0.5))
-    oval(0, 0.1, 0.04, 0.01, _mix(skin, (150, 30, 40), 0.6))
-    draw.pieslice((x - 0.17 * unit, y - 0.22 * unit, x + 0.17 * unit, y + 0.08 * unit), 185, 355, fill=hair)

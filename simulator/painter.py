@@ -27,13 +27,11 @@ class Scene:
     model: str
     width: int
     height: int
-    variation: tuple[int, float] | None = None
-    """Subseed and its strength."""
 
     def random(self) -> Random:
         """A source of randomness that belongs to this scene, without its size."""
         words = (self.prompt, self.negative_prompt, self.seed, self.steps, self.cfg_scale, self.sampler, self.model)
-        return _random(*words, self.variation)
+        return _random(*words)
 
     def look(self) -> Look:
         """The palette and the motif: a matter of the prompt and the model, not of the seed."""

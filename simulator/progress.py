@@ -3,12 +3,10 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from PIL import Image
 
 from simulator.errors import ClosingError
 
@@ -24,8 +22,8 @@ class FIFOLock:
         self._closed = False
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for one's turn and hold it.
+    def held(self) -> Iterator[None]:
+        """Wait in the queue, then hold the lock.
 
         :raises ClosingError: the simulator ended while this waited.
         """
@@ -51,20 +49,18 @@ class FIFOLock:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The WebUI's `shared.state` at one moment; `share` is 0 to 1, the times in seconds."""
+    """The WebUI's `shared.state` at one moment; `share` is 0 to 1, the time in seconds."""
 
     state: dict[str, Any]
     share: float
     eta_s: float
-    preview: Image.Image | None
 
 
 class Progress:
-    """The running job. All numbers are the WebUI's own, its odd ones included."""
+    """The running job. All numbers are the WebUI's own, its odd ones included. Thread-safe."""
 
-    def __init__(self, *, preview_every: int = 10) -> None:
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._preview_every = preview_every
         self._closed = False
         self._started = 0.0
         self._timestamp = "0"
@@ -72,7 +68,6 @@ class Progress:
         self._job_count = self._job_no = 0
         self._step = self._steps = 0
         self._skipped = self._interrupted = False
-        self._preview: Callable[[float], Image.Image] | None = None
 
     def begin(self, job: str) -> str:
         """Start a job and forget all flags.
@@ -85,20 +80,19 @@ class Progress:
             self._job, self._job_count, self._job_no = job, -1, 0
             self._step = self._steps = 0
             self._skipped = self._interrupted = False
-            self._preview = None
             return self._timestamp
 
     def end(self) -> None:
         """The job is over, however it ended."""
         with self._changed:
-            self._job, self._job_count, self._preview = "", 0, None
+            self._job, self._job_count = "", 0
 
     def plan(self, rounds: int) -> None:
         """How many rounds the job has."""
         with self._changed:
             self._job_count = rounds
 
-    def sample(self, steps: int, step_s: float, preview: Callable[[float], Image.Image]) -> float:
+    def sample(self, steps: int, step_s: float) -> float:
         """Go through one round's steps, each `step_s` seconds long.
 
         :returns: the share of the steps that were done: 1 unless somebody interrupted or skipped.
@@ -107,10 +101,8 @@ class Progress:
         with self._changed:
             # Only here: after a job whose last round was skipped the flag stays until another begins.
             self._skipped = False
-            self._steps, self._preview = steps, preview
-            if step_s <= 0:
-                return 1.0
-            for step in range(steps):
+            self._steps = steps
+            for step in range(steps if step_s > 0 else 0):
                 self._step = step
                 self._changed.wait_for(lambda: self._closed or self._stopped, timeout=step_s)
                 if self._closed:
@@ -125,8 +117,7 @@ class Progress:
         :raises ClosingError: the simulator ends.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed, timeout=seconds)
-            if self._closed:
+            if self._changed.wait_for(lambda: self._closed, timeout=seconds):
                 raise ClosingError
 
     def next_round(self) -> bool:
@@ -172,8 +163,6 @@ class Progress:
         with self._changed:
             share = self._share()
             passed = time.monotonic() - self._started
-            preview, done = self._preview, self._step / max(1, self._steps)
-            shown = share and preview and self._step >= self._preview_every
             state = {
                 "skipped": self._skipped,
                 "interrupted": self._interrupted,
@@ -185,8 +174,8 @@ class Progress:
                 "sampling_step": self._step,
                 "sampling_steps": self._steps,
             }
-        picture = preview(done) if preview and shown else None
-        return Snapshot(state=state, share=share, eta_s=passed / share - passed if share else 0.0, preview=picture)
+        eta_s = passed / share - passed if share else 0.0
+        return Snapshot(state=state, share=share, eta_s=eta_s)
 
     def _share(self) -> float:
         if self._job_count == 0:
@@ -194,30 +183,29 @@ class Progress:
         share = 0.01
         if self._job_count > 0:
             share += self._job_no / self._job_count
-            if self._steps > 0:
-                share += 1 / self._job_count * self._step / self._steps
+            share += 1 / self._job_count * self._step / max(1, self._steps)
         return min(share, 1.0)
 
 
 class Tasks:
-    """Task ids as /internal/progress knows them, with the WebUI's leaks: a task that fails is never tidied up."""
+    """Task ids as /internal/progress knows them; a task that fails is never tidied up, as in the WebUI. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: dict[str, None] = {}
+        self._pending: set[str] = set()
         self._finished: deque[str] = deque(maxlen=FINISHED_TASKS)
         self._current: str | None = None
 
     def add(self, task: str) -> None:
         """A request has come."""
         with self._lock:
-            self._pending[task] = None
+            self._pending.add(task)
 
     def start(self, task: str) -> None:
         """Its job begins to run."""
         with self._lock:
             self._current = task
-            self._pending.pop(task, None)
+            self._pending.discard(task)
 
     def finish(self, task: str) -> None:
         """Its job has ended well."""
@@ -225,11 +213,6 @@ class Tasks:
             if self._current == task:
                 self._current = None
             self._finished.append(task)
-
-    def pending(self) -> list[str]:
-        """Those that wait, in order."""
-        with self._lock:
-            return list(self._pending)
 
     def status(self, task: str) -> tuple[bool, bool, bool]:
         """Whether it is active, queued, completed."""

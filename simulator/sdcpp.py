@@ -1,189 +1,238 @@
 """stable-diffusion.cpp's server: one model, int32 seeds, sizes in the model's steps, nothing to watch or to stop."""
 
-import json
-from dataclasses import replace
-from pathlib import PurePosixPath
-from typing import Any
+from __future__ import annotations
 
-from simulator.application import Flavour
-from simulator.pictures import encode
+import json
+import random
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from simulator.flavour import API, Flavour, Settings, generated, json_response
+from simulator.jobs import REFERENCE_PIXELS
 from simulator.progress import FIFOLock, Progress
-from simulator.sdcpp_plan import (
-    LATENT_MODES,
-    LORAS,
-    MAX_BATCH,
-    SAMPLERS,
-    SCHEDULERS,
-    UPSCALERS,
-    Plan,
-    SdCppError,
-    plan_of,
-    read_body,
-    size_step,
-)
-from simulator.webui import REFERENCE_PIXELS, VERSION, EncodedPictures
+from simulator.webui import EncodedPictures
 from simulator.wire import Request, Response
 
-API = "/sdapi/v1/"
-CONNECTION_THREADS = 8
+if TYPE_CHECKING:
+    from simulator.cpp_jobs import CppJob
+
 HASH = "8888888888"
-CORS = (
-    ("Access-Control-Allow-Methods", "*"),
-    ("Access-Control-Allow-Credentials", "true"),
-    ("Access-Control-Allow-Headers", "*"),
-)
+MAX_BATCH = 8
+UNET_SIZE_STEP = 64
+INT32 = 1 << 32
+MAX_RANDOM_SEED = (1 << 31) - 1
+PAGE = Response(status=200, body=b"Stable Diffusion Server is running", headers=(("content-type", "text/html"),))
+CORS = tuple((f"Access-Control-Allow-{name}", value) for name, value in (("Methods", "*"), ("Credentials", "true")))
 
 
-def answer_json(value: object, status: int = 200) -> Response:
-    """Keys sorted, as nlohmann::json writes them."""
-    body = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return Response(status=status, body=body.encode(), headers=(("Content-Type", "application/json"),))
+class SdCppError(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"{response.status} {response.body!r}")
+        self.response = response
+
+
+def bad(text: str) -> SdCppError:
+    """The 400 it gives on purpose."""
+    return SdCppError(json_response({"error": text}, 400))
+
+
+def failed(text: str) -> SdCppError:
+    """The 500 it gives for an exception of its JSON library."""
+    return SdCppError(json_response({"error": "server_error", "message": f"[json.exception.{text}"}, 500))
 
 
 class SdCpp(Flavour):
-    """The server of August 2026.
+    """The server of August 2026; the first of its models is the only one."""
 
-    :param model: the file's name; one that begins like a DiT's (``flux``) is painted in that model's steps.
-    :param step_s: seconds for one step of one image of 512x512.
-    """
+    connection_threads: int | None = 8
 
-    name = "sdcpp"
-    connection_threads: int | None = CONNECTION_THREADS
-    length_header = "Content-Length"
-
-    def __init__(self, *, model: str, step_s: float) -> None:
-        self._model = model
-        self._step_s = step_s
-        self._queue = FIFOLock()
-        self._progress = Progress()
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.model = settings.models[0]
+        self.queue = FIFOLock()
+        self.progress = Progress()
         self._encoded = EncodedPictures()
-        self._get = {path: answer_json(value) for path, value in self._lists().items()}
-        page = b"Stable Diffusion Server is running"
-        self._get["/"] = Response(status=200, body=page, headers=(("Content-Type", "text/html"),))
-        self._get["/sdcpp/v1/capabilities"] = answer_json(self._native_capabilities())
+        self.pages = {path: json_response(value, sort_keys=True) for path, value in self.lists().items()} | {"/": PAGE}
 
-    def _lists(self) -> dict[str, object]:
-        stem = PurePosixPath(self._model).stem
-        model = {"config": None, "filename": self._model, "hash": HASH, "model_name": stem, "title": stem}
+    @property
+    def stem(self) -> str:
+        """The model's name without its extension."""
+        return PurePosixPath(self.model).stem
+
+    @property
+    def size_step(self) -> int:
+        """What widths and heights must be multiples of, pixels; the real server reads the kind of model in its file."""
+        steps: dict[str, int] = self.profile["size_steps"]
+        return next((step for name, step in steps.items() if self.model.lower().startswith(name)), UNET_SIZE_STEP)
+
+    def lists(self) -> dict[str, object]:
+        """What GET answers, by path. The capabilities of its own API are what clients recognise it by."""
+        profile = self.profile
         upscaler = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
         return {
-            f"{API}samplers": [{"aliases": [name], "name": name, "options": {}} for name in SAMPLERS],
-            f"{API}schedulers": [{"label": name, "name": name} for name in SCHEDULERS],
-            f"{API}loras": list(LORAS),
-            f"{API}upscalers": [{**upscaler, "name": name} for name in UPSCALERS],
-            f"{API}latent-upscale-modes": [{"name": name} for name in LATENT_MODES],
-            f"{API}options": {"samples_format": "png", "sd_model_checkpoint": stem, "simulator": True},
-            f"{API}sd-models": [{**model, "sha256": "8" * 64}],
-            "/v1/models": {"data": [{"id": "sd-cpp-local", "object": "model", "owned_by": "local"}]},
+            f"{API}samplers": [{"aliases": [name], "name": name, "options": {}} for name in profile["samplers"]],
+            f"{API}schedulers": [{"label": name, "name": name} for name in profile["schedulers"]],
+            f"{API}loras": [{"name": name, "path": path} for name, path in profile["loras"].items()],
+            f"{API}upscalers": [{**upscaler, "name": name} for name in profile["upscalers"]],
+            f"{API}latent-upscale-modes": [{"name": name} for name in profile["latent_modes"]],
+            **self.model_lists(self.stem),
+            "/sdcpp/v1/capabilities": {"current_mode": "img_gen", "model": {"name": self.model, "stem": self.stem}},
         }
 
-    def _native_capabilities(self) -> dict[str, object]:
-        """The part of the server's own API by which clients recognise it."""
-        features = ("cache", "cancel_queued", "hires", "init_image", "lora", "mask_image", "ref_images", "vae_tiling")
-        sides = {
-            f"{bound}_{side}": size for bound, size in (("min", 64), ("max", 4096)) for side in ("width", "height")
-        }
+    def model_lists(self, name: str) -> dict[str, object]:
+        """The lists that name the model, under the name it is shown by."""
+        model = {"config": None, "filename": self.model, "hash": HASH, "model_name": name, "sha256": "8" * 64}
         return {
-            "current_mode": "img_gen",
-            "features": {**dict.fromkeys(features, True), "cancel_generating": False},
-            "limits": {**sides, "max_batch_count": MAX_BATCH, "max_queue_size": 64},
-            "loras": list(LORAS),
-            "model": {"name": self._model, "path": self._model, "stem": PurePosixPath(self._model).stem},
-            "samplers": list(SAMPLERS[1:]),
-            "schedulers": list(SCHEDULERS[1:]),
-            "upscalers": [{"name": name} for name in (*UPSCALERS, *LATENT_MODES)],
+            f"{API}options": {"samples_format": "png", "sd_model_checkpoint": name, "simulator": True},
+            f"{API}sd-models": [{**model, "title": name}],
         }
 
     def close(self) -> None:
-        """See `Flavour.close`."""
-        self._queue.close()
-        self._progress.close()
+        self.queue.close()
+        self.progress.close()
 
     def respond(self, request: Request) -> Response:
-        """See `Flavour.respond`."""
-        return self.dress(request, self._route(request), 0.0)
+        return self.dress(request, self.route(request), 0.0)
 
-    def _route(self, request: Request) -> Response:
-        if request.method == "OPTIONS":
-            return Response(status=204, headers=(("Content-Length", "0"),))
-        if request.method in ("GET", "HEAD") and request.path in self._get:
-            return self._get[request.path]
+    def route(self, request: Request) -> Response:
+        """The answer without the headers that all answers have."""
+        if request.method in ("GET", "HEAD") and request.path in self.pages:
+            return self.pages[request.path]
         if request.method != "POST" or request.path not in (f"{API}txt2img", f"{API}img2img"):
             return Response(status=404)
         try:
-            body = read_body(request.body)
-            return self._generate(body, with_pictures=request.path.endswith("img2img"))
+            return self._generate(read_body(request.body), with_pictures=request.path.endswith("img2img"))
         except SdCppError as error:
-            response = Response(status=error.status) if error.body is None else answer_json(error.body, error.status)
-            return replace(response, headers=(*response.headers, *error.headers))
+            return error.response
 
     def crash(self, name: str, text: str) -> Response:
-        """See `Flavour.crash`; the class is not told."""
-        return answer_json({"error": "server_error", "message": text}, 500)
+        """See `Flavour.crash`; the class is not named."""
+        return json_response({"error": "server_error", "message": text}, 500)
 
-    def refuse(self, status: int, detail: str) -> Response:
-        """See `Flavour.refuse`."""
-        return answer_json({"error": detail}, status)
+    def refuse(self, status: int, text: str) -> Response:
+        return json_response({"error": text}, status)
 
     def dress(self, request: Request, response: Response, seconds: float) -> Response:
         """See `Flavour.dress`: any origin is welcome, errors close the connection."""
         first = ("Connection", "close") if response.status >= 400 else ("Keep-Alive", "timeout=5, max=100")
         origin = ("Access-Control-Allow-Origin", request.headers.get("origin", "*"))
-        return replace(response, headers=(first, *response.headers, *CORS, origin))
+        allowed = ("Access-Control-Allow-Headers", "*")
+        return replace(response, headers=(first, *response.headers, *CORS, allowed, origin))
+
+    def step_time(self, job: CppJob) -> float:
+        """Seconds for a step of one image."""
+        return self.settings.step_time * job.size[0] * job.size[1] / REFERENCE_PIXELS
+
+    def picture(self, job: CppJob, index: int) -> bytes:
+        """Image number `index` of a job in base64."""
+        return self._encoded.get((index, *job.key), partial(job.encoded, index))
 
     def _generate(self, body: dict[str, Any], *, with_pictures: bool) -> Response:
-        plan = replace(plan_of(body, with_pictures=with_pictures), step=size_step(self._model))
-        width, height = plan.size
-        step_s = self._step_s * width * height / REFERENCE_PIXELS
-        with self._queue.turn():
-            self._progress.begin("generate")
+        job = self._job_of(body, with_pictures=with_pictures)
+        with self.queue.held():
+            self.progress.begin("generate")
             # One image after the other, and nobody can interrupt.
-            self._progress.sample(plan.steps * plan.batch_size, step_s, lambda _done: plan.paint(0, self._model))
-        images = [self._picture(plan, index) for index in range(plan.batch_size)]
-        info = json.dumps(self._info(plan), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        tail = json.dumps({"info": info, "parameters": body}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        quoted = b",".join(b'"' + image + b'"' for image in images)
-        whole = b'{"images":[' + quoted + b"]," + tail[1:].encode()
-        return Response(status=200, body=whole, headers=(("Content-Type", "application/json"),))
+            self.progress.sample(job.steps * job.batch_size, self.step_time(job))
+        images = [self.picture(job, index) for index in range(job.batch_size)]
+        info = json.dumps(job.info(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return generated(images, {"info": info, "parameters": dict(sorted(body.items()))})
 
-    def _picture(self, plan: Plan, index: int) -> bytes:
-        key = (plan.scene(index, self._model), plan.strength, plan.source_key, plan.sampler)
-        text = self._text(plan, index)
-        return self._encoded.get(key, lambda: encode(plan.paint(index, self._model), "png", text))
+    def _job_of(self, body: dict[str, Any], *, with_pictures: bool) -> CppJob:
+        """Read the fields.
 
-    def _text(self, plan: Plan, index: int) -> str:
-        sampler = f"{plan.sampler} {plan.scheduler}".strip()
-        values = (
-            f"Steps: {plan.steps}, CFG scale: {plan.cfg_scale:.6f}, Guidance: 3.500000, Eta: inf, "
-            f"Seed: {plan.seed + index}, Size: {plan.width}x{plan.height}, Model: {self._model}, RNG: cuda, "
-            f"Sampler: {sampler}, Version: {VERSION}"
+        :raises SdCppError: one that is refused; most mistakes are not.
+        """
+        from simulator.cpp_jobs import NO_SAMPLER, CppJob, mask_of, picture_of, source_key
+
+        self._check(body)
+        init = picture_of(_first(body.get("init_images"))) if with_pictures else None
+        mask = mask_of(body.get("mask"), inverted=bool(body.get("inpainting_mask_invert"))) if init else None
+        own = init.size if init else (512, 512)
+        width, height = int(body.get("width", own[0])), int(body.get("height", own[1]))
+        if width <= 0 or height <= 0:
+            raise bad("width and height must be positive")
+        if float(body.get("cfg_scale", 7)) < 0:
+            raise bad("invalid params")
+        name, scheduler = body.get("sampler_name", ""), body.get("scheduler", "")
+        known = name if name in self.profile["samplers"][1:] else NO_SAMPLER
+        return CppJob(
+            model=self.model,
+            prompt=body["prompt"],
+            negative_prompt=body.get("negative_prompt", ""),
+            seed=_seed(body.get("seed", -1)),
+            steps=max(1, int(body.get("steps", 20))),
+            cfg_scale=float(body.get("cfg_scale", 7.0)),
+            sampler=self.profile["sampler_names"].get(name, known),
+            default_sampler=self.profile["default_sampler"],
+            scheduler=scheduler if scheduler in self.profile["schedulers"][1:] else "",
+            width=width,
+            height=height,
+            size_step=self.size_step,
+            batch_size=min(MAX_BATCH, max(1, int(body.get("batch_size", 1)))),
+            clip_skip=int(body.get("clip_skip", -1)),
+            strength=min(1.0, max(0.0, float(body.get("denoising_strength", 0.75)))) if with_pictures else None,
+            init=init,
+            mask=mask,
+            source_key=source_key(body.get("init_images"), body.get("mask"), bool(mask)) if init else "",
         )
-        negative = f"\nNegative prompt: {plan.negative_prompt}" if plan.negative_prompt else ""
-        return f"{plan.prompt}{negative}\n{values}"
 
-    def _info(self, plan: Plan) -> dict[str, Any]:
-        count = range(plan.batch_size)
-        info: dict[str, Any] = {
-            "all_negative_prompts": [plan.negative_prompt for _ in count],
-            "all_prompts": [plan.prompt for _ in count],
-            "all_seeds": [plan.seed + index for index in count],
-            "cfg_scale": plan.cfg_scale,
-            "height": plan.height,
-            "infotexts": [self._text(plan, index) for index in count],
-            "prompt": plan.prompt,
-            "sampler_name": plan.sampler,
-            "sd_model_name": self._model,
-            "seed": plan.seed,
-            "steps": plan.steps,
-            "version": "stable-diffusion.cpp",
-            "width": plan.width,
-        }
-        if plan.negative_prompt:
-            info["negative_prompt"] = plan.negative_prompt
-        if plan.clip_skip > 0:
-            info["clip_skip"] = plan.clip_skip
-        if plan.strength is not None:
-            info["denoising_strength"] = plan.strength
-        if plan.scheduler:
-            info["extra_generation_params"] = {"Schedule type": plan.scheduler}
-        return info
+    def _check(self, body: dict[str, Any]) -> None:
+        for kind, names in self.profile["types"].items():
+            for name in names:
+                if name in body and json_type(body[name]) != kind:
+                    raise failed(f"type_error.302] type must be {kind}, but is {json_type(body[name])}")
+        if not body.get("prompt"):
+            raise bad("prompt required")
+
+
+def read_body(body: bytes) -> dict[str, Any]:
+    """Parse the body, whatever its content type.
+
+    :raises SdCppError: empty, malformed or not an object.
+    """
+    if not body:
+        raise bad("empty body")
+    try:
+        values = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        reason = f"[json.exception.type_error.316] invalid UTF-8 byte at index {error.start}: 0x{body[error.start]:02X}"
+        raise SdCppError(Response(status=500, headers=(("EXCEPTION_WHAT", reason),))) from error
+    except (ValueError, RecursionError) as error:
+        raise failed("parse_error.101] parse error: syntax error while parsing value") from error
+    if not isinstance(values, dict):
+        raise failed(f"type_error.306] cannot use value() with {json_type(values)}")
+    return values
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"invalid literal {name}")
+
+
+def json_type(value: object) -> str:
+    """The type's name in the JSON library's messages."""
+    names: tuple[tuple[type, str], ...] = ((bool, "boolean"), (int, "number"), (float, "number"), (str, "string"))
+    names += ((list, "array"), (dict, "object"))
+    return next((name for kind, name in names if isinstance(value, kind)), "null")
+
+
+def _first(value: object) -> object:
+    """The first of several pictures, or the only one; None where there is none."""
+    texts = value if isinstance(value, list) else [value]
+    if not texts or value is None:
+        return None
+    if not isinstance(texts[0], str):
+        raise failed(f"type_error.302] type must be string, but is {json_type(texts[0])}")
+    return texts[0]
+
+
+def _seed(value: float) -> int:
+    seed = int(value) % INT32
+    if seed > MAX_RANDOM_SEED:
+        # Negative as an int32. Its own random numbers change once a second: requests at once get the same.
+        return random.Random(int(time.time())).randrange(MAX_RANDOM_SEED)
+    return seed

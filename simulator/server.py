@@ -23,13 +23,10 @@ class Server:
 
     def __init__(self, host: str, port: int, site: Site, *, certificate: str | None = None) -> None:
         self._site = site
-        self._tls = None if certificate is None else ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        if self._tls is not None and certificate is not None:
-            self._tls.load_cert_chain(certificate)
+        self._tls = _tls(certificate) if certificate else None
         self._listener = socket.create_server((host, port), backlog=BACKLOG)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
-        self._numbers = itertools.count(1)
         slots = site.flavour.connection_threads
         self._slots: contextlib.AbstractContextManager[object] = (
             threading.BoundedSemaphore(slots) if slots else contextlib.nullcontext()
@@ -63,7 +60,7 @@ class Server:
             thread.join()
 
     def _accept(self) -> None:
-        while True:
+        for number in itertools.count(1):
             try:
                 sock, _ = self._listener.accept()
             except OSError:
@@ -71,38 +68,33 @@ class Server:
             if self._site.faults.take_at_accept():
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.close()
-                continue
-            self._begin(sock)
+            else:
+                self._begin(sock, number)
 
-    def _begin(self, sock: socket.socket) -> None:
+    def _begin(self, sock: socket.socket, number: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        number = next(self._numbers)
+        if self._tls is not None:
+            try:
+                # The handshake comes with the first byte read, in the connection's own thread.
+                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            except OSError:  # The client has gone already.
+                return
         thread = threading.Thread(target=self._serve, args=(sock, number), name=f"simulator-{number}", daemon=True)
         with self._lock:
             self._open[sock] = thread
         thread.start()
 
     def _serve(self, sock: socket.socket, number: int) -> None:
-        if self._tls is not None:
-            secured = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            with self._lock:
-                self._open[secured] = self._open.pop(sock)
-            sock = secured
         try:
             with self._slots:
-                if _shook_hands(sock):
-                    Connection(sock, number, self._site).serve()
+                Connection(sock, number, self._site).serve()
         finally:
             sock.close()
             with self._lock:
                 del self._open[sock]
 
 
-def _shook_hands(sock: socket.socket) -> bool:
-    """False where a client does not trust the certificate, or does not speak TLS."""
-    try:
-        if isinstance(sock, ssl.SSLSocket):
-            sock.do_handshake()
-    except OSError:
-        return False
-    return True
+def _tls(certificate: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context

@@ -1,20 +1,22 @@
-"""One HTTP/1.x exchange as bytes: reading requests strictly enough, writing answers exactly as told.
+"""HTTP/1.x as bytes: requests read, answers written exactly as given.
 
-The standard library's http.server decides too much by itself (header case, error pages, connection
-reuse) for a stand-in that must look like uvicorn or like cpp-httplib, and break on purpose.
+The standard library's http.server decides header case, error pages and the reuse of connections by itself; the
+simulator has to look like uvicorn or cpp-httplib, and to break on purpose.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BufferedReader
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-MAX_LINE = 1 << 20  # A WebUI behind uvicorn accepted a 70 kB header; anything far beyond is a mistake.
+MAX_LINE_BYTES = 1 << 20
+
+Headers = tuple[tuple[str, str], ...]
 
 
 class BadRequestError(Exception):
-    """The bytes are no HTTP request. The connection cannot be used any longer."""
+    """The bytes are not an HTTP request. The connection cannot be used any longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +29,29 @@ class Head:
     headers: Mapping[str, str]
 
     @property
+    def raw_path(self) -> str:
+        """The path as it was sent, without the query."""
+        return self.target.partition("?")[0]
+
+    @property
     def path(self) -> str:
         """The decoded path without the query."""
         return unquote(self.raw_path)
 
     @property
-    def raw_path(self) -> str:
-        """The path as it was sent, without the query."""
-        # Not urlsplit: it reads `//x/y` as a host.
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query's fields; of a repeated one the last."""
-        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
+    def query(self) -> str:
+        """What follows the question mark, as it was sent."""
+        return self.target.partition("?")[2]
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the client wants the connection kept; uvicorn closes HTTP/1.0 whatever it asks."""
+        """Whether the connection may be used again; uvicorn closes HTTP/1.0 whatever it asks for."""
         return self.version == "1.1" and self.headers.get("connection", "").lower() != "close"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A whole request."""
+    """A whole request; `path` is the one below the simulator's prefix."""
 
     head: Head
     path: str
@@ -67,6 +68,11 @@ class Request:
         """The headers, names in lower case."""
         return self.head.headers
 
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's fields; of a repeated one the last."""
+        return dict(parse_qsl(self.head.query, keep_blank_values=True))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
@@ -74,22 +80,20 @@ class Response:
 
     status: int
     body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
     crashed: bool = False
-    """Whether it stands for an unhandled exception (the WebUI then sends no x-process-time)."""
+    """Whether it stands for an unhandled exception (A1111 then sends no x-process-time)."""
     has_length: bool = True
-    """Whether its length is stated; else its end is the connection's."""
+    """Whether its length is stated; otherwise the connection's end is its end."""
 
 
 def read_head(reader: BufferedReader) -> Head | None:
     """Read up to the empty line.
 
-    :returns: None if the client has closed the connection in good order.
-    :raises BadRequestError: what came is not HTTP/1.x.
+    :returns: None if the client has closed the connection between requests.
+    :raises BadRequestError: it is not HTTP/1.x.
     """
-    line = reader.readline(MAX_LINE)
-    while line in (b"\r\n", b"\n"):
-        line = reader.readline(MAX_LINE)
+    line = reader.readline(MAX_LINE_BYTES)
     if not line:
         return None
     parts = line.decode("latin-1").split()
@@ -104,55 +108,29 @@ def read_head(reader: BufferedReader) -> Head | None:
 
 def _read_headers(reader: BufferedReader) -> dict[str, str]:
     headers: dict[str, str] = {}
-    while True:
-        line = reader.readline(MAX_LINE)
-        if line in (b"\r\n", b"\n"):
-            return headers
+    while (line := reader.readline(MAX_LINE_BYTES)) != b"\r\n":
         name, colon, value = line.decode("latin-1").partition(":")
         if not colon:
             raise BadRequestError
         headers[name.strip().lower()] = value.strip()
+    return headers
 
 
-def read_body(reader: BufferedReader, head: Head, send: Callable[[bytes], None]) -> bytes | None:
-    """Read the body that belongs to `head`, asking for it first if the client waits to be asked.
+def read_body(reader: BufferedReader, head: Head) -> bytes | None:
+    """Read the body, whose length is stated.
 
     :returns: None if the client went away half-way.
-    :raises BadRequestError: a length or a chunk that cannot be read.
+    :raises BadRequestError: the length is not a number.
     """
-    if head.headers.get("expect", "").lower() == "100-continue":
-        send(b"HTTP/1.1 100 Continue\r\n\r\n")
-    if head.headers.get("transfer-encoding", "").lower() == "chunked":
-        return _read_chunks(reader)
     try:
         length = int(head.headers.get("content-length", "0"))
-    except ValueError as exc:
-        raise BadRequestError from exc
+    except ValueError as error:
+        raise BadRequestError from error
     body = reader.read(length)
     return body if len(body) == length else None
 
 
-def _read_chunks(reader: BufferedReader) -> bytes | None:
-    chunks: list[bytes] = []
-    while True:
-        line = reader.readline(MAX_LINE)
-        if not line:
-            return None
-        try:
-            size = int(line.partition(b";")[0], 16)
-        except ValueError as exc:
-            raise BadRequestError from exc
-        chunk = reader.read(size)
-        reader.readline(MAX_LINE)
-        if len(chunk) < size:
-            return None
-        if not size:
-            return b"".join(chunks)
-        chunks.append(chunk)
-
-
-def answer_head(response: Response, version: str = "1.1") -> bytes:
-    """The answer's first line and headers, up to and with the empty line."""
-    reason = HTTPStatus(response.status).phrase
-    lines = [f"HTTP/{version} {response.status} {reason}", *(f"{name}: {value}" for name, value in response.headers)]
+def answer_head(status: int, headers: Headers, version: str = "1.1") -> bytes:
+    """An answer's first line and headers, including the empty line."""
+    lines = [f"HTTP/{version} {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

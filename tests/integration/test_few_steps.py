@@ -14,7 +14,7 @@ from simulator import Simulator
 from tests.api.answers import problem_of
 from tests.api.bad_inputs import VALID
 from tests.running import PREFIX, service_in_process
-from tests.simulator.test_quirks import FEW_STEPS
+from tests.simulator.test_painting import FEW_STEPS
 
 SMALL = {"width": 64, "height": 64, "seed": 5, "response_format": "url"}
 

@@ -8,13 +8,13 @@ import pytest
 
 from sd_client.models import Capabilities, Sampler
 from sd_client.samplers import Spelling, enough_steps, with_fewest_steps
-from simulator.forge import MORE_SCHEDULERS
-from simulator.samplers import SAMPLERS_1_6, SAMPLERS_1_10, SCHEDULERS_1_10
+from simulator.flavour import load_profile
 from tests.sd_client.jobs import CAPABILITIES
 
-SAMPLERS = tuple(Sampler(name=one.name, aliases=(one.alias,)) for one in SAMPLERS_1_10)
-A1111 = tuple(Sampler(name=one.name) for one in SCHEDULERS_1_10)
-FORGE = (*A1111, *(Sampler(name=one.name) for one in MORE_SCHEDULERS))
+NAMES = {name: alias for name, (alias, *_) in load_profile("a1111")["samplers"].items()}
+SAMPLERS = tuple(Sampler(name=name, aliases=(alias,)) for name, alias in NAMES.items())
+A1111 = tuple(Sampler(name=name) for name in load_profile("a1111")["schedulers"])
+FORGE = tuple(Sampler(name=name) for name in load_profile("forge")["schedulers"])
 
 
 def fewest(
@@ -58,8 +58,9 @@ def test_options_with_which_they_do_not_fail() -> None:
 
 
 def test_other_servers_are_refused_nothing() -> None:
-    assert fewest(tuple(Sampler(name=one.name) for one in SAMPLERS_1_10)) == {}, "SD.Next lists no aliases"
-    old = tuple(Sampler(name=one.name, aliases=(one.alias,)) for one in SAMPLERS_1_6)
+    assert fewest(tuple(Sampler(name=name) for name in NAMES)) == {}, "SD.Next lists no aliases"
+    names = load_profile("a1111-1.6")["joined_names"]
+    old = tuple(Sampler(name=name, aliases=(alias,)) for name, alias in names.items())
     assert set(fewest(old, schedulers=())) == set(ANY_SERVER)
 
 

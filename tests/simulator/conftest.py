@@ -28,41 +28,43 @@ class Api:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Api]]:
-    """Start simulators that end with the test."""
-    started: list[Api] = []
+def api_of() -> Iterator[Callable[[Simulator], Api]]:
+    """Talk to a simulator that somebody else ends."""
+    made: list[Api] = []
 
-    def start_one(**settings) -> Api:
-        sim = Simulator(**settings)
-        sim.start()
-        started.append(Api(sim))
-        return started[-1]
+    def talk(sim: Simulator) -> Api:
+        made.append(Api(sim))
+        return made[-1]
 
-    yield start_one
-    for api in started:
-        api.session.close()
-        api.sim.close()
-
-
-@pytest.fixture(scope="module")
-def shared_api() -> Iterator[Api]:
-    with Simulator() as sim:
-        api = Api(sim)
-        yield api
+    yield talk
+    for api in made:
         api.session.close()
 
 
 @pytest.fixture
-def api(shared_api: Api) -> Api:
+def start(api_of) -> Iterator[Callable[..., Api]]:
+    """Start simulators that end with the test."""
+    started: list[Simulator] = []
+
+    def start_one(**settings) -> Api:
+        started.append(Simulator(**settings))
+        started[-1].start()
+        return api_of(started[-1])
+
+    yield start_one
+    for sim in started:
+        sim.close()
+
+
+@pytest.fixture(scope="module")
+def shared_sim() -> Iterator[Simulator]:
+    with Simulator() as sim:
+        yield sim
+
+
+@pytest.fixture
+def api(shared_sim: Simulator, api_of) -> Api:
     """The module's A1111 in web-UI mode; tests leave its options as they were."""
-    shared_api.sim.clear_faults()
-    shared_api.sim.forget_requests()
-    return shared_api
-
-
-@pytest.fixture(scope="session")
-def shared_sdcpp() -> Iterator[Api]:
-    with Simulator(flavour="sdcpp") as sim:
-        api = Api(sim)
-        yield api
-        api.session.close()
+    shared_sim.clear_faults()
+    shared_sim.forget_requests()
+    return api_of(shared_sim)

@@ -14,6 +14,11 @@ def opened(encoded: str) -> Image.Image:
     return picture
 
 
+def pixels(picture: Image.Image) -> Image.Image:
+    """Without the text chunk, which would count in a comparison."""
+    return Image.frombytes(picture.mode, picture.size, picture.tobytes())
+
+
 def encoded(picture: Image.Image, kind: str = "PNG") -> str:
     out = io.BytesIO()
     picture.save(out, kind)
@@ -35,5 +40,5 @@ def mask(box: tuple[int, int, int, int], size: tuple[int, int] = (64, 64)) -> Im
 def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"in vain waited until {what}"
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.005)

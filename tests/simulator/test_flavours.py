@@ -1,13 +1,17 @@
+"""What tells the other flavours from A1111 1.10."""
+
+from __future__ import annotations
+
 import json
 import threading
 
 import pytest
 import requests
-from PIL import Image, ImageChops
+from PIL import ImageChops
 
 from simulator import Simulator
 from simulator.flavours import NAMES
-from tests.simulator.pixels import encoded, mask, opened, sample, until
+from tests.simulator.pixels import encoded, mask, opened, pixels, sample, until
 
 INIT = encoded(sample())
 
@@ -16,14 +20,31 @@ def info_of(answer: dict) -> dict:
     return json.loads(answer["info"])
 
 
+@pytest.fixture(scope="module")
+def servers():
+    """One of each flavour, for tests that change nothing."""
+    made = {name: Simulator(flavour=name) for name in NAMES}
+    for server in made.values():
+        server.start()
+    yield made
+    for server in made.values():
+        server.close()
+
+
+@pytest.fixture
+def flavoured(servers, api_of):
+    return lambda name: api_of(servers[name])
+
+
 @pytest.mark.parametrize("flavour", NAMES)
-def test_every_flavour_paints_the_same_for_the_same_request(start, flavour):
-    api = start(flavour=flavour)
+def test_every_flavour_paints_the_same_for_the_same_request(flavoured, flavour):
+    api = flavoured(flavour)
     answer = api.paint(sampler_name="Euler", batch_size=2)
     painted = 1 if flavour.startswith("koboldcpp") else 2
     assert len(answer["images"]) == painted
     assert info_of(answer)["all_seeds"] == [42, 43][:painted]
     assert opened(answer["images"][0]).size == (64, 64)
+    assert opened(answer["images"][0]).format == ("JPEG" if flavour == "sdnext" else "PNG")
     assert api.paint(sampler_name="Euler", batch_size=2)["images"] == answer["images"]
     body = {"prompt": "a", "seed": 1, "steps": 1, "init_images": [INIT], "width": 64, "height": 64}
     assert api.post("img2img", {**body, "sampler_name": "Euler"}).status_code == 200
@@ -31,189 +52,153 @@ def test_every_flavour_paints_the_same_for_the_same_request(start, flavour):
     assert "sd_model_checkpoint" in api.get("options").json()
 
 
-def test_an_unknown_flavour():
-    with pytest.raises(ValueError, match="known are a1111"):
-        Simulator(flavour="nope")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"flavour": "nope"}, "known are a1111"),
+        ({"flavour": "sdcpp", "models": ()}, "at least one model"),
+        ({"flavour": "sdcpp", "samples_format": "jpg"}, "nothing but png"),
+        ({"flavour": "a1111", "nothing_loaded": True}, "always has a model"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Simulator(**settings)
 
 
-class TestOldA1111:
-    @pytest.fixture
-    def api(self, start):
-        return start(flavour="a1111-1.6")
-
-    def test_the_scheduler_is_part_of_the_sampler(self, api):
-        info = info_of(api.paint(sampler_name="DPM++ 2M Karras"))
-        assert info["sampler_name"] == "DPM++ 2M Karras"
-        assert "Schedule type" not in info["infotexts"][0]
-        assert "version" not in info
-        assert api.get("schedulers").json() == {"detail": "Not Found"}
-
-    def test_an_unknown_sampler_is_a_404_of_the_other_shape(self, api):
-        response = api.post("txt2img", {"sampler_name": "Nope"})
-        assert (response.status_code, response.json()["detail"]) == (404, "Sampler not found")
-
-    def test_later_fields_are_ignored(self, api):
-        parameters = api.paint(scheduler="karras", force_task_id="x")["parameters"]
-        assert "scheduler" not in parameters
-        assert "force_task_id" not in parameters
+#: flavour, route, body, status, and a part of the answer
+REFUSALS = [
+    ("a1111-1.6", "txt2img", {"sampler_name": "Nope"}, 404, '"detail":"Sampler not found"'),
+    ("forge", "txt2img", {"steps": "x"}, 422, '"type":"int_type","loc":["body","steps"]'),
+    ("forge", "txt2img", {"steps": "x"}, 422, '"input":"x","url":"https://errors.pydantic.dev/2.'),
+    ("forge", "txt2img", {"send_images": None}, 422, '"type":"null_type"'),
+    ("forge", "txt2img", 5, 422, '"type":"dict_type"'),
+    ("forge", "txt2img", {"steps": 0}, 500, '"body":"","message":"integer division'),
+    ("forge", "img2img", {}, 404, '{"detail":"Init image not found"}'),
+    ("sdnext", "img2img", {}, 400, '{"error":"Init image is none"}'),
+    ("sdnext", "txt2img", {"sampler_name": "Nope"}, 404, '"code":404,"detail":"Sampler not found"'),
+    ("sdcpp", "txt2img", {}, 400, "prompt required"),
+    ("sdcpp", "txt2img", {"prompt": "a", "width": 0}, 400, "width and height must be positive"),
+    ("sdcpp", "txt2img", {"prompt": "a", "cfg_scale": -1}, 400, "invalid params"),
+    ("sdcpp", "txt2img", {"prompt": None}, 500, "type must be string, but is null"),
+    ("sdcpp", "txt2img", {"prompt": "a", "steps": "1"}, 500, "type must be number, but is string"),
+    ("sdcpp", "txt2img", [], 500, "cannot use value() with array"),
+]
 
 
-class TestForge:
-    @pytest.fixture
-    def api(self, start):
-        return start(flavour="forge")
-
-    def test_modules_instead_of_vaes(self, api):
-        assert api.get("sd-vae").status_code == 404
-        assert set(api.get("sd-modules").json()[0]) == {"model_name", "filename"}
-
-    def test_fractions_and_numbers_for_texts_are_refused_with_the_value(self, api):
-        response = api.post("txt2img", {"steps": 4.7, "prompt": 5, "seed": "12", "width": None})
-        assert response.status_code == 422
-        entries = {entry["loc"][1]: entry for entry in response.json()["detail"]}
-        assert set(entries) == {"steps", "prompt"}
-        assert (entries["steps"]["type"], entries["steps"]["input"]) == ("int_from_float", 4.7)
-        assert entries["steps"]["url"].startswith("https://errors.pydantic.dev/2.")
-        assert entries["prompt"]["type"] == "string_type"
-
-    @pytest.mark.parametrize("field", ["sampler_index", "script_args", "alwayson_scripts", "send_images"])
-    def test_some_nulls_are_refused(self, api, field):
-        assert api.post("txt2img", {field: None}).status_code == 422
-
-    def test_a_list_is_no_object(self, api):
-        assert api.post("txt2img", []).json()["detail"][0]["type"] == "model_attributes_type"
-
-    def test_errors(self, api):
-        response = api.post("txt2img", {"steps": 0})
-        assert response.status_code == 500
-        assert list(response.json()) == ["error", "detail", "body", "message"]
-        response = api.post("img2img", {})
-        assert (response.status_code, response.json()) == (404, {"detail": "Init image not found"})
-        assert "x-process-time" not in api.get("progress").headers
-        malformed = requests.post(f"{api.sim.url}/sdapi/v1/txt2img", data='{"prompt": "secret"', timeout=20)
-        assert malformed.json()["detail"][0]["type"] == "json_invalid"
-        assert "secret" not in malformed.text
-
-    def test_unauthorized_has_a_challenge(self, start):
-        response = start(flavour="forge", api_auth="a:b").get("progress")
-        assert (response.status_code, response.headers["www-authenticate"]) == (401, "Basic")
-
-    def test_hires_fix_needs_its_modules(self, api):
-        hires = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.5}
-        response = api.post("txt2img", {"width": 64, "height": 64, **hires})
-        assert (response.status_code, response.json()["error"]) == (500, "TypeError")
-        assert opened(api.paint(**hires, hr_additional_modules=[])["images"][0]).size == (128, 128)
-
-    def test_options_only_note_the_model(self, start):
-        api = start(flavour="forge", load_time=0.2)
-        assert api.post("options", {"sd_model_checkpoint": "dreamshaper_8"}).json() is None
-        loaded = {entry["model_name"]: entry["hash"] for entry in api.get("sd-models").json()}
-        assert loaded["dreamshaper_8"] is None
-        assert info_of(api.paint())["sd_model_name"] == "dreamshaper_8"
+@pytest.mark.parametrize(("flavour", "route", "body", "status", "part"), REFUSALS)
+def test_each_refuses_in_its_own_shape(flavoured, flavour, route, body, status, part):
+    response = flavoured(flavour).post(route, body)
+    assert (response.status_code, part in response.text) == (status, True), response.text
 
 
-class TestSDNext:
-    @pytest.fixture
-    def api(self, start):
-        return start(flavour="sdnext")
+#: flavour, GET route, status, and a part of the answer
+LISTS = [
+    ("a1111-1.6", "schedulers", 404, "Not Found"),
+    ("forge", "sd-vae", 404, "Not Found"),
+    ("forge", "sd-modules", 200, '"model_name":"ae.safetensors"'),
+    ("forge", "schedulers", 200, '"Align Your Steps GITS"'),
+    ("sdnext", "samplers", 200, '{"name":"Default","options":{}}'),
+    ("sdnext", "schedulers", 500, '"error":"ResponseValidationError"'),
+    ("sdnext", "embeddings", 200, '{"loaded":[],"skipped":[]}'),
+    ("sdnext", "sd-models", 200, '"type":"safetensors"'),
+    ("sdnext", "version", 200, '"app":"sd.next"'),
+    ("sdcpp", "sd-models", 200, '"hash":"8888888888","model_name":"v1-5-pruned-emaonly"'),
+    ("sdcpp", "progress", 404, ""),
+    ("sdcpp", "memory", 404, ""),
+    ("koboldcpp", "samplers", 200, '"aliases":["euler_a","k_euler_a","k_euler_ancestral"]'),
+    ("koboldcpp", "memory", 404, "this endpoint does not exist"),
+    ("koboldcpp", "progress", 200, '"progress":0.0'),
+    ("koboldcpp-1.115", "progress", 404, "this endpoint does not exist"),
+]
 
-    def test_jpeg_and_its_own_defaults(self, api):
-        answer = api.paint()
-        assert opened(answer["images"][0]).format == "JPEG"
-        assert answer["parameters"]["cfg_scale"] == 6.0
-        response = api.post("txt2img", {"prompt": "a", "steps": 1})
-        assert opened(response.json()["images"][0]).size == (1024, 1024)
 
-    @pytest.mark.parametrize("name", ["interrupt", "skip", "refresh-checkpoints", "unload-checkpoint"])
-    def test_204_without_a_body(self, api, name):
+@pytest.mark.parametrize(("flavour", "route", "status", "part"), LISTS)
+def test_each_has_its_own_lists(flavoured, flavour, route, status, part):
+    response = flavoured(flavour).get(route)
+    assert (response.status_code, part in response.text) == (status, True), response.text
+
+
+#: flavour, fields that are sent, and what info says was used
+USED = [
+    ("a1111-1.6", {"sampler_name": "DPM++ 2M Karras"}, {"sampler_name": "DPM++ 2M Karras"}),
+    ("sdnext", {"sampler_name": "euler A"}, {"sampler_name": "Euler a", "cfg_scale": 6.0}),
+    ("sdcpp", {"width": 65, "height": 60}, {"width": 65, "height": 60}),
+    ("sdcpp", {"seed": 2**32 + 42}, {"seed": 42}),
+    ("sdcpp", {"seed": 1.9}, {"seed": 1}),
+    ("sdcpp", {"sampler_name": "Euler a"}, {"sampler_name": "euler_a"}),
+    ("sdcpp", {"sampler_name": "Nonsense"}, {"sampler_name": "NONE"}),
+    ("sdcpp", {"batch_size": 9}, {"all_seeds": list(range(42, 50))}),
+    ("koboldcpp", {"width": 100, "height": 65}, {"width": 64, "height": 64}),
+    ("koboldcpp", {"width": 1536, "height": 768}, {"width": 1152, "height": 576}),
+    ("koboldcpp", {"steps": 100, "cfg_scale": 30}, {"steps": 80, "cfg_scale": 25}),
+    ("koboldcpp", {"steps": 100, "add_sd_step_limit": 150}, {"steps": 100}),
+    ("koboldcpp", {"sampler_name": "DDIM"}, {"sampler_name": "ddim_trailing"}),
+    ("koboldcpp", {"sampler_name": "DPM++ 2M Karras"}, {"sampler_name": "dpm++2m"}),
+    ("koboldcpp", {"sampler_name": "default"}, {"sampler_name": "euler_a"}),
+    ("koboldcpp", {"prompt": "x" * 4000}, {"all_prompts": ["x" * 2999]}),
+    ("koboldcpp-1.115", {"prompt": "x" * 4000}, {"all_prompts": ["x" * 2047]}),
+]
+
+
+@pytest.mark.parametrize(("flavour", "sent", "used"), USED)
+def test_each_makes_something_else_of_some_fields(flavoured, flavour, sent, used):
+    assert info_of(flavoured(flavour).paint(**sent)).items() >= used.items()
+
+
+@pytest.mark.parametrize(
+    ("flavour", "model", "asked", "painted"),
+    [
+        ("sdcpp", "sd15.safetensors", (65, 60), (128, 64)),
+        ("sdcpp", "flux1.gguf", (65, 60), (72, 64)),
+        ("koboldcpp", "v1-5.safetensors", (1536, 1536), (832, 832)),
+        ("koboldcpp", "sd_xl.safetensors", (1536, 768), (1408, 704)),
+        ("koboldcpp", "flux1.gguf", (79, 64), (72, 64)),
+    ],
+)
+def test_sizes_follow_the_model(start, flavour, model, asked, painted):
+    answer = start(flavour=flavour, models=(model,)).paint(width=asked[0], height=asked[1])
+    assert opened(answer["images"][0]).size == painted
+
+
+def test_fields_that_came_later_are_ignored_by_a1111_1_6(flavoured):
+    answer = flavoured("a1111-1.6").paint(scheduler="karras", force_task_id="x")
+    assert not {"scheduler", "force_task_id"} & answer["parameters"].keys()
+    assert "version" not in info_of(answer)
+    assert "Schedule type" not in info_of(answer)["infotexts"][0]
+
+
+def test_forge_only_names_the_model_until_a_job_needs_it(start):
+    api = start(flavour="forge", load_time=0.2, api_auth="a:b")
+    assert api.get("progress").headers["www-authenticate"] == "Basic"
+    api.session.auth = ("a", "b")
+    assert "x-process-time" not in api.get("progress").headers
+    assert api.post("options", {"sd_model_checkpoint": "dreamshaper_8"}).json() is None
+    loaded = {entry["model_name"]: entry["hash"] for entry in api.get("sd-models").json()}
+    assert loaded["dreamshaper_8"] is None
+    assert info_of(api.paint())["sd_model_name"] == "dreamshaper_8"
+
+
+def test_sdnext_says_little_and_knows_no_task(start):
+    api = start(flavour="sdnext")
+    for name in ("interrupt", "skip"):
         response = api.post(name)
-        assert (response.status_code, response.content) == (204, b"")
-        assert "content-length" not in response.headers
-
-    def test_errors(self, api):
-        response = api.post("img2img", {})
-        assert (response.status_code, response.json()) == (400, {"error": "Init image is none"})
-        response = api.post("txt2img", {"sampler_name": "Nope"})
-        assert (response.status_code, response.json()["code"]) == (404, 404)
-        assert info_of(api.paint(sampler_name="euler A"))["sampler_name"] == "Euler a"
-
-    def test_lists(self, api):
-        assert set(api.get("samplers").json()[0]) == {"name", "options"}
-        schedulers = api.get("schedulers")
-        assert (schedulers.status_code, schedulers.json()["error"]) == (500, "ResponseValidationError")
-        assert api.get("embeddings").json() == {"loaded": [], "skipped": []}
-        assert api.get("sd-models").json()[0]["type"] == "safetensors"
-        assert "id" in api.get("progress").json()
-        assert api.get("status").json()["status"] == "idle"
-        assert api.get("checkpoint").json()["model_name"] == "v1-5-pruned-emaonly"
-        assert api.get("latent-upscale-modes").status_code == 404
-        assert requests.get(f"{api.sim.url}/internal/ping", timeout=20).status_code == 404
-        task = requests.post(f"{api.sim.url}/internal/progress", json={"id_task": "x"}, timeout=20).json()
-        assert (task["active"], task["queued"], task["completed"]) == (False, False, False)
-
-    def test_options_say_what_was_changed(self, api):
-        assert api.post("options", {"jpeg_quality": 90}).json() == {"updated": [{"jpeg_quality": True}]}
+        assert (response.status_code, response.content, "content-length" in response.headers) == (204, b"", False)
+    assert api.post("options", {"jpeg_quality": 90}).json() == {"updated": [{"jpeg_quality": True}]}
+    assert requests.get(f"{api.sim.url}/internal/ping", timeout=20).status_code == 404
+    task = requests.post(f"{api.sim.url}/internal/progress", json={"id_task": "x"}, timeout=20).json()
+    assert (task["active"], task["queued"], task["completed"]) == (False, False, False)
 
 
 class TestSdCpp:
     @pytest.fixture
-    def api(self, shared_sdcpp):
-        return shared_sdcpp
+    def api(self, flavoured):
+        return flavoured("sdcpp")
 
-    def test_one_model_with_a_dummy_hash(self, api):
-        (entry,) = api.get("sd-models").json()
-        assert (entry["hash"], entry["title"]) == ("8888888888", "v1-5-pruned-emaonly")
-        own = {"samples_format": "png", "sd_model_checkpoint": "v1-5-pruned-emaonly"}
-        assert api.get("options").json() == own | {"simulator": True}
-
-    @pytest.mark.parametrize("name", ["progress", "memory", "sd-vae", "embeddings", "txt2img", "samplers/"])
-    def test_what_is_not_there_is_an_empty_404(self, api, name):
-        response = api.get(name)
-        assert (response.status_code, response.content) == (404, b"")
-        assert response.headers["Connection"] == "close"
-
-    @pytest.mark.parametrize("name", ["interrupt", "options", "refresh-checkpoints", "samplers"])
+    @pytest.mark.parametrize("name", ["interrupt", "options", "samplers"])
     def test_nothing_can_be_changed(self, api, name):
-        assert api.post(name, {}).status_code == 404
-
-    @pytest.mark.parametrize(
-        ("asked", "painted"), [((1, 1), (64, 64)), ((65, 64), (128, 64)), ((100, 60), (128, 64)), ((512, 8), (512, 64))]
-    )
-    def test_sizes_go_up_to_64_and_info_says_what_was_asked(self, api, asked, painted):
-        answer = api.paint(width=asked[0], height=asked[1])
-        assert opened(answer["images"][0]).size == painted
-        assert (info_of(answer)["width"], info_of(answer)["height"]) == asked
-
-    @pytest.mark.parametrize(
-        ("seed", "used"), [(2**32 + 42, 42), (2**40, 0), (2**63, 0), (1.9, 1), (2**31 - 1, 2**31 - 1)]
-    )
-    def test_seeds_are_cut_to_int32(self, api, seed, used):
-        assert info_of(api.paint(seed=seed))["seed"] == used
-
-    @pytest.mark.parametrize("seed", [-1, -5, 3_000_000_000])
-    def test_negative_as_int32_is_random(self, api, seed):
-        assert 0 <= info_of(api.paint(seed=seed))["seed"] < 2**31
-
-    @pytest.mark.parametrize(
-        ("body", "status", "error"),
-        [
-            ({}, 400, "prompt required"),
-            ({"prompt": ""}, 400, "prompt required"),
-            ({"prompt": "a", "width": 0}, 400, "width and height must be positive"),
-            ({"prompt": "a", "cfg_scale": -1}, 400, "invalid params"),
-            ({"prompt": "a", "enable_hr": True, "hr_upscaler": "Nope"}, 400, "invalid params"),
-            ({"prompt": "a", "lora": [{"path": "nosuch.safetensors"}]}, 400, "invalid lora path: nosuch.safetensors"),
-            ({"prompt": None}, 500, "type must be string, but is null"),
-            ({"prompt": "a", "seed": None}, 500, "type must be number, but is null"),
-            ({"prompt": "a", "steps": "1"}, 500, "type must be number, but is string"),
-            ({"prompt": "a", "enable_hr": None}, 500, "type must be boolean, but is null"),
-            ([], 500, "cannot use value() with array"),
-        ],
-    )
-    def test_errors(self, api, body, status, error):
-        response = api.post("txt2img", body)
-        assert response.status_code == status
-        assert error in response.json()["error" if status == 400 else "message"]
+        response = api.post(name, {})
+        assert (response.status_code, response.content, response.headers["Connection"]) == (404, b"", "close")
 
     @pytest.mark.parametrize(
         ("body", "status"), [(b"", 400), (b"{", 500), (b'{"prompt":"\xff"}', 500), (b'{"prompt":"a","seed":NaN}', 500)]
@@ -222,51 +207,24 @@ class TestSdCpp:
         response = requests.post(f"{api.sim.url}/sdapi/v1/txt2img", data=body, timeout=20)
         assert response.status_code == status
 
-    @pytest.mark.parametrize(("batch", "count"), [(0, 1), (2, 2), (9, 8)])
-    def test_batches(self, api, batch, count):
-        assert len(api.paint(batch_size=batch)["images"]) == count
-
-    @pytest.mark.parametrize(
-        "ignored",
-        [
-            {"override_settings": {"sd_model_checkpoint": "x"}},
-            {"sampler_index": "DDIM"},
-            {"n_iter": 3},
-            {"styles": ["x"]},
-            {"script_name": "x"},
-            {"send_images": False},
-            {"subseed": 4, "subseed_strength": 1},
-            {"scheduler": "Karras"},
-            {"sampler_name": "Nonsense"},
-            {"nonsense": 1},
-        ],
-        ids=lambda fields: next(iter(fields)),
-    )
-    def test_most_fields_are_ignored_and_all_are_echoed(self, api, ignored):
+    def test_most_fields_are_ignored_and_all_are_echoed(self, api):
+        ignored = {"override_settings": {"sd_model_checkpoint": "x"}, "sampler_index": "DDIM", "n_iter": 3}
+        ignored |= {"styles": ["x"], "send_images": False, "scheduler": "Karras", "nonsense": 1}
         plain, answer = api.paint(), api.paint(**ignored)
         assert opened(answer["images"][0]).tobytes() == opened(plain["images"][0]).tobytes()
         assert answer["parameters"] == {**plain["parameters"], **ignored}
-        assert info_of(answer)["sampler_name"] == "NONE"
+        assert 0 <= info_of(api.paint(seed=3_000_000_000))["seed"] < 2**31, "negative as int32: random"
 
-    @pytest.mark.parametrize(("asked", "used"), [("Euler a", "euler_a"), ("DPM++ 2M", "dpm++2m"), ("lms", "lms")])
-    def test_samplers(self, api, asked, used):
-        assert info_of(api.paint(sampler_name=asked))["sampler_name"] == used
-
-    def test_settings_hidden_in_the_prompt(self, api):
-        hidden = '{"seed": 777, "sample_params": {"sample_steps": 2}}'
-        info = info_of(api.paint(prompt=f"a cat <sd_cpp_extra_args>{hidden}</sd_cpp_extra_args>"))
-        assert (info["seed"], info["steps"], info["prompt"]) == (777, 2, "a cat ")
-
-    def paint(self, api, **body) -> Image.Image:
+    def paint(self, api, **body):
         response = api.post("img2img", {"prompt": "a cat", "steps": 1, "seed": 42, **body})
         assert response.status_code == 200, response.text
-        picture = opened(response.json()["images"][0])
-        return Image.frombytes("RGB", picture.size, picture.tobytes())
+        assert response.json()["parameters"].items() >= body.items(), "pictures are echoed"
+        return pixels(opened(response.json()["images"][0]))
 
-    @pytest.mark.parametrize("bad", ["!!!", "", "aGVsbG8=", "http://127.0.0.1/x.png"])
-    def test_a_bad_picture_is_ignored(self, api, bad):
-        painted = self.paint(api, width=64, height=64, init_images=[bad])
-        assert painted == Image.frombytes("RGB", (64, 64), opened(api.paint()["images"][0]).tobytes())
+    def test_a_bad_picture_is_ignored(self, api):
+        without = pixels(opened(api.paint()["images"][0]))
+        for bad in ("!!!", "", "aGVsbG8=", "http://127.0.0.1/x.png"):
+            assert self.paint(api, width=64, height=64, init_images=[bad]) == without
 
     def test_without_a_size_the_picture_decides(self, api):
         assert self.paint(api, init_images=[encoded(sample((128, 192)))]).size == (128, 192)
@@ -277,128 +235,52 @@ class TestSdCpp:
         outside, inside = difference.crop((0, 0, 18, 18)), difference.crop((20, 20, 44, 44))
         assert 0 < outside.getextrema()[1] < inside.getextrema()[1]
 
-    def test_pictures_are_echoed(self, api):
-        body = {"prompt": "a", "steps": 1, "init_images": [INIT], "mask": "!!!", "width": 64, "height": 64}
-        answer = api.post("img2img", body).json()
-        assert list(answer) == ["images", "info", "parameters"]
-        assert answer["parameters"] == body
-
-    def test_any_origin_is_reflected(self, api):
-        headers = api.get("samplers", headers={"Origin": "http://evil.example"}).headers
-        assert headers["Access-Control-Allow-Origin"] == "http://evil.example"
-        assert headers["Access-Control-Allow-Credentials"] == "true"
-        assert requests.options(f"{api.sim.url}/sdapi/v1/txt2img", timeout=20).status_code == 204
-        assert requests.head(f"{api.sim.url}/sdapi/v1/samplers", timeout=20).status_code == 200
-
-    def test_eight_connections_and_no_more(self, start):
-        api = start(flavour="sdcpp", step_time=1000)
-        threads = [threading.Thread(target=self._ignored, args=(api.sim.url,)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        until(lambda: len(api.sim.generations) == 8, "all have come")
-        with pytest.raises(requests.ReadTimeout):
-            requests.get(f"{api.sim.url}/sdapi/v1/samplers", timeout=0.2)
-        api.sim.close()
-        for thread in threads:
-            thread.join()
-
-    def _ignored(self, url: str) -> None:
-        with pytest.raises(requests.ConnectionError):
-            requests.post(f"{url}/sdapi/v1/txt2img", json={"prompt": "a"}, timeout=60)
-
-    def test_it_tells_what_it_is(self, api):
-        capabilities = requests.get(f"{api.sim.url}/sdcpp/v1/capabilities", timeout=20).json()
-        assert capabilities["features"]["cancel_generating"] is False
-        assert capabilities["limits"]["max_width"] == 4096
-
-    @pytest.mark.parametrize(("model", "painted"), [("flux1-dev.gguf", (72, 64)), ("flux2-dev.gguf", (80, 64))])
-    def test_models_that_are_no_unets_paint_finer_sizes(self, start, model, painted):
-        api = start(flavour="sdcpp", models=(model,))
-        assert opened(api.paint(width=72, height=64)["images"][0]).size == painted
+    def test_what_it_is_recognised_by(self, api):
+        assert requests.get(f"{api.sim.url}/sdcpp/v1/capabilities", timeout=20).status_code == 200
+        assert (
+            api.get("samplers", headers={"Origin": "http://a.example"}).headers["Access-Control-Allow-Origin"]
+            == "http://a.example"
+        )
 
 
 class TestKoboldCpp:
-    @pytest.fixture
-    def api(self, start):
-        return start(flavour="koboldcpp")
-
-    def test_it_tells_what_it_is(self, api):
-        told = requests.get(f"{api.sim.url}/api/extra/version", timeout=20).json()
-        assert (told["result"], told["version"]) == ("KoboldCpp", "1.121")
-        (entry,) = api.get("sd-models").json()
-        assert (entry["hash"], entry["title"]) == ("8888888888", "v1-5-pruned-emaonly")
-
-    def test_what_is_not_there_is_a_page_without_a_length_over_http_1_0(self, api):
-        response = requests.get(f"{api.sim.url}/sdcpp/v1/capabilities", timeout=20)
+    def test_errors_have_no_length_over_http_1_0(self, flavoured):
+        response = requests.get(f"{flavoured('koboldcpp').sim.url}/sdcpp/v1/capabilities", timeout=20)
         assert (response.status_code, response.raw.version) == (404, 10)
         assert response.headers["Content-Type"] == "text/html"
         assert "Content-Length" not in response.headers
-        assert "does not exist" in response.text
 
-    def test_steps_and_guidance_are_clamped_unless_a_field_lifts_that(self, api):
-        info = info_of(api.paint(steps=100, cfg_scale=30))
-        assert (info["steps"], info["cfg_scale"]) == (80, 25)
-        info = info_of(api.paint(steps=100, cfg_scale=30, add_sd_step_limit=150, add_sd_cfg_limit=30))
-        assert (info["steps"], info["cfg_scale"]) == (100, 30)
-
-    @pytest.mark.parametrize(
-        ("model", "asked", "painted"),
-        [
-            ("v1-5.safetensors", (100, 60), (64, 64)),
-            ("v1-5.safetensors", (1536, 1536), (832, 832)),
-            ("sd_xl.safetensors", (1536, 768), (1408, 704)),
-            ("flux1.gguf", (72, 64), (72, 64)),
-        ],
-    )
-    def test_sizes_go_down_to_the_step_and_the_area(self, start, model, asked, painted):
-        answer = start(flavour="koboldcpp", models=(model,)).paint(width=asked[0], height=asked[1])
-        assert opened(answer["images"][0]).size == painted
-        assert (info_of(answer)["width"], info_of(answer)["height"]) == painted
-
-    @pytest.mark.parametrize(
-        ("asked", "told"),
-        [("DDIM", "ddim_trailing"), ("default", "euler_a"), ("DPM++ 2M Karras", "dpm++2m"), ("Nonsense", "euler_a")],
-    )
-    def test_samplers_are_told_by_their_other_name(self, api, asked, told):
-        info = info_of(api.paint(sampler_name=asked))
-        assert info["sampler_name"] == told
-        assert "extra_generation_params" not in info
-
-    def test_a_failure_is_a_picture_of_nothing(self, api):
-        answer = api.post("img2img", {"prompt": "a", "init_images": ["!!!"]}).json()
+    def test_a_failure_is_a_picture_of_nothing(self, flavoured):
+        answer = flavoured("koboldcpp").post("img2img", {"prompt": "a", "init_images": ["!!!"]}).json()
         assert answer["images"] == [""]
         assert set(info_of(answer)) == {"job_timestamp"}
 
-    def test_progress_is_told_to_whoever_names_the_job(self, start):
+    def test_progress_is_for_whoever_names_the_job(self, start):
         api = start(flavour="koboldcpp", step_time=1)
+
+        def of(genkey: str) -> dict:
+            return api.get("progress", params={"genkey": genkey}).json()
+
+        body = {"prompt": "a", "steps": 100, "genkey": "mine"}
         with pytest.raises(requests.ReadTimeout):
-            requests.post(
-                f"{api.sim.url}/sdapi/v1/txt2img",
-                json={"prompt": "a", "steps": 100, "genkey": "mine"},
-                timeout=1.0,
-            )
-        # It stops for a client that has gone, at its next step.
-        until(lambda: api.get("progress", params={"genkey": "mine"}).json()["state"]["job_count"] == 0, "it stopped")
-        thread = threading.Thread(
-            target=api.post, args=("txt2img", {"prompt": "a", "steps": 3, "genkey": "mine"}), daemon=True
-        )
+            requests.post(f"{api.sim.url}/sdapi/v1/txt2img", json=body, timeout=0.5)
+        until(lambda: of("mine")["state"]["job_count"] == 0, "it stopped for a client that has gone")
+        thread = threading.Thread(target=api.post, args=("txt2img", {**body, "steps": 2}), daemon=True)
         thread.start()
-        until(lambda: api.get("progress", params={"genkey": "mine"}).json()["progress"] > 0.3, "it is told")
+        until(lambda: of("mine")["progress"] > 0.3, "its progress is seen")
         assert api.get("progress").json()["progress"] == 0.0
-        assert api.get("progress", params={"genkey": "other"}).json()["state"]["job_count"] == 0
+        assert of("other")["state"]["job_count"] == 0
         thread.join()
 
-    def test_older_ones_tell_no_progress(self, start):
-        api = start(flavour="koboldcpp-1.115")
-        assert api.get("progress").status_code == 404
-
     def test_an_interrupt_waits_behind_the_job(self, start):
-        api = start(flavour="koboldcpp", step_time=0.5)
+        api = start(flavour="koboldcpp", step_time=0.25)
         thread = threading.Thread(target=api.post, args=("txt2img", {"prompt": "a", "steps": 2, "width": 512}))
         thread.start()
         until(lambda: len(api.sim.generations) == 1, "the job has come")
         assert requests.post(f"{api.sim.url}/sdapi/v1/interrupt", timeout=20).status_code == 404
-        assert not thread.is_alive() or thread.join(5) is None
+        until(lambda: api.sim.generations[0].finished, "the job has ended")
+        interrupt = next(one for one in api.sim.requests if one.route == "interrupt")
+        assert interrupt.finished > api.sim.generations[0].started + 0.5
         thread.join()
 
     def test_ten_may_wait(self, start):

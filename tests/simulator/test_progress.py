@@ -1,5 +1,8 @@
+"""One job at a time: the queue, its progress, task ids, and what interrupt and skip end."""
+
+from __future__ import annotations
+
 import json
-import random
 import socket
 import threading
 from collections.abc import Callable
@@ -7,11 +10,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from simulator.fields import PydanticV1
-from simulator.forms import TXT2IMG_FIELDS, job_of
-from simulator.samplers import SplitSamplers
-from simulator.webui import step_time
-from tests.simulator.pixels import encoded, opened, sample, until
+from tests.simulator.pixels import until
 
 SMALL = {"prompt": "a cat", "width": 64, "height": 64, "seed": 1}
 STEP_S = 3.2  # At 64x64 a 64th of it: 0.05 s.
@@ -48,74 +47,76 @@ def state(api) -> dict:
     return api.get("progress").json()["state"]
 
 
-def interrupt_when_running(api, steps: int = 2) -> None:
-    until(lambda: state(api)["sampling_step"] >= steps, "some steps are done")
-    assert api.post("interrupt").json() == {}
+def task_state(api, task: str) -> dict:
+    return api.session.post(f"{api.sim.url}/internal/progress", json={"id_task": task}, timeout=20).json()
 
 
-def test_idle(api):
-    answer = api.get("progress").json()
-    assert list(answer) == ["progress", "eta_relative", "state", "current_image", "textinfo"]
-    assert answer["progress"] == answer["eta_relative"] == 0
-    assert answer["state"]["job_timestamp"] == "0"
+def known(api, task: str) -> bool:
+    found = task_state(api, task)
+    return found["active"] or found["queued"] or found["completed"]
 
 
-def test_a_running_job_is_seen_with_a_preview_after_ten_steps(api, send):
+def running(api, steps: int = 1) -> None:
+    until(lambda: state(api)["sampling_step"] >= steps, "it runs")
+
+
+def test_a_running_job_is_seen(api, send):
+    idle = api.get("progress").json()
+    assert list(idle) == ["progress", "eta_relative", "state", "current_image", "textinfo"]
+    assert (idle["progress"], idle["eta_relative"], idle["state"]["job_timestamp"]) == (0, 0, "0")
     job = send(steps=400, width=128)
-    until(lambda: state(api)["sampling_step"] >= 1, "it runs")
-    early = api.get("progress").json()
-    assert early["state"]["job"] == "scripts_txt2img"
-    assert early["state"]["job_count"] == 1
-    assert early["state"]["sampling_steps"] == 400
-    assert 0 < early["progress"] < 1
-    until(lambda: api.get("progress").json()["current_image"], "there is a preview")
-    assert opened(api.get("progress").json()["current_image"]).size == (32, 16)
-    assert api.get("progress", params={"skip_current_image": "true"}).json()["current_image"] is None
+    running(api)
+    seen = api.get("progress").json()
+    assert seen["state"].items() >= {"job": "scripts_txt2img", "job_count": 1, "sampling_steps": 400}.items()
+    assert 0 < seen["progress"] < 1
     api.post("interrupt")
     assert job.join().status_code == 200
     assert state(api)["job_count"] == 0
 
 
 def test_an_interrupted_job_answers_200_with_what_is_painted_so_far(api, send, start):
-    job = send(steps=400)
-    interrupt_when_running(api)
+    job = send(steps=400, n_iter=3)
+    running(api, 2)
+    assert api.post("interrupt").json() == {}
     answer = job.join().json()
     whole = start().paint(steps=400, seed=1)
     assert len(answer["images"]) == 1
     assert answer["images"] != whole["images"]
     info = json.loads(answer["info"])
-    assert info["steps"] == 400
+    assert (info["steps"], info["all_seeds"]) == (400, [1, 2, 3])
     assert info["infotexts"] == json.loads(whole["info"])["infotexts"]
-
-
-def test_interrupted_in_its_first_round_it_has_one_image_but_all_seeds(api, send):
-    job = send(steps=400, n_iter=3)
-    interrupt_when_running(api)
-    answer = job.join().json()
-    assert len(answer["images"]) == 1
-    assert json.loads(answer["info"])["all_seeds"] == [1, 2, 3]
 
 
 def test_skip_ends_one_round_only(api, send):
     job = send(steps=400, n_iter=2)
-    until(lambda: state(api)["sampling_step"] >= 1, "the first round runs")
+    running(api)
     assert api.post("skip").json() is None
     until(lambda: state(api)["job_no"] == 1, "the second round runs")
     api.post("interrupt")
     assert len(job.join().json()["images"]) == 2
 
 
-def test_an_interrupt_while_idle_does_no_harm(api, start):
+@pytest.mark.parametrize("route", ["interrupt", "skip"])
+def test_flags_stay_until_the_next_job(api, send, route):
+    job = send(steps=400)
+    running(api)
+    api.post(route)
+    assert job.join().status_code == 200
+    after = state(api)
+    assert (after["interrupted"], after["skipped"]) == (route == "interrupt", route == "skip")
+    painted = api.paint(seed=1)
+    assert (state(api)["interrupted"], state(api)["skipped"]) == (False, False)
     api.post("interrupt")
-    assert api.paint(seed=1)["images"] == start().paint(seed=1)["images"]
+    assert state(api)["interrupted"], "an interrupt while idle sets it as well"
+    assert api.paint(seed=1)["images"] == painted["images"], "and does no harm"
 
 
 def test_one_job_at_a_time_in_the_order_of_arrival(api, send):
     jobs = []
     for number in range(4):
-        jobs.append(send(steps=2, force_task_id=f"task({number})"))
-        until(lambda count=number + 1: len(api.sim.generations) == count, "it has come")
+        jobs.append(send(steps=2 if number else 4000, force_task_id=f"task({number})"))
         until(lambda name=f"task({number})": known(api, name), "it is queued")
+    api.post("interrupt")
     for job in jobs:
         assert job.join().status_code == 200
     until(lambda: all(one.finished for one in api.sim.generations), "every answer is out")
@@ -124,50 +125,31 @@ def test_one_job_at_a_time_in_the_order_of_arrival(api, send):
     assert api.sim.most_concurrent == 4
 
 
-def known(api, task: str) -> bool:
-    found = task_state(api, task)
-    return found["active"] or found["queued"] or found["completed"]
-
-
-def task_state(api, task: str) -> dict:
-    return api.session.post(f"{api.sim.url}/internal/progress", json={"id_task": task}, timeout=20).json()
-
-
 def test_an_interrupt_stops_the_running_job_and_not_those_that_wait(api, send, start):
     first = send(steps=400, force_task_id="task(A)")
     until(lambda: task_state(api, "task(A)")["active"], "A runs")
     second = send(steps=2, seed=9, force_task_id="task(B)")
     until(lambda: task_state(api, "task(B)")["queued"], "B waits")
-    waiting = task_state(api, "task(B)")
-    assert waiting["textinfo"] == "In queue: 1/1"
-    pending = api.session.get(f"{api.sim.url}/internal/pending-tasks", timeout=20).json()
-    assert pending == {"size": 1, "tasks": ["task(B)"]}
     api.post("interrupt")
     assert first.join().status_code == 200
     assert second.join().json()["images"] == start().paint(steps=2, seed=9)["images"]
     assert task_state(api, "task(B)")["completed"]
-    assert task_state(api, "task(nope)")["textinfo"] == "Waiting..."
+    assert not known(api, "task(nope)")
 
 
-def test_a_task_that_fails_stays_active_until_another_starts(start):
+def test_tasks_that_fail_are_never_tidied_up(start):
     api = start()
     api.post("txt2img", {**SMALL, "steps": 0, "force_task_id": "task(failed)"})
     assert task_state(api, "task(failed)")["active"]
     api.paint()
-    failed = task_state(api, "task(failed)")
-    assert (failed["active"], failed["completed"]) == (False, False)
-
-
-def test_a_task_whose_picture_is_bad_is_pending_for_ever(start):
-    api = start()
+    assert not known(api, "task(failed)")
     api.post("img2img", {**SMALL, "init_images": ["!!!"], "force_task_id": "task(bad)"})
-    pending = api.session.get(f"{api.sim.url}/internal/pending-tasks", timeout=20).json()
-    assert pending["tasks"] == ["task(bad)"]
+    assert task_state(api, "task(bad)")["queued"]
 
 
 def test_a_client_that_goes_stops_nothing_not_even_what_waits(api, send):
     job = send(steps=400)
-    until(lambda: state(api)["sampling_step"] >= 1, "it runs")
+    running(api)
     body = json.dumps({**SMALL, "steps": 1, "force_task_id": "task(gone)"}).encode()
     host, port = api.sim.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as sock:
@@ -181,29 +163,10 @@ def test_a_client_that_goes_stops_nothing_not_even_what_waits(api, send):
 
 def test_options_with_a_model_wait_behind_the_running_job(api, send):
     job = send(steps=400)
-    until(lambda: state(api)["sampling_step"] >= 1, "it runs")
+    running(api)
     change = Background(api, "options", {"sd_model_checkpoint": "dreamshaper_8"})
     until(lambda: any(one.route == "options" and one.method == "POST" for one in api.sim.requests), "it has come")
     assert change.answer is None
     api.post("interrupt")
     assert json.loads(job.join().json()["info"])["sd_model_name"] == "v1-5-pruned-emaonly"
     assert change.join().json() is None
-
-
-def test_img2img_runs_under_its_own_name(api):
-    body = {**SMALL, "init_images": [encoded(sample())], "steps": 400}
-    job = Background(api, "img2img", body)
-    until(lambda: state(api)["job"] == "scripts_img2img", "it runs")
-    api.post("interrupt")
-    assert job.join().status_code == 200
-
-
-def test_time_grows_with_pixels_and_batch():
-    def seconds(**body):
-        fields = PydanticV1().read(TXT2IMG_FIELDS, body)
-        return step_time(0.1, job_of("job", fields, SplitSamplers().resolve("Euler", None), random.Random(1)))
-
-    assert seconds() == pytest.approx(0.1)
-    assert seconds(width=1024, height=1024) == pytest.approx(0.4)
-    assert seconds(batch_size=3) == pytest.approx(0.3)
-    assert seconds(n_iter=3) == pytest.approx(0.1)

@@ -25,16 +25,19 @@ MODELS = ("dreamshaper_8.safetensors", "v1-5-pruned-emaonly.safetensors")
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="no recordings beside the project")
 
 OPTIONS = "300 options, of which the simulator knows those that matter"
-BYTES = "its bytes are not in the recording; test_http.py has its own"
-CUT = "the text is cut in the recording; test_img2img.py has its own"
+BYTES = "its bytes are not in the recording"
+CUT = "the text is cut in the recording; test_painting.py has its own"
 # Cases that cannot match, by the whole name's pattern, each with its reason.
 LEFT_OUT = {
     r"extra_.*|interrogate_.*|bigimage_.*": "upscaling and captions are no part of the simulator",
     r"server_(kill|stop|restart).*|txt2img_killed_midway|after_server_stop.*": "recorded with --api-server-stop",
     r"api_mode_(internal.*|openapi|root|user)|openapi.*": "recorded without the web interface",
-    r"docs|auth_docs_open|get_openapi|auth_openapi_open": "pages of the web framework",
-    r"root_ui_gzip": "the page of the simulator is too small for gzip",
-    r"get_cmd-flags": "a machine's flags",
+    r"docs|auth_docs_open|get_openapi|auth_openapi_open|root_ui.*|head_root": "pages, for people and not for clients",
+    r"get_(cmd-flags|face-restorers|realesrgan-models|script.*)": "lists that no client of the service's kind reads",
+    r"refresh_.*|reload_checkpoint|unload_checkpoint": "buttons of the page that no client presses",
+    r"cors_.*|api_mode_cors": "what is for browsers is not simulated",
+    r"txt2img_(hr|refiner|script|alwayson)_?.*": "hires fix, refiner and scripts are not simulated",
+    r"txt2img_batch2_save_images": "grids are not simulated",
     r"get_options|options_(gzip|after_override|while_running)|full_options.*|api_mode_gzip": OPTIONS,
     r"full_sd_models_while_model_loads|sd-models_after_switch": "hashes depend on what was loaded before",
     r"options_post_model|options_post_model_while_running": "named by the hash of the recording's model",
@@ -45,7 +48,6 @@ LEFT_OUT = {
     r"txt2img_infotext": "reading fields out of an infotext is not simulated",
     r"txt2img_override_format_(bad|webp)|txt2img_override_outdir": "JPEG because of an earlier request's leak",
     r"txt2img_override_format_jpeg_after_option_set": "needs an option set before; test_models.py has its own",
-    r"txt2img_script_xyz_noargs": "names the real script's arguments",
     r"txt2img_(chunked_request|expect_100|gzip_request_body|latin1|no_length|http10|deep)": BYTES,
     r"http10_.*|no_host_header": BYTES,
     r"img2img_(base64_urlsafe|datauri_charset|datauri_textplain|bad_padding|truncated_png|base64_newlines)": CUT,
@@ -171,7 +173,10 @@ def compare_info(recorded: dict, found: dict) -> None:
 SDCPP_LEFT_OUT = {
     r"oai_.*|sdcpp_.*|get_v1_.*|get_sdcpp_.*": "the server's other APIs are not simulated",
     r"transport|pixel_effect_of_fields|concurrency.*": "notes, not a request",
-    r"get_loras|t2i_lora_field": "a machine's files",
+    r"get_loras|t2i_lora_field.*": "a machine's files",
+    r"options_txt2img_cors": "what is for browsers is not simulated",
+    r"t2i_enable_hr.*|type_enable_hr.*": "hires fix is not simulated",
+    r"t2i_extra_args": "settings inside a prompt are not simulated: the service refuses them",
     r"t2i_prompt_4000_words|i2i_data_uri|i2i_mask_data_uri": "the text is cut in the recording",
 }
 # The JSON library's words about where and why parsing failed.
