@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,16 @@ from config import WAITING_RETRIES, Config
 from observability.metrics import Metrics
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog
-from services.failing_fast import FailingFastRedis
 from services.generation import GenerationService
 from services.health import HealthService, answers
-from services.housekeeping import Housekeeping, folder_name
-from services.idempotency import IdempotencyService
+from services.idempotency import PREFIX, IdempotencyService
 from services.installations import Installations
-from services.ledger import FileLedger, Ledger
-from services.requests import FileNotes, RequestService, shared_notes
+from services.retention import Retention, folder_name
 from services.runtime_folder import RuntimeFolder
-from services.shared_ledger import SharedLedger
+from services.tracking import RequestService
 from state.connection import open_redis
+from state.election import Election
+from state.stores import Stores, open_stores
 from storage import open_storage
 from storage.base import ImageStorage
 
@@ -39,7 +37,7 @@ class Parts:
     generation: GenerationService
     idempotency: IdempotencyService
     health: HealthService
-    background: tuple[WebUIPool | HealthService | Housekeeping | SharedLedger, ...]
+    background: tuple[WebUIPool | HealthService | Retention | Stores, ...]
 
 
 def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
@@ -50,14 +48,11 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     :raises StorageConfigurationError: where ``STORAGE_URL`` or ``IMAGE_DIR`` cannot be used.
     """
     connection = open_redis(config.redis_url) if config.redis_url else None
-    spare = _spare_redis(config, metrics)
     storage = open_storage(config.image_place, on_failure=metrics.storage_failed)
-    ledger = _ledger(config)
-    shared_ledger = _shared_ledger(config, ledger, spare)
+    stores = _stores(config, metrics)
     pool = _pool(config, connection, metrics)
     catalog = _catalog(config, pool)
-    notes = shared_notes(FileNotes(Path(config.runtime_dir) / "requests"), spare, redis_prefix=config.redis_prefix)
-    requests = RequestService(pool=pool, notes=notes, now=pool.now)
+    requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
     health = HealthService(
         pool=pool,
         catalog=catalog,
@@ -67,41 +62,31 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
         queue_limit=config.sd_queue_limit,
         version=version,
     )
-    housekeeping = _housekeeping(config, storage, ledger, metrics)
+    retention = _retention(config, stores, storage, metrics)
     return Parts(
         pool=pool,
         catalog=catalog,
         storage=storage,
         requests=requests,
         generation=_generation(config, pool, catalog, storage, requests, metrics),
-        idempotency=_idempotency(config, shared_ledger or ledger, storage, requests),
+        idempotency=_idempotency(config, stores, storage, requests),
         health=health,
-        background=(pool, health, housekeeping, *([shared_ledger] if shared_ledger else [])),
+        background=(stores, pool, health, retention),
     )
 
 
-def _spare_redis(config: Config, metrics: Metrics) -> FailingFastRedis | None:
-    """For what a request can go on without: the pool sees by itself when Redis is away."""
-    if config.redis_url is None:
-        return None
-    spare = open_redis(config.redis_url, FailingFastRedis)
-    assert isinstance(spare, FailingFastRedis)
-    spare.on_error = metrics.redis_failed("records")
-    return spare
-
-
-def _ledger(config: Config) -> FileLedger:
-    # What a bucket cannot do is lock: its keys are kept on this host, and in Redis.
-    if config.storage_url:
-        return FileLedger(Path(config.runtime_dir) / f"idempotency-{folder_name(config.image_place)}")
-    return FileLedger(Path(config.image_dir) / "idempotency")
-
-
-def _shared_ledger(config: Config, on_disk: FileLedger, spare: FailingFastRedis | None) -> SharedLedger | None:
-    if spare is None:
-        return None
-    host = f"{socket.gethostname()}-{folder_name(config.image_place)}"
-    return SharedLedger(spare, prefix=f"{config.redis_prefix}:idempotency", on_disk=on_disk, host=host)
+def _stores(config: Config, metrics: Metrics) -> Stores:
+    runtime_dir = Path(config.runtime_dir)
+    # A bucket has no room for them: they are kept in RUNTIME_DIR, and in Redis.
+    beside = runtime_dir / f"idempotency-{folder_name(config.image_place)}"
+    return open_stores(
+        runtime_dir,
+        durable_dir=beside if config.storage_url else Path(config.image_dir) / "idempotency",
+        durable=PREFIX,
+        redis_url=config.redis_url,
+        redis_prefix=config.redis_prefix,
+        on_redis_error=metrics.redis_failed("records"),
+    )
 
 
 def _pool(config: Config, connection: redis.Redis | None, metrics: Metrics) -> WebUIPool:
@@ -150,9 +135,10 @@ def _generation(
     )
 
 
-def _idempotency(config: Config, ledger: Ledger, storage: ImageStorage, requests: RequestService) -> IdempotencyService:
+def _idempotency(config: Config, stores: Stores, storage: ImageStorage, requests: RequestService) -> IdempotencyService:
     return IdempotencyService(
-        ledger=ledger,
+        store=stores.durable,
+        holders=stores.holders,
         storage=storage,
         requests=requests,
         longest_wait_s=config.sd_queue_timeout + config.sd_timeout,
@@ -160,13 +146,12 @@ def _idempotency(config: Config, ledger: Ledger, storage: ImageStorage, requests
     )
 
 
-def _housekeeping(config: Config, storage: ImageStorage, ledger: FileLedger, metrics: Metrics) -> Housekeeping:
-    return Housekeeping(
+def _retention(config: Config, stores: Stores, storage: ImageStorage, metrics: Metrics) -> Retention:
+    return Retention(
         storage=storage,
-        lock=Path(config.runtime_dir) / f"housekeeping-{folder_name(config.image_place)}.lock",
+        election=Election(stores.host, stores.holders, f"retention:{folder_name(config.image_place)}"),
         ttl_s=config.image_ttl_s,
         max_bytes=config.image_max_bytes,
-        more=ledger.sweep,
         metrics=metrics,
     )
 

@@ -20,7 +20,7 @@ from api.transfers import SlowBodyError
 from sd_client import errors as webui
 from services.idempotency import IdempotencyMismatchError
 from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem
-from services.requests import RequestNotFoundError
+from services.tracking import RequestNotFoundError
 from storage import errors as storage
 
 log = logging.getLogger(__name__)

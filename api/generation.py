@@ -25,7 +25,7 @@ from services.decoders import SHORTEST_WAIT_S, Decoders, Decoding
 from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
-from services.requests import request_key
+from services.tracking import request_key
 from services.webui_limits import Wanted
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Flask
 
 from api.identity import caller
-from services.requests import RequestService, request_key
+from services.tracking import RequestService, request_key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from services.masks import Mask, MaskLostError, fit_mask
 from services.picture_formats import PictureError
 from services.pictures import Picture, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
-from services.requests import RequestService
 from services.sizes import derive_size
+from services.tracking import RequestService
 from services.webui_limits import Wanted
 from storage.base import ImageStorage
 from storage.errors import StorageError
@@ -122,7 +122,7 @@ class Call:
     """
     How a request came in.
 
-    :param key: what its caller can ask for it by; see :func:`services.requests.request_key`.
+    :param key: what its caller can ask for it by; see :func:`services.tracking.request_key`.
     :param started: when it was accepted, by the generation service's clock.
     :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
     :param waited_s: seconds that it has waited already, for its pictures to be decoded.

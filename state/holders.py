@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from state.files import is_at, make_own_folder, try_lock
@@ -50,12 +51,11 @@ class Holders:
         """
         Keeps this process alive in the eyes of others; to be called several times within :data:`HOLDER_S`.
 
-        :raises StoreError: other hosts may take it for dead.
-        :raises OSError: the folder cannot be used: processes of this host may.
+        :raises StoreError: others may take it for dead.
         """
         self._renew_key()
         path = self._folder / self.me
-        with self._mutex:
+        with self._mutex, _translating():
             if is_at(self._lock, path):
                 os.utime(path)  # else it might be removed as an old temporary file
                 return
@@ -68,7 +68,6 @@ class Holders:
         Whether that process is alive. Death is known at once on this host, and within :data:`HOLDER_S` on others.
 
         :raises StoreError:
-        :raises OSError:
         """
         if holder == self.me:
             return True
@@ -76,6 +75,10 @@ class Holders:
             return False
         here = self._lives_here(holder)
         return self._lives_elsewhere(holder) if here is None else here
+
+    def is_here(self, holder: str) -> bool:
+        """Whether that is a process of this host, alive or killed a moment ago."""
+        return _NAME.fullmatch(holder) is not None and (self._folder / holder).exists()
 
     def close(self) -> None:
         """This process holds nothing any more."""
@@ -88,7 +91,8 @@ class Holders:
     def _lives_here(self, holder: str) -> bool | None:
         """None if no process of this host has that name, or it is known to be dead."""
         path = self._folder / holder
-        lock = try_lock(path, create=False)
+        with _translating():
+            lock = try_lock(path, create=False)
         if lock is None:
             return True if path.exists() else None
         self._forget(holder)
@@ -135,3 +139,11 @@ def _own_lock(path: Path) -> int:
     if lock is None:
         raise RuntimeError("another process has locked this process' file")
     return lock
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(error.strerror or type(error).__name__) from error

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Its name in a folder.
+STATE_FILE = "state.sqlite"
+
 #: Far longer than any change takes. The lock of a process that is killed within one is freed by the kernel.
 _BUSY_S = 5.0
 #: How often a process that writes removes expired rows.

@@ -53,7 +53,7 @@ def metrics(service: Service) -> requests.Response:
 def test_it_is_deleted_while_jobs_run_and_wait(simulator: Simulator, tmp_path: Path) -> None:
     with running_service(tmp_path, simulator.url) as service, ThreadPoolExecutor(8) as threads:
         service.wait_until_answering()
-        wait_until(lambda: len(list((tmp_path / "run" / "holders").iterdir())) == 2, "both workers are there")
+        wait_until(lambda: len(list((tmp_path / "run" / "holders").iterdir())) >= 2, "both workers are there")
         simulator.set_fault("hang-before")
         jobs = [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
         wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 3, "three wait for the first")

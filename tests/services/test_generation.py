@@ -19,8 +19,10 @@ from services.generation import Call, Generation, GenerationCourse, GenerationRe
 from services.masks import read_mask
 from services.pictures import read_picture
 from services.problems import InvalidParamsError
-from services.requests import FileNotes, RequestService
+from services.tracking import RequestService
 from simulator import Simulator
+from state.holders import Holders
+from state.sqlite import SqliteStore
 from storage import LocalStorage
 from tests.services import picture_samples as samples
 
@@ -52,12 +54,15 @@ def catalog_of(look: Callable[[], PoolView]) -> Catalog:
 
 @pytest.fixture
 def make_service(pool: WebUIPool, tmp_path: Path) -> Callable[..., GenerationService]:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    holders = Holders(tmp_path / "run")
+
     def make(**changes: object) -> GenerationService:
         own: dict[str, object] = {
             "pool": pool,
             "catalog": catalog_of(pool.ready_view),
             "storage": LocalStorage(tmp_path / "images"),
-            "requests": RequestService(pool=pool, notes=FileNotes(tmp_path / "notes")),
+            "requests": RequestService(pool=pool, store=store, host=store, holders=holders),
             "metrics": Metrics(),
             "max_pixels": 1536 * 1536,
             "queue_timeout_s": 30.0,

@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from observability.metrics import Metrics
-from sd_client.leases import try_lock
-from services.housekeeping import Housekeeping, expire
+from services.retention import Retention, expire
+from state.election import Election
+from state.holders import Holders
+from state.sqlite import SqliteStore
 from storage import ImageNotFoundError, LocalStorage
 from storage.base import StoredImage
 from tests.running import wait_until
@@ -103,46 +105,40 @@ def test_an_image_that_is_read_is_read_to_its_end(tmp_path):
         assert file.read() == b"x" * 1000
 
 
-def test_one_process_does_it(tmp_path):
-    image_id = stored(tmp_path / "images", age_s=7200)
-    done: list[bool] = []
-    metrics = Metrics()
-    lock = try_lock(tmp_path / "lock")
-    assert lock is not None
-    housekeeping = Housekeeping(
-        storage=LocalStorage(tmp_path / "images"),
-        lock=tmp_path / "lock",
+def retention(folder, holders, **more):
+    return Retention(
+        storage=LocalStorage(folder / "images"),
+        election=Election(SqliteStore(folder / "run" / "state.sqlite"), holders, "retention"),
         ttl_s=3600,
         max_bytes=None,
-        more=lambda: done.append(True),
-        metrics=metrics,
-        interval_s=0.01,
-    )
-    housekeeping.start()
-    time.sleep(0.1)  # some ten rounds
-    assert kept(tmp_path / "images") == {image_id}
-    os.close(lock)
-    wait_until(lambda: bool(done), "the other one is gone")
-    housekeeping.close()
-    assert kept(tmp_path / "images") == set()
-    assert removed(metrics) == {"age": 1, "size": 0}
-
-
-def test_a_lock_that_cannot_be_made_is_tried_again(tmp_path):
-    stored(tmp_path / "images", age_s=7200)
-    lock = tmp_path / "run" / "housekeeping.lock"
-    lock.mkdir(parents=True)  # no file: it cannot be opened
-    keeping = Housekeeping(
-        storage=LocalStorage(tmp_path / "images"),
-        lock=lock,
-        ttl_s=3600,
-        max_bytes=None,
-        more=lambda: None,
         metrics=Metrics(),
         interval_s=0.01,
+        **more,
     )
+
+
+def test_one_process_does_it_and_another_takes_over_once_that_has_died(tmp_path):
+    image_id = stored(tmp_path / "images", age_s=7200)
+    elected, other = Holders(tmp_path / "run"), Holders(tmp_path / "run")
+    assert Election(SqliteStore(tmp_path / "run" / "state.sqlite"), elected, "retention").is_won()
+    keeping = retention(tmp_path, other)
+    keeping.start()
+    time.sleep(0.1)  # some ten rounds
+    assert kept(tmp_path / "images") == {image_id}
+    elected.close()
+    wait_until(lambda: not kept(tmp_path / "images"), "the other one does it")
+    keeping.close()
+    other.close()
+
+
+def test_what_fails_is_tried_again(tmp_path):
+    stored(tmp_path / "images", age_s=7200)
+    holders = Holders(tmp_path / "run")
+    (tmp_path / "run" / "state.sqlite").mkdir()  # no file: it cannot be opened
+    keeping = retention(tmp_path, holders)
     keeping.start()
     time.sleep(0.1)
-    lock.rmdir()
+    (tmp_path / "run" / "state.sqlite").rmdir()
     wait_until(lambda: not kept(tmp_path / "images"), "the old image is removed")
     keeping.close()
+    holders.close()

@@ -1,4 +1,4 @@
-"""What is done now and then, by one process of a host at a time: expired images and leftovers are removed."""
+"""Removes expired images and leftovers, in one process of a host."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from uuid import UUID
 
 from observability.metrics import Metrics
-from sd_client.leases import try_lock
+from state.election import Election
+from state.store import StoreError
 from storage.base import ImageStorage, StoredImage
 from storage.errors import ImageNotFoundError, StorageError
 
@@ -23,34 +23,31 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 600.0
 
 
-class Housekeeping:
+class Retention:
     """
-    :param lock: a file; whoever holds its lock does the work, for all workers of the host.
+    :param election: which process of the host does it.
     :param ttl_s: images older than this are removed; None: no image is too old.
     :param max_bytes: beyond this the oldest are removed; None: there is room for all.
-    :param more: done in each round as well.
     """
 
     def __init__(
         self,
         *,
         storage: ImageStorage,
-        lock: Path,
+        election: Election,
         ttl_s: float | None,
         max_bytes: float | None,
-        more: Callable[[], None],
         metrics: Metrics,
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._storage = storage
-        self._lock = lock
+        self._election = election
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
-        self._more = more
         self._metrics = metrics
         self._interval_s = interval_s
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def start(self) -> None:
         """Begins with a round at once."""
@@ -63,18 +60,12 @@ class Housekeeping:
     def _run(self) -> None:
         while True:
             try:
-                self._round_by_one()
-            except (StorageError, OSError) as error:
-                log.warning("housekeeping: %s", error if isinstance(error, StorageError) else error.strerror)
+                if self._election.is_won():
+                    self._round()
+            except (StorageError, StoreError) as error:
+                log.warning("expired images cannot be removed now: %s", error)
             if self._stopped.wait(self._interval_s):
                 return
-
-    def _round_by_one(self) -> None:
-        if (lock := try_lock(self._lock)) is not None:
-            try:
-                self._round()
-            finally:
-                os.close(lock)
 
     def _round(self) -> None:
         leftovers = self._storage.sweep()
@@ -83,20 +74,19 @@ class Housekeeping:
             removed = expire(
                 self._storage, now=time.time(), ttl_s=self._ttl_s, max_bytes=self._max_bytes, metrics=self._metrics
             )
-        self._more()
         if leftovers or removed:
-            log.info("housekeeping", extra={"images_removed": removed, "leftovers_removed": leftovers})
+            log.info("retention", extra={"images_removed": removed, "leftovers_removed": leftovers})
 
 
 def folder_name(path: str) -> str:
-    """Tells folders apart, in a file's name."""
+    """Tells places for images apart, in names."""
     return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]
 
 
 def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes: float | None, metrics: Metrics) -> int:
     """
-    Removes images that are too old, and then the oldest of what is too much, which takes a second listing. One that is
-    being read is read to its end.
+    Removes images that are too old, and then the oldest of those that are too many, for which they are listed again. An
+    image that is being read can be read to its end.
 
     :param now: seconds since 1970.
     :returns: how many.
@@ -115,9 +105,9 @@ def expire(storage: ImageStorage, *, now: float, ttl_s: float | None, max_bytes:
 
 
 def _oldest(images: Iterable[StoredImage], *, enough_bytes: float) -> list[StoredImage]:
-    """As few of the oldest as have so many bytes together. Of a listing of millions no more are held."""
+    """As few of the oldest as have that many bytes together. No more than these are held, whatever is listed."""
     held_bytes = 0
-    heap: list[tuple[float, UUID, StoredImage]] = []  # the newest of them first
+    heap: list[tuple[float, UUID, StoredImage]] = []  # its newest first
     for image in images:
         heapq.heappush(heap, (-image.modified, image.image_id, image))
         held_bytes += image.size_bytes
@@ -127,7 +117,7 @@ def _oldest(images: Iterable[StoredImage], *, enough_bytes: float) -> list[Store
 
 
 def _remove(storage: ImageStorage, image: StoredImage, metrics: Metrics, reason: str) -> int:
-    """How many: 1 or, where somebody else was faster, 0."""
+    """How many were removed: 1, or 0 if somebody else was faster."""
     try:
         storage.delete(image.image_id)
     except ImageNotFoundError:

@@ -1,0 +1,76 @@
+"""Makes the stores of a process, and joins them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from state.connection import open_redis
+from state.failover import FailoverStore
+from state.holders import Holders
+from state.redis import RedisStore
+from state.sqlite import STATE_FILE, SqliteStore
+from state.store import Store, StoreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """
+    :param host: for what is this host's own, such as which WebUIs it can reach.
+    :param shared: for what all hosts share; without Redis it is ``host``.
+    :param durable: for what all hosts share, and must outlive a restart.
+    :param failover: whether Redis is up; None without Redis.
+    """
+
+    host: SqliteStore
+    shared: Store
+    durable: Store
+    holders: Holders
+    failover: FailoverStore | None
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """To be called in the process that serves, after any fork."""
+        if self.failover is not None:
+            self.failover.start()
+            threading.Thread(target=self._renew, daemon=True).start()
+
+    def _renew(self) -> None:  # until the queue does it
+        while not self._closed.wait(0.25):
+            with suppress(StoreError):
+                self.holders.renew()
+
+    def close(self) -> None:
+        """This process holds nothing any more."""
+        self._closed.set()
+        self.holders.close()
+        if self.failover is not None:
+            self.failover.close()
+        self.host.close()
+
+
+def open_stores(
+    runtime_dir: Path,
+    *,
+    durable_dir: Path,
+    durable: str,
+    redis_url: str | None,
+    redis_prefix: str,
+    on_redis_error: Callable[[], None],
+) -> Stores:
+    """
+    :param durable_dir: outlives a restart; may be on a network file system.
+    :param durable: what the keys begin with that are kept there.
+    :raises OSError: ``runtime_dir`` cannot be used.
+    """
+    host = SqliteStore(runtime_dir / STATE_FILE)
+    kept = SqliteStore(durable_dir / STATE_FILE, journal="TRUNCATE")
+    if redis_url is None:
+        return Stores(host=host, shared=host, durable=kept, holders=Holders(runtime_dir), failover=None)
+    redis = RedisStore(open_redis(redis_url), prefix=redis_prefix)
+    failover = FailoverStore(host, redis, durable=durable, kept=kept, on_error=on_redis_error)
+    holders = Holders(runtime_dir, failover)
+    return Stores(host=host, shared=failover, durable=failover, holders=holders, failover=failover)
