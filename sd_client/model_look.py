@@ -12,10 +12,10 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from sd_client.capabilities import is_native
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
-from sd_client.lists import is_native
-from sd_client.matching import find_checkpoint, loaded_model
+from sd_client.matching import find_checkpoint, loaded_model, match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams
 
 log = logging.getLogger(__name__)
@@ -144,8 +144,11 @@ class ModelLook:
             batch_size=1,
             checkpoint=checkpoint,
         )
+        matched = match(self._capabilities, params)
+        if matched is None:
+            return False
         try:
-            self._client.txt2img(params, self._capabilities, task_id="look", timeout_s=self._timeout_s)
+            self._client.generate(params, self._capabilities, matched, task_id="look", timeout_s=self._timeout_s)
         except (WebUIStatusError, InvalidAnswerError):
             return False
         return True

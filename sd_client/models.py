@@ -113,7 +113,7 @@ class Capabilities:
     :param clamps: what it cannot paint (a size, so many steps) comes back as what it can, without an error.
     :param inpaint_options: it works on the area around a mask, and fills under the mask, as it is asked to.
     :param limits: of sizes, steps and guidance; where it clamps, as far as they have been learned.
-    :param tells_tasks: it tells of one job by its id whether it runs (:mod:`sd_client.tasks`).
+    :param tells_tasks: it tells of one job by its id whether it runs (:mod:`sd_client.progress`).
     :param returns_masks: it puts masks between the pictures of an inpainting (``return_mask``,
         ``return_mask_composite``), and can be told not to.
     :param max_seed: larger seeds are cut or replaced by that server.
@@ -233,26 +233,6 @@ class PaintedImage:
     seed: int
     infotext: str | None = field(default=None, repr=False)
     box: Box | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """
-    Of whatever runs, or ran last.
-
-    :param fraction: 0 … 1. :param eta_seconds: as the WebUI estimates it, wild at a job's start.
-    :param running: a job does.
-    :param interrupted: somebody ended the job; both flags stay until the next one begins.
-    :param skipped: somebody ended the round of the job that ran.
-    :param job_timestamp: when the job began, by the WebUI's clock, as the job's ``info`` has it; "" where not told.
-    """
-
-    fraction: float
-    eta_seconds: float
-    running: bool = False
-    interrupted: bool = False
-    skipped: bool = False
-    job_timestamp: str = ""
 
 
 @dataclass(kw_only=True)

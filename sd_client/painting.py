@@ -10,8 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sd_client.call import Call
-from sd_client.client import WebUIClient
+from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import (
     InvalidAnswerError,
     LimitError,
@@ -22,6 +21,7 @@ from sd_client.errors import (
     WebUIStatusError,
     WebUITimeoutError,
 )
+from sd_client.matching import match
 from sd_client.model_look import Found
 from sd_client.models import Capabilities, GenerationParams, PaintedImage
 
@@ -73,7 +73,7 @@ class Painting:
         *,
         release: Callable[[Ending], None],
         alone: Callable[[], bool] = lambda: True,
-        call: Call | None = None,
+        call: JobCall | None = None,
         prepare: Callable[[], None] = lambda: None,
         looks: Callable[[BaseException], bool] = lambda error: False,
         look: Callable[[], Found | None] = lambda: None,
@@ -82,7 +82,7 @@ class Painting:
         self._client = client
         self._interrupt_again_s = interrupt_again_s
         self._alone = alone
-        self._call = call or Call()
+        self._call = call or JobCall()
         self._prepare = prepare
         self._looks = looks
         self._look = look
@@ -96,12 +96,12 @@ class Painting:
         self._abandoned = False
         # Held while an interrupt is under way: the lease is not given back under it, so it cannot hit the next job.
         self._mutex = threading.Lock()
-        #: Seconds that the WebUI was waited for; None as long as it is.
-        self.asked_s: float | None = None
         self.result: Future[tuple[PaintedImage, ...]] = Future()
 
     def start(self, params: GenerationParams, capabilities: Capabilities, *, task_id: str, timeout_s: float) -> None:
-        paint = self._client.txt2img if params.init_image is None else self._client.img2img
+        matched = match(capabilities, params)
+        if matched is None:
+            raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
         self._can_interrupt = capabilities.can_interrupt
         self._ends_on_hang_up = capabilities.ends_on_hang_up
         self._tells_tasks = capabilities.tells_tasks
@@ -111,8 +111,8 @@ class Painting:
             self._prepare()
             begun = time.monotonic()
             try:
-                images = paint(
-                    params, capabilities, task_id=task_id, timeout_s=timeout_s, took=self._note, call=self._call
+                images = self._client.generate(
+                    params, capabilities, matched, task_id=task_id, timeout_s=timeout_s, call=self._call
                 )
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
                 if self._call.hung_up:
@@ -143,6 +143,10 @@ class Painting:
         finally:
             self.result.set_exception(error)
 
+    @property
+    def asked_s(self) -> float | None:
+        return self._call.asked_s
+
     def abandon(self) -> None:
         """
         Ends the job, if it still runs, the way its WebUI can; returns at once. One that cannot keeps its lease until
@@ -154,9 +158,6 @@ class Painting:
         self._call.end(hang_up=self._ends_on_hang_up)
         if self._can_interrupt:
             threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
-
-    def _note(self, asked_s: float) -> None:
-        self.asked_s = asked_s
 
     def _give_back(self, ending: Ending) -> None:
         with self._mutex:

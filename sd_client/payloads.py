@@ -12,12 +12,22 @@ from typing import Any
 import pybase64
 from pydantic_core import from_json, to_json
 
-from sd_client.errors import InvalidAnswerError, LimitError, StopReason
+from sd_client.capabilities import MASK_OPTIONS
+from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.limits import Limits
-from sd_client.lists import MASK_OPTIONS, number
-from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage, Progress, bare_name, normal_form
+from sd_client.matching import Match
+from sd_client.models import (
+    DUMMY_HASH,
+    Capabilities,
+    Checkpoint,
+    GenerationParams,
+    PaintedImage,
+    bare_name,
+    normal_form,
+)
 from sd_client.real_pictures import chosen_images, painted_image
 from sd_client.samplers import Spelling
+from sd_client.transport import number
 
 #: KoboldCpp rounds what it tells, and stable-diffusion.cpp's numbers have 24 bits.
 _ROUNDING = 1e-3
@@ -61,14 +71,7 @@ class Payload:
 
 
 def payload(
-    params: GenerationParams,
-    *,
-    title: str,
-    spelling: Spelling,
-    task_id: str,
-    without_masks: bool = False,
-    lifts_limits: bool = False,
-    genkey: str = "",
+    params: GenerationParams, capabilities: Capabilities, matched: Match, *, task_id: str, genkey: str = ""
 ) -> Payload:
     """
     The JSON body for ``txt2img`` or ``img2img``.
@@ -76,10 +79,8 @@ def payload(
     Everything that decides the picture is named, because defaults differ between servers; no field is null,
     because stable-diffusion.cpp's server answers 500 to most nulls.
 
-    :param title: the checkpoint as this WebUI lists it.
-    :param without_masks: ask the WebUI not to put masks between the pictures; only where it has the options for that.
-    :param lifts_limits: see :class:`sd_client.models.Capabilities`.
-    :param genkey: what KoboldCpp is to know the job by; "" for the others.
+    :param matched: what this WebUI calls the job's model and sampler.
+    :param genkey: KoboldCpp knows the job by this; "" for other servers.
     """
     fields: dict[str, Any] = {
         "prompt": params.prompt,
@@ -91,31 +92,39 @@ def payload(
         "seed": params.seed,
         "batch_size": params.batch_size,
         "n_iter": 1,
-        # Without restore: restoring brings the option back but not the weights, so that the next job pays for loading
-        # them, and on a fresh configuration it restores nothing at all.
-        "override_settings": {"sd_model_checkpoint": title},
-        "override_settings_restore_afterwards": False,
+        **_options(params, capabilities, matched.checkpoint.title),
         "send_images": True,
         # True would put a grid in front of the images and write files on the WebUI's host.
         "save_images": False,
         "force_task_id": task_id,
+        **_sampler_fields(matched.spelling),
     }
-    if without_masks:
-        # With restore: the options are the operator's. One that is on stands in the WebUI's configuration, so that it
-        # is restored; the model's option is restored with it, which costs jobs that name their model nothing.
-        fields["override_settings"] |= dict.fromkeys(MASK_OPTIONS, False)
-        fields["override_settings_restore_afterwards"] = True
-    if spelling.sampler is not None:
-        fields["sampler_name"] = spelling.sampler
-    if spelling.scheduler is not None:
-        fields["scheduler"] = spelling.scheduler
-    if lifts_limits:
+    if capabilities.lifts_limits:
         fields |= {"add_sd_step_limit": params.steps, "add_sd_cfg_limit": params.cfg_scale}
     if genkey:
         fields["genkey"] = genkey
     if params.init_image is not None:
         fields |= _img2img_fields(params)
     return Payload(fields, _pictures(params))
+
+
+def _options(params: GenerationParams, capabilities: Capabilities, title: str) -> dict[str, Any]:
+    if capabilities.returns_masks and params.inpainting is not None:
+        # With restore: the options are the operator's. One that is on stands in the WebUI's configuration, so that it
+        # is restored; the model's option is restored with it, which costs jobs that name their model nothing.
+        without_masks = dict.fromkeys(MASK_OPTIONS, False)
+        return {
+            "override_settings": {"sd_model_checkpoint": title, **without_masks},
+            "override_settings_restore_afterwards": True,
+        }
+    # Without restore: restoring brings the option back but not the weights, so that the next job pays for loading them,
+    # and on a fresh configuration it restores nothing at all.
+    return {"override_settings": {"sd_model_checkpoint": title}, "override_settings_restore_afterwards": False}
+
+
+def _sampler_fields(spelling: Spelling) -> dict[str, str]:
+    fields = {"sampler_name": spelling.sampler, "scheduler": spelling.scheduler}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def read_answer(
     :raises InvalidAnswerError: too few pictures, bytes that are none, or the ``info`` names another model
         or sampler than was asked for (A1111 replaces unknown ones without a word).
     """
-    info = _info(answer.get("info"))
+    info = read_info(answer)
     _check_model(info, checkpoint)
     _check_sampler(info, spelling)
     _check_amounts(info, params, limits)
@@ -202,25 +211,15 @@ def shows_nothing_loaded(answer: Mapping[str, Any]) -> bool:
     return answer.get("images") == [] and answer.get("info") == ""
 
 
-def stop_reason(progress: Progress, answer: Mapping[str, Any]) -> StopReason | None:
+def read_info(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """
-    How somebody ended the job of this answer; None where nobody did, or where it cannot be told any more.
+    What the answer says about the job; empty if nothing.
 
-    A1111 and Forge keep the flags until the next job begins, and clear them then: an interrupt that came before this
-    job does not count, and what the WebUI says while another job runs is that job's.
+    ``info`` is a JSON string, an object, or empty (stable-diffusion.cpp's server before 2026-07, KoboldCpp).
 
-    :param progress: as told just after the answer.
+    :raises InvalidAnswerError: it is not JSON.
     """
-    if progress.running:
-        return None
-    timestamp = _info(answer.get("info")).get("job_timestamp")
-    if isinstance(timestamp, str) and timestamp and progress.job_timestamp not in ("", timestamp):
-        return None
-    return "interrupted" if progress.interrupted else "skipped" if progress.skipped else None
-
-
-def _info(info: object) -> Mapping[str, Any]:
-    """``info`` is a JSON string, an object, or (stable-diffusion.cpp's server before 2026-07, KoboldCpp) empty."""
+    info = answer.get("info")
     if isinstance(info, str) and info.strip():
         try:
             info = from_json(info)

@@ -15,9 +15,8 @@ import redis
 from sd_client import schedule
 from sd_client.attempt import Attempt
 from sd_client.board import Board
-from sd_client.call import Call
 from sd_client.candidates import GpuPolicy, can_do, webui_id
-from sd_client.client import WebUIClient
+from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import (
     LimitError,
     NoWebUIError,
@@ -337,7 +336,7 @@ class WebUIPool:
             prepare=lambda: None if lease.proven else look.note_choice(),
             looks=lambda error: not lease.proven and look.is_due(error) and self._disclaimed(lease),
             look=look.look,
-            call=Call(genkey=lease.ticket, on_painted=partial(self._count, lease.ticket)),
+            call=JobCall(genkey=lease.ticket, on_painted=partial(self._count, lease.ticket)),
         )
         return Attempt(order, painting, board=self._board, ticket=lease.ticket, crowded=crowded, clock=self._clock)
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from sd_client.capabilities import is_native
 from sd_client.client import WebUIClient
 from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
 from sd_client.leases import is_at, make_own_folder, try_lock
 from sd_client.limits import Limits
-from sd_client.lists import is_native
 from sd_client.models import BrokenList, Capabilities, Checkpoint
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import math
 import re
 import ssl
 import zlib
@@ -235,3 +236,12 @@ def _error_text(body: bytes) -> tuple[str, str]:
     name = answer.get("error")
     kind = name if isinstance(name, str) and _CLASS_NAME.fullmatch(name) else ""
     return kind, " ".join(text for text in texts if isinstance(text, str) and text and text != kind)
+
+
+def number(value: object) -> float:
+    """A number of an answer; 0 if it is not one that can be calculated with."""
+    try:
+        found = float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0

@@ -26,7 +26,8 @@ from PIL import Image
 
 from api import rendering
 from api.body import PIECE_BYTES
-from sd_client.models import Checkpoint, GenerationParams
+from sd_client.matching import Match
+from sd_client.models import Capabilities, Checkpoint, GenerationParams
 from sd_client.payloads import payload
 from sd_client.samplers import Spelling
 from services.answers import png_size, to_png
@@ -113,6 +114,8 @@ def test_a_picture_is_looked_through_and_passed_on_without_a_copy(png: bytes) ->
 
 
 def test_a_picture_is_encoded_for_the_webui_while_it_is_sent(png: bytes) -> None:
+    checkpoint = Checkpoint(title="m", model_name="m")
+    matched = Match(checkpoint=checkpoint, spelling=Spelling())
     params = GenerationParams(
         prompt="a",
         negative_prompt="",
@@ -122,13 +125,13 @@ def test_a_picture_is_encoded_for_the_webui_while_it_is_sent(png: bytes) -> None
         height=SIDE,
         seed=1,
         batch_size=1,
-        checkpoint=Checkpoint(title="m", model_name="m"),
+        checkpoint=checkpoint,
         init_image=png,
         strength=0.5,
     )
 
     def send() -> None:
-        body = payload(params, title="m", spelling=Spelling(), task_id="t")
+        body = payload(params, Capabilities(checkpoints=(checkpoint,)), matched, task_id="t")
         sizes = list(map(len, body))
         assert sum(sizes) == len(body)
         assert len(sizes) <= 2 + -(-len(body) // PIECE)  # each is a call, and some packets
@@ -242,8 +245,10 @@ def test_a_large_body_is_received_as_it_is_read(one_worker: Service, png: bytes,
     body = BODY | {"image": base64.b64encode(png).decode()}
     with traced(one_worker, tmp_path / "report") as lines:
         assert one_worker.post("/img2img", body).status_code == 200
-    found = (re.search(r"\brecvfrom\b.*, (\d+), 0, NULL, NULL\) = (\d+)", line) for line in lines)
-    asked_for = [int(match[1]) for match in found if match and int(match[2]) > 8192]
+    found = (re.search(r"^(\d+) .*\brecvfrom\b.*, (\d+), 0, NULL, NULL\) = (\d+)", line) for line in lines)
+    large = [match for match in found if match and int(match[3]) > 8192]
+    # The thread that comes first reads the body, another one the WebUI's answer.
+    asked_for = [int(match[2]) for match in large if match[1] == large[0][1]]
     assert asked_for
     assert max(asked_for) == PIECE_BYTES
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sd_client.call import Call
+from sd_client.client import JobCall
 from sd_client.errors import InvalidAnswerError, JobCancelledError, WebUIReadError
 from sd_client.transport import Transport
 from tests.sd_client.servers import drip, read_request, socket_server, until_hung_up, wait_for
@@ -33,7 +33,7 @@ def test_whoever_hangs_up_does_not_wait_for_the_answer() -> None:
         until_hung_up(connection)
         gone.set()
 
-    call = Call()
+    call = JobCall()
     with socket_server(silent) as server:
         transport = Transport(server.url)
         with ThreadPoolExecutor() as pool:

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sd_client.call import Call
-from sd_client.client import WebUIClient
+from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import (
     InvalidAnswerError,
     JobCancelledError,
@@ -214,7 +213,7 @@ class HangUpServer(PaintingServer):
 def test_a_job_is_ended_by_hanging_up_and_holds_its_lease_until_the_webui_is_idle() -> None:
     server = HangUpServer()
     endings: list[Ending] = []
-    painting = Painting(WebUIClient(server.url), release=endings.append, call=Call(genkey="key"))
+    painting = Painting(WebUIClient(server.url), release=endings.append, call=JobCall(genkey="key"))
     able = replace(CAPABILITIES, can_interrupt=False, ends_on_hang_up=True, progress_by_genkey=True)
     painting.start(job(), able, task_id="t", timeout_s=20)
     wait_for(lambda: server.running == 1, "the job")
@@ -235,7 +234,7 @@ def test_where_nothing_ends_a_job_a_batch_ends_with_the_picture_that_is_painted(
     painting_server.gate.clear()
     counted: list[tuple[int, int]] = []
     endings: list[Ending] = []
-    call = Call(on_painted=lambda painted, pictures: counted.append((painted, pictures)))
+    call = JobCall(on_painted=lambda painted, pictures: counted.append((painted, pictures)))
     painting = Painting(WebUIClient(painting_server.url), release=endings.append, call=call)
     able = replace(CAPABILITIES, can_interrupt=False, paints_batches=False)
     painting.start(job(batch_size=3), able, task_id="t", timeout_s=20)

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.limits import Limits
-from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, Progress
-from sd_client.payloads import payload, read_answer, read_object, stop_reason
+from sd_client.matching import Match
+from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting
+from sd_client.payloads import payload, read_answer, read_object
+from sd_client.progress import Progress, stop_reason
 from sd_client.samplers import Spelling
-from tests.sd_client.jobs import CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job
+from tests.sd_client.jobs import CAPABILITIES, CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job
 from tests.sd_client.servers import encoded_image, in_base64
 
 DEFAULT = Spelling()
+AS_LISTED = Checkpoint(title="sd.safetensors [0123456789]", model_name="sd")
 PNG = encoded_image()
 PICTURE = in_base64(PNG)
 
@@ -59,7 +62,8 @@ INPAINT = {
 
 
 def sent(params: GenerationParams, spelling: Spelling = DEFAULT) -> Any:
-    body = payload(params, title="sd.safetensors [0123456789]", spelling=spelling, task_id="task-1")
+    matched = Match(checkpoint=AS_LISTED, spelling=spelling)
+    body = payload(params, CAPABILITIES, matched, task_id="task-1")
     text = b"".join(body)
     assert len(text) == len(body)
     return json.loads(text)
@@ -92,10 +96,11 @@ def test_the_words_of_inpainting(fill: Any, number: int, area: Any, full_res: bo
 
 def test_what_is_turned_off_is_restored() -> None:
     params = job(init_image=INIT_IMAGE, strength=0.75, inpainting=INPAINTING)
-    body = payload(params, title="sd", spelling=DEFAULT, task_id="task-1", without_masks=True)
+    able = replace(CAPABILITIES, returns_masks=True)
+    body = payload(params, able, Match(checkpoint=AS_LISTED, spelling=DEFAULT), task_id="task-1")
     told = json.loads(b"".join(body))
     assert told["override_settings"] == {
-        "sd_model_checkpoint": "sd",
+        "sd_model_checkpoint": AS_LISTED.title,
         "return_mask": False,
         "return_mask_composite": False,
     }
@@ -267,7 +272,7 @@ def test_what_is_no_result(body: bytes, message: str) -> None:
     assert PICTURE[:20] not in str(caught.value)
 
 
-IDLE = Progress(fraction=0.0, eta_seconds=0.0, job_timestamp="20261129120000")
+IDLE = Progress(fraction=0.0, job_timestamp="20261129120000")
 
 
 @pytest.mark.parametrize(
@@ -284,8 +289,7 @@ IDLE = Progress(fraction=0.0, eta_seconds=0.0, job_timestamp="20261129120000")
     ],
 )
 def test_who_ended_a_job(changes: dict[str, Any], timestamp: str | None, expected: str | None) -> None:
-    told = {"info": json.dumps(info(job_timestamp=timestamp))}
-    assert stop_reason(replace(IDLE, **changes), told) == expected
+    assert stop_reason(replace(IDLE, **changes), info(job_timestamp=timestamp)) == expected
 
 
 def test_an_interrupted_batch_is_no_result() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sd_client.client import WebUIClient
 from sd_client.errors import WebUIConnectError
-from sd_client.tasks import Task
+from sd_client.progress import Task
 from tests.sd_client.servers import Answer, WebServer, as_json, closed_port
 
 

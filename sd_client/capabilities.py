@@ -6,18 +6,17 @@ or of another shape is a capability that is missing for now, and what was last r
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIError, WebUITimeoutError
 from sd_client.limits import SIZE_STEPS, Limits
 from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Sampler, bare_name
+from sd_client.progress import read_task
 from sd_client.samplers import with_fewest_steps
-from sd_client.tasks import look_at_task
 from sd_client.transport import Transport
 
 #: Far more than any list takes, and little enough to be read again and again.
@@ -27,7 +26,7 @@ MOST_LORA_BYTES = 64 * 1024 * 1024
 _MOST_ENTRIES = 20_000
 _MOST_CHARACTERS = 1000
 
-#: All lists together: the other processes take what they know for stale soon after.
+#: For all lists together: soon after that the other processes take what they know to be stale.
 LONGEST_LOOK_S = 8.0
 
 #: stable-diffusion.cpp's server and KoboldCpp cut seeds to int32.
@@ -36,17 +35,28 @@ _NATIVE_MAX_SEED = 2**31 - 1
 #: Of A1111 and Forge: whether an inpainting's mask and the repainted part come behind each picture.
 MASK_OPTIONS = ("return_mask", "return_mask_composite")
 
-#: A job's id that no WebUI has.
+#: The id of a job that no WebUI has.
 _NO_TASK = "stable-diffusion-api"
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, kw_only=True)
+class _Route:
+    """
+    :param path: below the WebUI's address; :param read: what its JSON means. Each path is asked for once.
+    :param missing: if the server lacks the route.
+    """
+
+    path: str
+    read: Callable[[Any], Any]
+    missing: Any
+    max_bytes: int = MOST_BYTES
 
 
 def read_models(transport: Transport, *, timeout_s: float) -> tuple[Checkpoint, ...]:
     """
-    The one cheap path that also tells whether the API is up.
+    The one cheap path that also shows whether the API is up.
 
-    :raises WebUIError: it is not, or what it lists is no list.
+    :raises WebUIError: it is not, or what it lists is not a list.
     """
     listed = transport.get("/sdapi/v1/sd-models", timeout_s=timeout_s, max_bytes=MOST_BYTES)
     if listed is None:
@@ -55,7 +65,7 @@ def read_models(transport: Transport, *, timeout_s: float) -> tuple[Checkpoint, 
 
 
 def read_chosen_model(transport: Transport, *, timeout_s: float) -> str | None:
-    """The option with the model of jobs that name none; None where it has no such. :raises WebUIError:"""
+    """The option with the model of jobs that name none; None if it has no such option. :raises WebUIError:"""
     return _loaded(transport.get("/sdapi/v1/options", timeout_s=timeout_s, max_bytes=MOST_BYTES))
 
 
@@ -70,76 +80,52 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
     reader = _Reader(transport, timeout_s)
     checkpoints = read_models(transport, timeout_s=timeout_s)
     known = known or Capabilities(checkpoints=checkpoints, has_progress=False, schedulers=())
-    read = Capabilities(
-        checkpoints=checkpoints,
-        loaded=reader.get("options", _loaded, missing=None, broken=known.loaded),
-        # No real server has an option of this name.
-        simulated=reader.get("options", _is_simulator, missing=False, broken=known.simulated),
-        returns_masks=reader.get("options", _returns_masks, missing=False, broken=known.returns_masks),
-        **reader.get("memory", _gpu, missing=_gpu(None), broken=_known_gpu(known)),
-        samplers=reader.get("samplers", _samplers, missing=(), broken=known.samplers),
-        schedulers=reader.get("schedulers", _schedulers, missing=None, broken=known.schedulers),
-        upscalers=reader.get("upscalers", _names, missing=(), broken=known.upscalers),
-        loras=reader.get("loras", _names, missing=(), broken=known.loras, max_bytes=MOST_LORA_BYTES),
-        has_progress=reader.get(
-            "progress?skip_current_image=true",
-            lambda told: isinstance(told, dict),
-            missing=False,
-            broken=known.has_progress,
-        ),
-    )
+    fields = {name: reader.get(route, broken=getattr(known, name)) for name, route in _FIELDS.items()}
+    read = Capabilities(checkpoints=checkpoints, **fields)
     if is_native(checkpoints):
         read = _native(read, known, reader)
-        return replace(read, broken=tuple(reader.broken.values()))
-    options = reader.get("options", lambda told: told, missing=None, broken=None)
-    if read.schedulers:
-        options = options if isinstance(options, dict) else {}
-        read = replace(read, samplers=with_fewest_steps(read.samplers, read.schedulers, options))
-        # A1111 lists schedulers from 1.9 on; before 1.8 it tells of its page's jobs only, not of those by our ids.
-        # SD.Next has the route as well, lists no schedulers, and knows no job of its API there.
-        read = replace(read, tells_tasks=reader.tells_tasks(known.tells_tasks))
-    elif reader.get("version", _is_sdnext, missing=False, broken=not known.inpaint_options):
+    elif read.schedulers:
+        options = reader.get(_OPTIONS, broken={})
+        read = replace(
+            read,
+            samplers=with_fewest_steps(read.samplers, read.schedulers, options),
+            # A1111 lists schedulers from 1.9 on; before 1.8 it reports its page's jobs only, not those by our ids.
+            # SD.Next has the route as well, lists no schedulers, and knows no job of its API there.
+            tells_tasks=reader.tells_tasks(known.tells_tasks),
+        )
+    elif reader.get(_IS_SDNEXT, broken=not known.inpaint_options):
         # SD.Next takes inpainting_fill and reads it nowhere.
         read = replace(read, inpaint_options=False)
     return replace(read, broken=tuple(reader.broken.values()))
 
 
 def is_native(checkpoints: Iterable[Checkpoint]) -> bool:
-    """Whether they are stable-diffusion.cpp's or KoboldCpp's: neither tells a hash."""
+    """Whether they are stable-diffusion.cpp's or KoboldCpp's: neither reports a hash."""
     return any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints)
 
 
 class _Reader:
     """Gets routes, each once; ``broken`` has those that gave nothing usable."""
 
-    def __init__(self, transport: Transport, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, transport: Transport, timeout_s: float) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
-        self._clock = clock
-        self._ends = clock() + LONGEST_LOOK_S
+        self._ends = time.monotonic() + LONGEST_LOOK_S
         self._answers: dict[str, Any] = {}
         self.broken: dict[str, BrokenList] = {}
 
-    def get(
-        self,
-        route: str,
-        read: Callable[[Any], T],
-        *,
-        missing: T,
-        broken: T,
-        folder: str = "/sdapi/v1/",
-        max_bytes: int = MOST_BYTES,
-    ) -> T:
-        """What ``read`` makes of a route's JSON, ``missing`` where the server lacks it, ``broken`` where it fails."""
-        name = route.partition("?")[0]
+    def get(self, route: _Route, *, broken: Any) -> Any:
+        """:param broken: if the route gives nothing usable."""
+        name = route.path.rpartition("/")[2].partition("?")[0]
         if name in self.broken:
             return broken
         try:
             if name not in self._answers:
-                self._answers[name] = self._answer(folder + route, max_bytes)
-            return read(self._answers[name])
+                timeout_s = self._left_s()
+                self._answers[name] = self._transport.get(route.path, timeout_s=timeout_s, max_bytes=route.max_bytes)
+            return route.read(self._answers[name])
         except MissingRouteError:
-            return missing
+            return route.missing
         except (WebUIError, ArithmeticError, ValueError) as error:
             late = isinstance(error, WebUITimeoutError)
             reason = str(error) if isinstance(error, WebUIError) else type(error).__name__
@@ -147,17 +133,14 @@ class _Reader:
             return broken
 
     def tells_tasks(self, known: bool) -> bool:
-        """Whether it tells of one job by its id; ``known`` where it does not answer now."""
+        """Whether it reports one job by its id; ``known`` if it does not answer now."""
         try:
-            return look_at_task(self._transport, _NO_TASK, timeout_s=self._left_s()) is not None
+            return read_task(self._transport, _NO_TASK, timeout_s=self._left_s()) is not None
         except WebUIError:
             return known
 
-    def _answer(self, path: str, max_bytes: int) -> Any:
-        return self._transport.get(path, timeout_s=self._left_s(), max_bytes=max_bytes)
-
     def _left_s(self) -> float:
-        left_s = self._ends - self._clock()
+        left_s = self._ends - time.monotonic()
         if left_s <= 0:
             raise WebUITimeoutError("the WebUI answered its other lists too late")
         return min(self._timeout_s, left_s)
@@ -165,10 +148,10 @@ class _Reader:
 
 def _native(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabilities:
     """
-    Of stable-diffusion.cpp's server or KoboldCpp, which only their own routes tell apart. Neither can interrupt: a POST
-    of an interrupt is a 404 on the first, and waits behind the running job on the second. Both repaint what a mask
+    Of stable-diffusion.cpp's server or KoboldCpp, which only their own routes distinguish. Neither can interrupt: POST
+    interrupt is a 404 on the first, and waits behind the running job on the second. Both repaint what a mask
     shows, and read neither ``inpaint_full_res`` nor ``inpainting_fill``. KoboldCpp paints one picture a job, clamps
-    steps and guidance unless a field lifts that, and since it tells progress it does so by ``genkey`` and ends a job
+    steps and guidance unless a field lifts that, and since it reports progress it does so by ``genkey`` and ends a job
     when its connection is closed.
     """
     read = replace(
@@ -179,10 +162,8 @@ def _native(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabil
         limits=Limits(sure_size_step=SIZE_STEPS[-1]),
         max_seed=_NATIVE_MAX_SEED,
     )
-    sdcpp = reader.get("capabilities", _is_object, missing=False, broken=known.paints_batches, folder="/sdcpp/v1/")
-    if sdcpp or not reader.get(
-        "version", _is_koboldcpp, missing=False, broken=not known.paints_batches, folder="/api/extra/"
-    ):
+    is_sdcpp = reader.get(_IS_SDCPP, broken=known.paints_batches)
+    if is_sdcpp or not reader.get(_IS_KOBOLDCPP, broken=not known.paints_batches):
         return read
     return replace(
         read,
@@ -193,53 +174,35 @@ def _native(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabil
     )
 
 
-def _is_object(told: object) -> bool:
-    return isinstance(told, dict)
+# --- What each answer means -------------------------------------------------------------------------------------------
 
 
-def _is_koboldcpp(told: object) -> bool:
-    return isinstance(told, dict) and told.get("result") == "KoboldCpp"
+def _object(answer: object) -> Mapping[str, Any]:
+    return answer if isinstance(answer, dict) else {}
 
 
-def _is_sdnext(told: object) -> bool:
-    return isinstance(told, dict) and told.get("app") == "sd.next"
-
-
-def _is_simulator(options: object) -> bool:
-    return isinstance(options, dict) and options.get("simulator") is True
+def _is_object(answer: object) -> bool:
+    return isinstance(answer, dict)
 
 
 def _returns_masks(options: object) -> bool:
     """Whether it puts masks between pictures, and knows both options that turn that off."""
-    told = [options.get(name) for name in MASK_OPTIONS] if isinstance(options, dict) else []
-    return any(told) and all(isinstance(value, bool) for value in told)
+    values = [_object(options).get(name) for name in MASK_OPTIONS]
+    return any(values) and all(isinstance(value, bool) for value in values)
 
 
 def _loaded(options: object) -> str | None:
-    return _text(options.get("sd_model_checkpoint")) if isinstance(options, dict) else None
+    return _text(_object(options).get("sd_model_checkpoint"))
 
 
-def _gpu(memory: object) -> dict[str, Any]:
-    """The fields of :class:`Capabilities` that tell about the GPU."""
-    cuda = memory.get("cuda") if isinstance(memory, dict) else None
-    if not isinstance(cuda, dict):
-        return {"gpu": None, "gpu_free_bytes": None, "gpu_total_bytes": None}
-    return {
-        "gpu": "error" not in cuda and bool(cuda),
-        "gpu_free_bytes": _bytes(cuda, "free"),
-        "gpu_total_bytes": _bytes(cuda, "total"),
-    }
+def _has_gpu(memory: object) -> bool | None:
+    cuda = _object(memory).get("cuda")
+    return "error" not in cuda and bool(cuda) if isinstance(cuda, dict) else None
 
 
-def _known_gpu(known: Capabilities) -> dict[str, Any]:
-    names = ("gpu", "gpu_free_bytes", "gpu_total_bytes")
-    return {name: getattr(known, name) for name in names}
-
-
-def _bytes(cuda: Mapping[str, Any], part: str) -> int | None:
-    system = cuda.get("system")
-    told = system.get(part) if isinstance(system, dict) else None
-    return int(told) if isinstance(told, int | float) and 0 <= told < 2**63 else None
+def _gpu_bytes(memory: object, part: str) -> int | None:
+    count = _object(_object(_object(memory).get("cuda")).get("system")).get(part)
+    return int(count) if isinstance(count, int | float) and 0 <= count < 2**63 else None
 
 
 def _samplers(listed: object) -> tuple[Sampler, ...]:
@@ -250,8 +213,8 @@ def _samplers(listed: object) -> tuple[Sampler, ...]:
     )
 
 
-def _schedulers(listed: object) -> tuple[Sampler, ...] | None:
-    """SD.Next listed its samplers' classes under this route: entries without a label are no schedulers."""
+def _schedulers(listed: object) -> tuple[Sampler, ...]:
+    """SD.Next listed its samplers' classes under this route: entries without a label are not schedulers."""
     return tuple(
         Sampler(name=name, aliases=(label, *_texts(entry.get("aliases"))))
         for entry in _entries(listed)
@@ -293,10 +256,28 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(text for item in value[:_MOST_CHARACTERS] if (text := _text(item))) if isinstance(value, list) else ()
 
 
-def number(value: object) -> float:
-    """A JSON number as far as it is one that can be calculated with; else 0."""
-    try:
-        told = float(value) if isinstance(value, int | float) else 0.0
-    except OverflowError:
-        return 0.0
-    return told if math.isfinite(told) else 0.0
+def _route(name: str, read: Callable[[Any], Any], missing: Any, max_bytes: int = MOST_BYTES) -> _Route:
+    return _Route(path=f"/sdapi/v1/{name}", read=read, missing=missing, max_bytes=max_bytes)
+
+
+#: By field of :class:`Capabilities`.
+_FIELDS = {
+    "loaded": _route("options", _loaded, None),
+    # No real server has an option of this name.
+    "simulated": _route("options", lambda options: _object(options).get("simulator") is True, False),
+    "returns_masks": _route("options", _returns_masks, False),
+    "gpu": _route("memory", _has_gpu, None),
+    "gpu_free_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "free"), None),
+    "gpu_total_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "total"), None),
+    "samplers": _route("samplers", _samplers, ()),
+    "schedulers": _route("schedulers", _schedulers, None),
+    "upscalers": _route("upscalers", _names, ()),
+    "loras": _route("loras", _names, (), MOST_LORA_BYTES),
+    "has_progress": _route("progress?skip_current_image=true", _is_object, False),
+}
+_OPTIONS = _route("options", _object, {})
+_IS_SDNEXT = _route("version", lambda version: _object(version).get("app") == "sd.next", False)
+_IS_SDCPP = _Route(path="/sdcpp/v1/capabilities", read=_is_object, missing=False)
+_IS_KOBOLDCPP = _Route(
+    path="/api/extra/version", read=lambda version: _object(version).get("result") == "KoboldCpp", missing=False
+)
