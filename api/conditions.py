@@ -1,8 +1,8 @@
 """
-Conditions and ranges of a request for something that is stored, as RFC 9110 has them in sections 13.2.2 and 14.2.
+Conditions and ranges of a request, as sections 13.2.2 and 14.2 of RFC 9110 define them.
 
-werkzeug's own (``Response.make_conditional``) lets a range win over ``If-None-Match``, takes ``If-Match: *`` for a tag,
-answers 412 with the picture, and refuses ranges that are to be ignored.
+werkzeug's own ``Response.make_conditional`` lets a range win over ``If-None-Match``, takes ``If-Match: *`` for a tag,
+answers 412 with the image, and refuses ranges that must be ignored.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from werkzeug.http import parse_date, parse_etags
 
 from api.errors import PreconditionFailedError
 
-#: With any of these an answer may be another than the whole, or none.
+#: With any of these the answer may be something else than the whole image.
 PRECONDITIONS = frozenset({"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"})
 CONDITIONS = PRECONDITIONS | {"HTTP_RANGE", "HTTP_IF_RANGE"}
 
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)")
 
-#: More digits than any size has.
+#: No size has more digits.
 _MOST_DIGITS = 18
 
 
 def is_known_already(request: Request, *, etag: str, modified: datetime | None) -> bool:
     """
-    Whether a GET or HEAD is to be answered 304.
+    Whether the answer to a GET or HEAD is 304.
 
     :param etag: strong, without quotes.
-    :param modified: None where there is no ``Last-Modified``.
-    :raises PreconditionFailedError: what the caller asks for is not what there is.
+    :param modified: None if there is no ``Last-Modified``.
+    :raises PreconditionFailedError: the resource is not the one that the caller asks for.
     """
     headers, reads = request.headers, request.method in ("GET", "HEAD")
     second = modified and modified.replace(microsecond=0)
@@ -57,11 +57,11 @@ def make_conditional(
     response: Response, request: Request, *, etag: str, modified: datetime | None, size: int | None = None
 ) -> Response:
     """
-    The response as the request's conditions have it: as it is, 304, or 206.
+    The response that the request's conditions lead to: unchanged, 304, or 206.
 
-    :param size: bytes of the whole; None where no part of it is given.
+    :param size: of the whole in bytes; None if ranges are not supported.
     :raises PreconditionFailedError: see :func:`is_known_already`.
-    :raises RequestedRangeNotSatisfiable: there are no such bytes.
+    :raises RequestedRangeNotSatisfiable: the range lies outside.
     """
     if is_known_already(request, etag=etag, modified=modified):
         response.status_code = 304
@@ -76,7 +76,7 @@ def make_conditional(
 
 def _part(request: Request, *, etag: str, modified: datetime | None, size: int) -> tuple[int, int] | None:
     """
-    The first byte and the one behind the last; None for the whole: several parts, too, may be answered with that.
+    The first byte and the one after the last; None for the whole, which may also answer a request for several parts.
 
     :raises RequestedRangeNotSatisfiable:
     """
@@ -100,7 +100,7 @@ def _part(request: Request, *, etag: str, modified: datetime | None, size: int) 
 
 
 def _is_of_this(if_range: str | None, etag: str, modified: datetime | None) -> bool:
-    """Only a strong tag tells that the bytes are the same, or exactly the date that was given."""
+    """Only a strong tag, or exactly the same date, says that the bytes are the same."""
     if if_range is None:
         return True
     date = parse_date(if_range)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from os import SEEK_END
 from typing import Any, BinaryIO, cast
@@ -22,30 +22,29 @@ from services.answers import png_size
 from services.copies import FORMATS, Copies, Format
 from services.problems import InvalidParamsError, Problem, nearest
 from storage.base import ImageFacts, ImageStorage, OpenImage, image_path, parse_image_id
-from storage.errors import ImageNotFoundError as NotStoredError
 
-#: nginx' internal location whose root is ``IMAGE_DIR``, in ``deploy/nginx/nginx.conf``.
+#: nginx's internal location whose root is ``IMAGE_DIR``, in ``deploy/nginx/nginx.conf``.
 SENDFILE_PREFIX = "/_images/"
 
 _YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
 _PARAMETERS = ("format", "width")
-#: How alike a parameter's name must be to a known one to be taken for a misspelling of it: "from" and "height", which
-#: others add or mean something else by, are less.
-_LIKE = 0.75
-#: Enough of a PNG to read its size from.
+#: How similar a parameter's name must be to a known one to count as a misspelling of it (difflib's ratio): "from" and
+#: "height", which others add or mean something else by, are less similar.
+_SIMILAR = 0.75
+#: Bytes of a PNG that include its size.
 _HEAD_BYTES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRoutes:
     """
-    Stored images by their id. An id that is no UUID never touches the storage.
+    Stored images by their id. An invalid id never reaches the storage.
 
     :param downloads: places for those who fetch.
     :param removed: called for each image that a caller has removed.
-    :param ttl_s: an older image counts as removed, whether or not it has been yet; None: none is too old.
-    :param sendfile_header: by which the server in front is told to send the file itself; None: it is sent from here.
+    :param ttl_s: an older image counts as removed, even if it is still there; None: images do not expire.
+    :param sendfile_header: tells the server in front to send the file itself; None: it is sent from here.
     """
 
     storage: ImageStorage
@@ -67,60 +66,47 @@ class ImageRoutes:
         found = _id_in(image_id)
         with ExitStack() as stack:
             stack.callback(self.downloads.begin())
-            if self._may_need_no_picture(asked) and (bodiless := self._bodiless(found)) is not None:
+            if not asked and self.sendfile_header is None and (bodiless := self._bodiless(found)) is not None:
                 return bodiless
-            image = self._open(found)
+            image = self.storage.open(found)
             stack.callback(image.file.close)
+            self._refuse_expired(image)
             form, width = _copy_asked_for(image, asked) if asked else ("png", None)
-            as_stored = (form, width) == ("png", None)
-            if not as_stored:
+            if (form, width) != ("png", None):
                 response = self._copy(found, image, form, width, stack)
             elif self.sendfile_header is not None:
-                response = _elsewhere(found, self.sendfile_header)
+                # The server in front sends the body, and takes care of its ETag, ranges and conditions.
+                own = {self.sendfile_header: SENDFILE_PREFIX + image_path(found)}
+                response = Response(mimetype="image/png", headers=own)
             else:
                 response = _file(image, stack)
         return self._kept_by_caller(response, image)
 
     def delete_image(self, image_id: str) -> tuple[str, int]:
-        """Removes an image; only where API keys are on."""
+        """Removes an image; only with API keys switched on."""
         if "api_key" not in g:
             raise ForbiddenError("deleting needs an API key, and this service has none set up")
         found = _id_in(image_id)
-        with _absence_told():
-            if not PRECONDITIONS.isdisjoint(request.environ):
-                facts = self.storage.look(found)
-                is_known_already(request, etag=facts.etag, modified=facts.modified)
-            self.storage.delete(found)
+        if not PRECONDITIONS.isdisjoint(request.environ):
+            facts = self.storage.look(found)
+            is_known_already(request, etag=facts.etag, modified=facts.modified)
+        self.storage.delete(found)
         self.removed()
         return "", 204
 
-    def _may_need_no_picture(self, asked: Mapping[str, str]) -> bool:
-        if asked or self.sendfile_header is not None:
-            return False
-        return request.method == "HEAD" or not PRECONDITIONS.isdisjoint(request.environ)
-
     def _bodiless(self, image_id: UUID) -> Response | None:
         """
-        None where the picture has to be sent after all. From a bucket it would be fetched whole.
+        The answer to ``HEAD``, or 304; None if the image has to be sent. Opening one in a bucket would fetch it whole.
 
         :raises PreconditionFailedError:
         """
-        with _absence_told():
-            facts = self.storage.look(image_id)
+        if request.method != "HEAD" and PRECONDITIONS.isdisjoint(request.environ):
+            return None
+        facts = self.storage.look(image_id)
         self._refuse_expired(facts)
         if request.method != "HEAD" and not is_known_already(request, etag=facts.etag, modified=facts.modified):
             return None
         return self._kept_by_caller(_described(Response(mimetype="image/png"), facts), facts)
-
-    def _open(self, image_id: UUID) -> OpenImage:
-        with _absence_told():
-            image = self.storage.open(image_id)
-        try:
-            self._refuse_expired(image)
-        except ImageNotFoundError:
-            image.file.close()
-            raise
-        return image
 
     def _refuse_expired(self, image: ImageFacts) -> None:
         if self._seconds_left(image) <= 0:
@@ -137,14 +123,13 @@ class ImageRoutes:
         return int(self.ttl_s - age_s)
 
     def _copy(self, image_id: UUID, image: OpenImage, form: Format, width: int | None, begun: ExitStack) -> Response:
-        """``begun`` ends with the answer."""
+        """:param begun: ends when the answer has been sent."""
         shown_width = width or _width(image)
         etag = f"{image.etag}-{form}-{shown_width}"
-        known = is_known_already(request, etag=etag, modified=image.modified)
         data = b""
-        if not known:
-            still_wanted = still_there(request)
-            data = self.copies.get(image_id, image.file.read, form=form, width=shown_width, check=still_wanted)
+        if not is_known_already(request, etag=etag, modified=image.modified):
+            check = still_there(request)
+            data = self.copies.get(image_id, image.file.read, form=form, width=shown_width, check=check)
         image.file.close()
         response = Response(data, mimetype=f"image/{form}", headers={"Accept-Ranges": "bytes"})
         response.set_etag(etag)
@@ -155,13 +140,15 @@ class ImageRoutes:
 
 
 def _file(image: OpenImage, begun: ExitStack) -> Response:
-    """The file as it lies on the disk: gunicorn sends it with sendfile(2). ``begun`` ends with the answer."""
+    """
+    The file on the disk, which gunicorn sends with sendfile(2).
+
+    :param begun: ends when the answer has been sent.
+    """
     begun.callback(end_slow_reader(request))
     sent = _SentFile(image.file)
-    response = Response(
-        wrap_file(request.environ, cast("BinaryIO", sent)), mimetype="image/png", direct_passthrough=True
-    )
-    _described(response, image)
+    body = wrap_file(request.environ, cast("BinaryIO", sent))
+    response = _described(Response(body, mimetype="image/png", direct_passthrough=True), image)
     sent.at_end = begun.pop_all().close
     return response
 
@@ -176,20 +163,15 @@ def _described(response: Response, image: ImageFacts) -> Response:
     return response
 
 
-def _elsewhere(image_id: UUID, header: str) -> Response:
-    """No body: the server in front sends the file, and sees to its ETag, ranges and conditions."""
-    return Response(mimetype="image/png", headers={header: SENDFILE_PREFIX + image_path(image_id)})
-
-
 class _SentFile:
-    """A file that the server closes when it is out; nothing else is told of that for a file that is passed through."""
+    """A file that the server closes once it has been sent, which is how a response that is passed through learns it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.at_end: Callable[[], None] = file.close
 
     def close(self) -> None:
-        """A method of its own: gunicorn takes it out before ``at_end`` is what it will be."""
+        """Must be a method: gunicorn looks it up before ``at_end`` has its final value."""
         self.at_end()
 
     def __getattr__(self, name: str) -> Any:
@@ -203,17 +185,9 @@ def _id_in(path: str) -> UUID:
     return found
 
 
-@contextmanager
-def _absence_told() -> Iterator[None]:
-    try:
-        yield
-    except NotStoredError as error:
-        raise ImageNotFoundError from error
-
-
 def _parameters() -> dict[str, str]:
     """
-    Those that are ours. Others are added by whoever passes a link on, and do nothing.
+    The known ones. Others, which people add when they pass a link on, have no effect.
 
     :raises InvalidParamsError: one is given twice, or misspelt.
     """
@@ -222,7 +196,7 @@ def _parameters() -> dict[str, str]:
         if name in _PARAMETERS:
             if len(request.args.getlist(name)) > 1:
                 problems.append(Problem(field=name, message="is given more than once"))
-        elif meant := nearest(name[:80], _PARAMETERS, cutoff=_LIKE):
+        elif meant := nearest(name[:80], _PARAMETERS, cutoff=_SIMILAR):
             problems.append(Problem(field=name[:80], message=f"is not a parameter of this route{meant}"))
     if problems:
         raise InvalidParamsError(problems[:10])
@@ -230,14 +204,13 @@ def _parameters() -> dict[str, str]:
 
 
 def _copy_asked_for(image: OpenImage, asked: Mapping[str, str]) -> tuple[Format, int | None]:
-    """:raises InvalidParamsError: a format that is none, or a width that would not make the image smaller."""
+    """:raises InvalidParamsError: an unknown format, or a width that would not make the image smaller."""
     problems = []
-    asked_form = asked.get("format", "png")
+    asked_form, asked_width = asked.get("format", "png"), asked.get("width")
     form = next((known for known in FORMATS if known == asked_form), None)
     if form is None:
         message = f"must be one of {', '.join(FORMATS)}"
         problems.append(Problem(field="format", message=message, received=asked_form[:80]))
-    asked_width = asked.get("width")
     largest = _width(image)
     width = int(asked_width) if asked_width and asked_width.isascii() and asked_width.isdigit() else None
     if asked_width is not None and (width is None or not _SMALLEST_WIDTH <= width <= largest):
@@ -250,7 +223,7 @@ def _copy_asked_for(image: OpenImage, asked: Mapping[str, str]) -> tuple[Format,
 
 def _width(image: OpenImage) -> int:
     width, _ = png_size(image.file.read(_HEAD_BYTES))
-    # By way of the end: a seek within what was read ahead leaves the descriptor, which gunicorn sends from, as it is.
+    # Via the end: a seek within what was read ahead would not move the descriptor, which gunicorn sends from.
     image.file.seek(0, SEEK_END)
     image.file.seek(0)
     return width
