@@ -1,7 +1,6 @@
 """gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
 
 import ctypes
-import mmap
 import os
 import resource
 import shutil
@@ -19,7 +18,7 @@ from config import KEEPALIVE_S, Config, ConfigError, check_folder
 from doctor.settings import holds, misspelt, weak_keys
 from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
-from observability.metrics_folder import count_death, mark_dead, merge_dead, own_folder, reserve
+from observability.multiprocess import count_alone, count_together, free_slot, make_folder
 from storage import S3Address, StorageConfigurationError
 
 try:
@@ -28,7 +27,7 @@ try:
         raise ConfigError(f"invalid configuration:\n  {_problem}")
     if _config.storage_url:
         S3Address.parse(_config.storage_url)
-    _metrics = own_folder(Path(_config.runtime_dir))
+    _metrics = make_folder(Path(_config.runtime_dir))
 except StorageConfigurationError as error:
     sys.stderr.write(f"invalid configuration:\n  STORAGE_URL: {error}\n")
     raise SystemExit(2) from None
@@ -72,7 +71,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
 
-# Where the workers count what GET /metrics tells. An upgrade by USR2 inherits the old gunicorn's, which is not its own.
+# For prometheus_client. After an upgrade by USR2 this holds the old gunicorn's folder.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 
@@ -108,25 +107,23 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Memory that the worker shares with the master, in which it says at its end that it was told to end."""
-    worker.told = mmap.mmap(-1, 1)
+    worker.slot = free_slot({other.slot for other in server.WORKERS.values()})
 
 
-#: Of glibc's mallopt(3), in malloc.h.
+#: In glibc's malloc.h, for mallopt(3).
 _M_ARENA_MAX = -8
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """A worker for which there is no room serves all the same, and tells what it has counted itself."""
-    # By default each of the first 8 threads for each processor has an arena of its own, which keeps what it had at its
-    # highest: a waiting img2img costs 1.2 MB instead of 0.1 by that. Python's threads hardly ever allocate together.
+    # By default each of the first 8 threads per processor has an arena of its own, which keeps the memory of its peak:
+    # a waiting img2img then costs 1.2 MB instead of 0.1. Python's threads hardly ever allocate at the same time.
     if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         set_option(_M_ARENA_MAX, 2)
     try:
-        reserve(_metrics, worker.pid)
+        count_together(_metrics, worker.slot)
     except OSError as error:
         server.log.error("this worker's metrics cannot be kept in RUNTIME_DIR: %s", error.strerror)
-        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        count_alone()
 
 
 def pre_exec(server: Any) -> None:
@@ -135,34 +132,25 @@ def pre_exec(server: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Called in the master, for a worker of which nothing is left."""
+    """Called in the master once a worker has ended."""
     SIBLINGS.tell(worker.age, State.GONE)
-    try:
-        mark_dead(_metrics, worker.pid)
-        if not worker.told[0]:
-            count_death(_metrics)
-        merge_dead(_metrics, alive=server.WORKERS)
-    except OSError as error:
-        server.log.error("a worker's end cannot be noted in RUNTIME_DIR: %s", error.strerror)
-    worker.told.close()
 
 
 def on_exit(server: Any) -> None:
     shutil.rmtree(_metrics, ignore_errors=True)
 
 
-#: How often a worker gives back what it does not use.
+#: How often a worker gives unused memory back.
 _TRIM_S = 1.0
 
 
 def _give_memory_back() -> None:
     """
-    Between what is still in use, glibc keeps what pictures leave free: after a burst several times what an idle worker
-    has. To give it back at once (``MALLOC_MMAP_THRESHOLD_``) costs a third more CPU for each picture; once a second, a
-    twentieth of a millisecond.
+    After a burst, glibc keeps several times the memory of an idle worker, in the gaps that pictures leave. Giving it
+    back at once (``MALLOC_MMAP_THRESHOLD_``) costs a third more CPU per picture; once a second, 0.05 ms.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    while trim is not None:  # other C libraries have none
+    while trim is not None:  # other C libraries lack it
         time.sleep(_TRIM_S)
         trim(0)
 
@@ -172,12 +160,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """
-    Called in the worker, for whatever ends it but the kernel. Its background threads end before the interpreter does.
-    """
-    ending = sys.exception()
-    worker.told[0] = isinstance(ending, SystemExit) and ending.code == 0  # else it was stuck, or broke
+    """Called in the worker: its background threads end before the interpreter does."""
     app = getattr(worker, "wsgi", None)
-    close: Callable[[], None] | None = getattr(app, "extensions", {}).get("close")
-    if close is not None:
-        close()
+    close: Callable[[], None] = getattr(app, "extensions", {}).get("close", lambda: None)
+    close()

@@ -13,7 +13,7 @@ from observability.metrics import Metrics
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog
 from services.generation import GenerationService
-from services.health import HealthService, answers
+from services.health import HealthService
 from services.idempotency import PREFIX, IdempotencyService
 from services.installations import Installations
 from services.retention import Retention, folder_name
@@ -40,7 +40,7 @@ class Parts:
     background: tuple[WebUIPool | HealthService | Retention | Stores, ...]
 
 
-def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
+def make_parts(config: Config, *, version: str, stores: Stores, metrics: Metrics) -> Parts:
     """
     Their threads are not started yet.
 
@@ -49,7 +49,7 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     """
     connection = open_redis(config.redis_url) if config.redis_url else None
     storage = open_storage(config.image_place, on_failure=metrics.storage_failed)
-    stores = _stores(config, metrics)
+    failover = stores.failover
     pool = _pool(config, connection, metrics)
     catalog = _catalog(config, pool)
     requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
@@ -57,8 +57,9 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
         pool=pool,
         catalog=catalog,
         storage=storage,
-        ping_redis=_ping(config, connection, metrics),
+        redis_is_up=None if failover is None else lambda: failover.up,
         check_runtime=RuntimeFolder(Path(config.runtime_dir)).can_be_written,
+        more=_look_at_installations(config, connection),
         queue_limit=config.sd_queue_limit,
         version=version,
     )
@@ -75,7 +76,8 @@ def make_parts(config: Config, *, version: str, metrics: Metrics) -> Parts:
     )
 
 
-def _stores(config: Config, metrics: Metrics) -> Stores:
+def make_stores(config: Config, metrics: Metrics) -> Stores:
+    """:raises OSError: ``RUNTIME_DIR`` cannot be used."""
     runtime_dir = Path(config.runtime_dir)
     # A bucket has no room for them: they are kept in RUNTIME_DIR, and in Redis.
     beside = runtime_dir / f"idempotency-{folder_name(config.image_place)}"
@@ -156,16 +158,7 @@ def _retention(config: Config, stores: Stores, storage: ImageStorage, metrics: M
     )
 
 
-def _ping(config: Config, connection: redis.Redis | None, metrics: Metrics) -> Callable[[], bool] | None:
+def _look_at_installations(config: Config, connection: redis.Redis | None) -> Callable[[], None]:
     if connection is None:
-        return None
-    prefix = config.redis_prefix
-    installations = Installations(connection, prefix=prefix, webuis=config.sd_webui_url)
-
-    def ping() -> bool:
-        up = answers(connection, prefix=prefix, on_error=metrics.redis_failed("health"))
-        if up:
-            installations.look()
-        return up
-
-    return ping
+        return lambda: None
+    return Installations(connection, prefix=config.redis_prefix, webuis=config.sd_webui_url).look

@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import auth, cors, errors, hooks, rate_limit
+from api import auth, errors, hooks, rate_limit
 from api.generation import GenerationRoutes
 from api.health import HealthRoutes
 from api.images import ImageRoutes
@@ -36,11 +36,11 @@ from config import (
 )
 from observability.logs import log_config
 from observability.metrics import Metrics
-from parts import Parts, make_parts
+from parts import Parts, make_parts, make_stores
 from services.copies import Copies
 from services.decoders import Decoders
-from services.state import service_state
 from state.connection import open_redis
+from state.failover import FailoverStore
 from storage import StorageConfigurationError
 
 VERSION = "0.1.0"
@@ -62,8 +62,9 @@ def create_app(config: Config) -> Flask:
     )
     metrics = Metrics(redis=config.redis_url is not None)
     app = _flask(config)
-    limits = _add_edge(app, config, metrics)
-    parts = make_parts(config, version=VERSION, metrics=metrics)
+    stores = make_stores(config, metrics)
+    limits = _add_edge(app, config, stores.failover, metrics)
+    parts = make_parts(config, version=VERSION, stores=stores, metrics=metrics)
     _add_routes(app, config, parts, limits, metrics)
     for part in parts.background:
         part.start()
@@ -83,7 +84,7 @@ def _flask(config: Config) -> Flask:
     return app
 
 
-def _add_edge(app: Flask, config: Config, metrics: Metrics) -> rate_limit.RateLimits:
+def _add_edge(app: Flask, config: Config, store: FailoverStore | None, metrics: Metrics) -> rate_limit.RateLimits:
     """What every request passes, in this order."""
     hooks.register(app, metrics)
     errors.register(app, public_url=config.public_url)
@@ -95,12 +96,13 @@ def _add_edge(app: Flask, config: Config, metrics: Metrics) -> rate_limit.RateLi
         images=config.rate_limit_images,
         redis_client=open_redis(config.redis_url) if config.redis_url else None,
         redis_prefix=config.redis_prefix,
+        store=store,
         metrics=metrics,
     )
     if config.api_keys:
         auth.require(app)
     if config.cors_origins:
-        cors.allow(app, config.cors_origins)
+        hooks.allow_origins(app, config.cors_origins)
     if config.trusted_proxies:
         hops = config.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
@@ -135,7 +137,7 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
     ModelRoutes(catalog=parts.catalog, fields=fields).register(app, PREFIX)
     RequestRoutes(service=parts.requests).register(app, PREFIX)
     HealthRoutes(service=parts.health).register(app, PREFIX, limits.limiter)
-    MetricsRoutes(metrics=metrics, look=lambda: service_state(parts.health, parts.pool)).register(app, limits.limiter)
+    MetricsRoutes(metrics=metrics, health=parts.health).register(app, limits.limiter)
     PageRoutes(
         settings=_document_settings(config, fields),
         downloads=downloads,

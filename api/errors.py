@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from api.error_table import ERRORS, ErrorKind
-from api.transfers import SlowBodyError
+from api.transfers import CallerGoneError, SlowBodyError
 from sd_client import errors as webui
 from services.idempotency import IdempotencyMismatchError
 from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem
@@ -52,10 +52,6 @@ class ImageNotFoundError(Exception):
 
 class PreconditionFailedError(Exception):
     """The image does not match ``If-Match``, or a condition like it."""
-
-
-class CallerGoneError(Exception):
-    """The caller hung up; nobody reads the answer."""
 
 
 #: The code of each exception; an exception that is not listed has the code of its base class.

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Flask, Response, g, request
 
-from api import accounting, rendering
-from api.accounting import Account
+from api import rendering, timings
 from api.body import read_values
-from api.caller import still_there
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
 from api.schemas import Fields, FieldSet, RefusedFieldsError, check, to_request
-from api.transfers import Uploads
+from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
 from services.catalog import Catalog
 from services.decoders import SHORTEST_WAIT_S, Decoders, Decoding
@@ -72,7 +70,7 @@ class GenerationRoutes:
         routes.post("/txt2img")(self.txt2img)
         routes.post("/img2img")(self.img2img)
         routes.post("/inpainting")(self.inpainting)
-        accounting.register(routes, self.metrics)
+        timings.register(routes, self.metrics)
         app.register_blueprint(routes)
 
     def txt2img(self) -> Response:
@@ -123,7 +121,7 @@ class GenerationRoutes:
         with asked.decoding() if asked.wanted.image else nullcontext():
             choice, params = self.service.prepare(asked.wanted)
         g.log = {"mode": mode, "model": choice.model, "seed": params.seed}
-        account = Account(mode=mode)
+        own = timings.Timings(mode=mode)
         call = Call(
             request_id=g.request_id,
             key=_follow_key(),
@@ -131,10 +129,10 @@ class GenerationRoutes:
             wait_s=asked.wait_s,
             check=check,
             waited_s=asked.decoding.waited_s,
-            course=account.course,
+            course=own.course,
         )
         self.limits.count_generation()
-        g.account = account
+        g.timings = own
         return self.service.generate(asked.wanted, choice, params, call)
 
     def _parse(self, mode: Mode) -> Asked:

@@ -27,32 +27,12 @@ class HealthRoutes:
     def get_health(self) -> Response:
         """Whether this service can generate images now: 200, or 503."""
         report = self.service.report()
-        return _fresh(_answer(report), status=200 if report.serves else 503)
+        return _fresh(report, status=200 if report.serves else 503)
 
     def get_live(self) -> Response:
         """200 while the process is alive."""
         return _fresh({"status": "alive"}, status=200)
 
 
-def _fresh(answer: dict[str, object], *, status: int) -> Response:
-    return Response(to_json(answer), status, {"Cache-Control": "no-store"}, mimetype="application/json")
-
-
-def _answer(report: HealthReport) -> dict[str, object]:
-    return {
-        "status": report.status,
-        "version": report.version,
-        "uptime_seconds": round(report.uptime_s, 1),
-        "device": report.device,
-        "webuis": {
-            "total": report.webuis_total,
-            "available": report.webuis_available,
-            "busy": report.webuis_busy,
-            "gpu": report.webuis_gpu,
-            "cpu": report.webuis_cpu,
-        },
-        "queue": {"waiting": report.queue_waiting, "limit": report.queue_limit},
-        "redis": report.redis,
-        "storage": report.storage,
-        "reasons": report.reasons,
-    }
+def _fresh(body: HealthReport | dict[str, str], *, status: int) -> Response:
+    return Response(to_json(body), status, {"Cache-Control": "no-store"}, mimetype="application/json")

@@ -14,10 +14,9 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.http import http_date, quote_etag
 from werkzeug.wsgi import wrap_file
 
-from api.caller import still_there
 from api.conditions import CONDITIONS, PRECONDITIONS, is_known_already, make_conditional
 from api.errors import ForbiddenError, ImageNotFoundError
-from api.transfers import Downloads, end_slow_reader
+from api.transfers import Downloads, end_slow_reader, still_there
 from services.answers import png_size
 from services.copies import FORMATS, Copies, Format
 from services.problems import InvalidParamsError, Problem, nearest

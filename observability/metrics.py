@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from observability.metrics_folder import DEATHS, make_again, reading
+from observability.multiprocess import shared_folder
+from state.files import make_own_folder
 
 MODES: Final = ("txt2img", "img2img", "inpainting")
 #: Why images are removed.
@@ -32,38 +33,23 @@ _OVERHEAD_BUCKETS = (0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075
 _WEBUI_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
 _QUEUE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 300)
 
-#: About a microsecond each; a power of 2, so that sums of them are exact.
-_STEPS_PER_S = 2**20
-
-
-class _Durations(Histogram):
-    """
-    Of seconds, in steps of 2⁻²⁰ s, which add up to the same in any order. A sum of the workers' sums that falls by its
-    last bit, because one of them died and they are added up in another order, is a reset to Prometheus.
-    """
-
-    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        super().observe(round(amount * _STEPS_PER_S) / _STEPS_PER_S, exemplar)
-
 
 class Metrics:
     """
-    Each instance counts for itself. Only gunicorn's workers count together, in the folder that
-    :mod:`observability.metrics_folder` makes; the environment must name it before this module is imported.
+    Each instance counts for itself, except in gunicorn's workers, which count together in the files of
+    :mod:`observability.multiprocess`. No gauge is among them: see :mod:`observability.states`.
 
-    :param redis: whether there is one.
+    :param redis: whether the service uses Redis.
     """
 
     def __init__(self, *, redis: bool = False) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # with several workers there are none
         self._registry = CollectorRegistry()
-        self._together = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        if self._together:  # it may have been cleared away at this very moment
-            make_again(Path(self._together))
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):  # it may have been deleted at this very moment
+            make_own_folder(Path(folder))
         self._add_http()
         self._add_jobs()
         self._add_stores()
-        self._counter(*DEATHS)  # gunicorn's master counts; a worker has none
         self._begin_at_zero(REDIS_USES if redis else ())
 
     def storage_failed(self, operation: str) -> None:
@@ -84,17 +70,12 @@ class Metrics:
             encode, media_type = choose_encoder(accept)
         except TypeError:  # a version that is no number
             encode, media_type = choose_encoder("")
-        if self._together and self._counts_together(Path(self._together)):
-            # Cleared away at this moment, or there is no room for its lock.
-            with suppress(OSError, ValueError), reading(Path(self._together)):
+        if folder := shared_folder():
+            with suppress(OSError, ValueError):  # deleted at this very moment
                 shown = _registry_of(*more)
-                MultiProcessCollector(shown, self._together)  # type: ignore[no-untyped-call]
+                MultiProcessCollector(shown, str(folder))  # type: ignore[no-untyped-call]
                 return encode(shown), media_type
         return encode(_registry_of(self._registry, *more)), media_type
-
-    def _counts_together(self, folder: Path) -> bool:
-        """Not once the folder has been cleared away: this process then tells what it has counted itself."""
-        return (folder / f"counter_{os.getpid()}.db").exists()
 
     def names(self) -> set[str]:
         """As they are shown, without a histogram's suffixes."""
@@ -104,7 +85,7 @@ class Metrics:
         return Counter(name, text, labels, registry=self._registry)
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        return _Durations(name, text, labels, buckets=tuple(buckets), registry=self._registry)
+        return Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
 
     def _add_http(self) -> None:
         self.http_requests = self._counter("sd_api_http_requests", "Requests answered.", "route", "method", "status")
@@ -117,12 +98,6 @@ class Metrics:
         )
         self.rate_limit_decisions = self._counter(
             "sd_api_rate_limit_decisions", "Requests that a rate limit let pass or refused.", "limit", "decision"
-        )
-        self.rate_limit_fallback = Gauge(
-            "sd_api_rate_limit_fallback",
-            "Whether a worker counts rate limits for itself because Redis fails.",
-            registry=self._registry,
-            multiprocess_mode="livemax",
         )
         self.idempotent_replays = self._counter("sd_api_idempotent_replays", "Answers given again to a known key.")
 

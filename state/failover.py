@@ -123,6 +123,10 @@ class FailoverStore:
     def now(self) -> float:
         return self._redis.now() if self.up else self._host.now()
 
+    def failed(self, error: Exception) -> None:
+        """To be called when Redis failed somebody who uses it otherwise than through this store."""
+        self._switch(up=False, why=type(error).__name__)
+
     def _kept_at(self, key: str) -> Store | None:
         """Where this host keeps a durable key."""
         return self._kept if key.startswith(self._durable) else None

@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: The other parts that each part may import.
 MAY_IMPORT = {
-    "api": {"services", "sd_client", "storage", "observability"},
+    "api": {"services", "sd_client", "state", "storage", "observability"},
     "services": {"sd_client", "state", "storage", "observability"},
     "sd_client": {"state"},
     "state": set(),
     "storage": set(),
-    "observability": set(),
+    "observability": {"state"},
     "simulator": set(),
     "config": {"config_types"},
     "config_types": set(),
@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.
-API_MAY_NAME = {"sd_client": {"errors", "models", "deadlines"}, "storage": {"errors", "base"}}
+API_MAY_NAME = {"sd_client": {"errors", "models", "deadlines"}, "state": {"failover"}, "storage": {"errors", "base"}}
 #: A web framework belongs to the edge.
 WEB = {"flask", "flask_cors", "flask_limiter", "werkzeug"}
 MAY_USE_WEB = {"api", "stable_diffusion_api"}

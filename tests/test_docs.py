@@ -9,10 +9,11 @@ import pytest
 from flask import Flask
 
 from api.error_table import ERRORS
+from api.metrics import HealthCollector
 from api.schemas import FIELDS
 from config import Config
 from observability.metrics import Metrics
-from observability.states import ServiceState, StateCollector
+from services.health import HealthReport, QueueCounts, WebUICounts
 from tests.running import PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,21 +68,18 @@ def test_every_route_is_documented(app: Flask) -> None:
 
 
 def metric_names() -> set[str]:
-    state = ServiceState(
-        queue_waiting=0,
-        queue_limit=0,
-        webuis_configured=0,
-        webuis_gpu=0,
-        webuis_cpu=0,
-        webuis_busy=0,
-        webuis={},
-        storage_up=True,
-        redis_up=True,
-        draining=False,
-        reasons=("no_webui",),
+    report = HealthReport(
+        status="unhealthy",
         version="",
+        uptime_seconds=0,
+        device="none",
+        webuis=WebUICounts(total=0, available=0, busy=0, gpu=0, cpu=0),
+        queue=QueueCounts(waiting=0, limit=0),
+        redis="up",
+        storage="ok",
+        reasons=("no_webui",),
     )
-    return Metrics().names() | {shown.name for shown in StateCollector(lambda: state).collect()}
+    return Metrics().names() | {shown.name for shown in HealthCollector(report, {}).collect()}
 
 
 def test_every_metric_is_documented_and_no_other() -> None:

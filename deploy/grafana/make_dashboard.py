@@ -134,11 +134,6 @@ ROWS: dict[str, list[Panel]] = {
             unit="reqps",
             about="Those included that another WebUI made good.",
         ),
-        Panel(
-            title="Workers that died",
-            queries={"{{instance}}": 'sum by (instance) (increase(sd_api_worker_deaths_total{job="$job"}[30m]))'},
-            about="Within half an hour; each took its running jobs along.",
-        ),
     ],
     "Latency, and the GPU's share of it": [
         Panel(
@@ -220,10 +215,6 @@ ROWS: dict[str, list[Panel]] = {
     "Redis": [
         Panel(title="Redis up", queries={"{{instance}}": worst("sd_api_redis_up")}),
         Panel(title="Redis faults", queries={"{{use}}": rate("sd_api_redis_errors_total", "use")}, unit="ops"),
-        Panel(
-            title="Limits counted per worker",
-            queries={"{{instance}}": 'max by (instance) (sd_api_rate_limit_fallback{job="$job"})'},
-        ),
     ],
 }
 

@@ -68,12 +68,6 @@ def assert_nothing_is_lost(service: Service, key: str) -> None:
 
 def assert_counted_by_all_again(service: Service, keys: Iterator[str]) -> None:
     wait_until(lambda: told(service, "redis is back") == WORKERS, "both workers see Redis")
-
-    def counted_again() -> bool:
-        assert service.get("/models", headers={"X-API-Key": KEYS[-1]}).status_code == 200
-        return told(service, "rate limits are counted in redis again") == WORKERS
-
-    wait_until(counted_again, "both workers count in Redis")
     assert burst(service, next(keys)) == {200: LIMIT, 429: 30 - LIMIT}
     wait_for_redis([service], "up")
 
@@ -96,16 +90,11 @@ def test_redis_is(service: Service, admin: redis.Redis, name: str) -> None:
     assert statuses.keys() <= {200, 429}
     assert LIMIT <= statuses[200] <= WORKERS * LIMIT, "counted in each process"
     assert_nothing_is_lost(service, next(keys))
-    wait_until(lambda: told(service, "redis does not answer") == WORKERS, "both workers tell")
+    wait_until(lambda: told(service, f"redis is down ({state.error})") == WORKERS, "both workers tell")
     wait_for_redis([service], "down")
     health = service.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
 
-    def counted_alone() -> bool:
-        assert service.get("/models", headers={"X-API-Key": KEYS[-1]}).status_code == 200
-        return told(service, f"redis fails ({state.error}): rate limits") == WORKERS
-
-    wait_until(counted_alone, "both workers have had a caller")
     wait_for_no_lease(service)
 
     state.end(admin)
@@ -129,7 +118,7 @@ def test_redis_is_loading(service: Service, redis_server: RedisServer) -> None:
     assert statuses.keys() <= {200, 429}
     assert LIMIT <= statuses[200] <= WORKERS * LIMIT
     assert_nothing_is_lost(service, next(keys))
-    wait_until(lambda: told(service, "redis does not answer") == WORKERS, "both workers tell")
+    wait_until(lambda: told(service, "redis is down") == WORKERS, "both workers tell")
     assert _loading(client), "it takes minutes"
     client.close()
     redis_server.stop()
@@ -155,7 +144,7 @@ def test_foreign_keys_under_our_names(service: Service, admin: redis.Redis, kind
     mine = next(keys)
     assert burst(service, mine) == {200: LIMIT, 429: 30 - LIMIT}
     assert_nothing_is_lost(service, next(keys))
-    parts = ("moving-window", "idempotency", "request", "health")
+    parts = ("LIMITER/", "idempotency", "request", "health")
     wait_until(
         lambda: all(any(part.encode() in name for name in admin.keys("*")) for part in parts),
         "each part has keys there",

@@ -57,7 +57,7 @@ def watch(pool: WebUIPool, tmp_path: Path) -> Iterator[Callable[..., HealthServi
             "pool": pool,
             "catalog": catalog_of(pool),
             "storage": LocalStorage(tmp_path / "images"),
-            "ping_redis": None,
+            "redis_is_up": None,
         }
         made.append(HealthService(**{**own, "queue_limit": 4, "version": "1.2.3", **changes}))
         made[-1].start()
@@ -86,12 +86,12 @@ def test_a_full_disk_degrades(watch: Callable[..., HealthService]) -> None:
 
 @pytest.mark.parametrize(("answers", "redis", "status"), [(True, "up", "healthy"), (False, "down", "degraded")])
 def test_redis(watch: Callable[..., HealthService], answers: bool, redis: str, status: str) -> None:
-    wait_for(watch(ping_redis=lambda: answers), lambda report: (report.redis, report.status) == (redis, status))
+    wait_for(watch(redis_is_up=lambda: answers), lambda report: (report.redis, report.status) == (redis, status))
 
 
 def test_uptime_is_by_its_own_clock(watch: Callable[..., HealthService]) -> None:
     times = iter((100.0, 142.5))
-    assert watch(clock=lambda: next(times)).report().uptime_s == 42.5
+    assert watch(clock=lambda: next(times)).report().uptime_seconds == 42.5
 
 
 def test_before_any_look(tmp_path: Path, simulator: Simulator) -> None:
@@ -100,10 +100,10 @@ def test_before_any_look(tmp_path: Path, simulator: Simulator) -> None:
     pool.start()
     try:
         service = HealthService(
-            pool=pool, catalog=catalog_of(pool), storage=FullDisk(), ping_redis=None, queue_limit=4, version="1"
+            pool=pool, catalog=catalog_of(pool), storage=FullDisk(), redis_is_up=None, queue_limit=4, version="1"
         )
         report = service.report()
-        found = (report.status, report.device, report.webuis_total, report.webuis_available)
+        found = (report.status, report.device, report.webuis.total, report.webuis.available)
         assert found == ("unhealthy", "none", 1, 0)
         assert not report.serves
     finally:
