@@ -1,6 +1,6 @@
-"""One caller's connection: what comes before a request is whole, whether an answer has room, and how it ends.
+"""One caller's connection: until a request is complete, whether a response has room, and how it ends.
 
-Nothing in here waits: what is not there yet is waited for by the worker's poller, with a deadline and without a thread.
+Nothing in here blocks: the worker's poller waits for what is still missing, with a deadline and without a thread.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from gunicorn.http.wsgi import Response
 
 from api.body import PIECE_BYTES
 
-#: gunicorn allows a hundred fields of 8 kB; those that this service reads have less than 4 kB together.
+#: gunicorn allows a hundred fields of 8 kB; those that this service reads take less than 4 kB together.
 MOST_HEAD_BYTES = 64 * 1024
 
-#: What is discarded behind an answer that was given before the body was read: eight times what is taken by default,
-#: for a sender usually reads the answer only once it has sent everything. A whole body has as long as one that is read
-#: (``transfers.WHOLE_BODY_S``), and a sender that pauses has seen its answer.
+#: Bytes discarded after a response that was given before the body had been read: eight times the largest body taken by
+#: default, since most senders read the response only once they have sent everything. A whole body has as long as one
+#: that is read (``transfers.WHOLE_BODY_S``); a sender that pauses has seen its response.
 MOST_DISCARDED_BYTES = 256 * 1024 * 1024
 DISCARD_S = 60.0
 PAUSE_S = 5.0
 
-#: Of a body that no route read: up to here what has come is taken, so that the connection can be used again.
+#: Of a body that no route has read, up to so many bytes are taken if they have arrived, so that the connection can be
+#: used again.
 _SMALL_BODY_BYTES = 64 * 1024
 
 _PIECE_BYTES = 8192
 
-#: Linux' ``tcp_info`` begins with the connection's state; this one is that of one which neither side has ended.
+#: The state of a connection that neither side has ended, with which Linux' ``tcp_info`` begins.
 _ESTABLISHED = 1
 
 _discarded = bytearray(64 * 1024)
 
 
 class Next(Enum):
-    """What a connection waits for."""
+    """What a connection waits for: the next request, the rest of a head, room for a response, or its end."""
 
     REQUEST = auto()
     HEAD = auto()
@@ -52,11 +53,11 @@ class Next(Enum):
 
 class Connection:
     """
-    The socket blocks, so that bodies and answers are simply read and written in a thread of their own.
+    The socket blocks, so that a request's thread simply reads its body and writes its response.
 
-    :param send_s: how long a thread waits until the caller takes the next piece of an answer.
-    :ivar until: when what it waits for must have come, on the monotonic clock.
-    :ivar head_since: when the first byte of the head came that is not whole yet.
+    :param send_s: how long a thread waits for the caller to take the next piece of a response.
+    :ivar until: the deadline of what it waits for, on the monotonic clock.
+    :ivar head_since: when the first byte of a head that is still incomplete arrived.
     """
 
     def __init__(self, sock: socket.socket, client: Any, server: Any, cfg: Any, *, send_s: float) -> None:
@@ -67,7 +68,7 @@ class Connection:
         self.head_since: float | None = None
         self._cfg = cfg
         self._parser: Any = None
-        self._greeted = False
+        self._handshaken = False
         self._answered = False
         self._left = MOST_DISCARDED_BYTES
         self._discards_until = 0.0
@@ -82,7 +83,7 @@ class Connection:
                 do_handshake_on_connect=False,
                 suppress_ragged_eofs=self._cfg.suppress_ragged_eofs,
             )
-            self.head_since = time.monotonic()  # the greeting counts, too
+            self.head_since = time.monotonic()  # the handshake counts, too
         self._parser = RequestParser(self._cfg, self.sock, self.client)
         self._parser.unreader.max_body_chunk = PIECE_BYTES
 
@@ -96,14 +97,14 @@ class Connection:
 
     @property
     def has_more(self) -> bool:
-        """Whether something of the next request has been received that the socket no longer tells of."""
+        """Whether some of the next request has been read from the socket already."""
         if self._parser.unreader.buf.getbuffer().nbytes:
             return True
         return self._tls is not None and self._tls.pending() > 0
 
     @property
     def has_room(self) -> bool:
-        """Whether the caller has taken enough of the answers before that the next one fits."""
+        """Whether the caller has taken enough of earlier responses that the next one fits."""
         if not self._answered:
             return True
         room = select.poll()
@@ -112,14 +113,14 @@ class Connection:
 
     def next_request(self) -> Any:
         """
-        The request, its body unread, or what it still takes until there is one: HEAD, or END.
+        The request, its body unread; HEAD if its head is incomplete, END if none will come.
 
-        :raises ParseException: it is none.
+        :raises ParseException: it is not valid.
         :raises OSError: the connection is broken.
         """
         if not self._head_is_there():
             return Next.HEAD
-        self.head_since = None  # the next request's is another
+        self.head_since = None  # the next head has a deadline of its own
         self._answered = True
         try:
             request = next(self._parser)
@@ -132,9 +133,9 @@ class Connection:
 
     def _head_is_there(self) -> bool:
         """
-        Takes what has come so far; True also at the end of a connection, of which the parser makes what it is.
+        Takes what has arrived. True also at the end of the connection, which the parser deals with.
 
-        :raises LimitRequestHeaders: more than any head may have.
+        :raises LimitRequestHeaders: the head is larger than any may be.
         """
         unreader = self._parser.unreader
         while b"\r\n\r\n" not in (head := unreader.take_buffered()):
@@ -150,14 +151,14 @@ class Connection:
         return True
 
     def _received(self) -> bytes | None:
-        """What has come: nothing at the connection's end, None where it may still come."""
+        """What has arrived: nothing at the end of the connection, None if more may come."""
         try:
             if self._tls is None:
                 return self.sock.recv(_PIECE_BYTES, socket.MSG_DONTWAIT)
             with self._unblocked():
-                if not self._greeted:
+                if not self._handshaken:
                     self._tls.do_handshake()
-                    self._greeted = True
+                    self._handshaken = True
                     self.head_since = None
                 return self._tls.recv(_PIECE_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -172,7 +173,7 @@ class Connection:
             self.sock.setblocking(True)
 
     def body_is_read(self) -> bool:
-        """Whether nothing is left of the request's body, which would be taken for the next request."""
+        """Whether nothing is left of the request's body, which would be read as the next request."""
         body = self._parser.mesg.body
         if _is_at_end(body.reader):
             return True
@@ -187,27 +188,27 @@ class Connection:
 
     def half_close(self) -> bool:
         """
-        Says that no more is sent.
+        Ends sending.
 
-        :returns: whether to discard what its caller still sends. If the connection were closed before that has come,
-            the system would reset it, and the answer would be lost.
+        :returns: whether to discard what the caller still sends. If the connection were closed before that has arrived,
+            the system would reset it, and the response would be lost.
         """
         self._discards_until = time.monotonic() + DISCARD_S
         try:
             if self._tls is not None:
                 self.sock.setblocking(False)
-                with contextlib.suppress(OSError, ValueError):  # also that the caller's own goodbye has not come
+                with contextlib.suppress(OSError, ValueError):  # also because the caller's own goodbye has not come yet
                     self._tls.unwrap()
             # Not SSLSocket's, which forgets its TLS state.
             socket.socket.shutdown(self.sock, socket.SHUT_WR)
-        except OSError:  # it is gone
+        except OSError:  # the caller is gone
             return False
         return True
 
     def stopped_reading(self) -> bool:
         """
-        Whether this side has given up reading a body that did not come in time. Once both directions were ended here,
-        the system would reset the connection at the next byte.
+        Whether this side has stopped reading a body that did not arrive in time. If sending were ended as well, the
+        system would reset the connection at the next byte.
         """
         try:
             at_end = socket.socket.recv(self.sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
@@ -216,7 +217,7 @@ class Connection:
             return False
 
     def discard(self) -> bool:
-        """Takes what has come; whether more may come. Moves the deadline."""
+        """Takes what has arrived, and moves the deadline. Returns whether more may come."""
         try:
             count = socket.socket.recv_into(self.sock, _discarded, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -234,7 +235,7 @@ class Connection:
 
 def _refuse_codings(headers: Sequence[tuple[str, str]]) -> None:
     """
-    gunicorn hands on what was compressed for the way (``gzip, chunked``) as if it were the body.
+    gunicorn passes a compressed transfer coding (``gzip, chunked``) on as if it were the body.
 
     :raises UnsupportedTransferCoding:
     """
@@ -244,12 +245,12 @@ def _refuse_codings(headers: Sequence[tuple[str, str]]) -> None:
 
 
 def _is_at_end(reader: Any) -> bool:
-    """Of a body with a Content-Length, or of one in chunks."""
+    """For a body with a Content-Length as well as for one in chunks."""
     return getattr(reader, "length", None) == 0 or getattr(reader, "parser", reader) is None
 
 
-class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's, which says ``Connection: close`` where a body was not read."""
+class ConnectionResponse(Response):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's response, with ``Connection: close`` if the body was not read."""
 
     def __init__(self, req: Any, sock: socket.socket, cfg: Any, connection: Connection) -> None:
         super().__init__(req, sock, cfg)

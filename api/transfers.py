@@ -1,6 +1,7 @@
-"""Bodies in and images out without being held up: a slow peer costs one of a few places, and only for so long.
+"""What a caller's connection does to its request: how long bodies and images may take, and whether it is still open.
 
-Jobs and health checks have threads of their own number (``Config.threads``), which no peer can take.
+A slow caller takes one of a few places, and only for so long. Jobs and health checks have a number of threads of their
+own (``Config.threads``), which no caller can take.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from flask import Request
 from sd_client.deadlines import call_after
 from sd_client.errors import QueueFullError
 
-#: For the whole body, from its request's head on: 32 MB at 4 Mbit/s.
+#: For a whole body, counted from its request's head: 32 MB at 4 Mbit/s.
 WHOLE_BODY_S = 60.0
-#: For a whole answer: the largest image at 1 Mbit/s.
+#: For a whole response: the largest image at 1 Mbit/s.
 WHOLE_ANSWER_S = 120.0
 
 
 class SlowBodyError(Exception):
     """The body did not come in time. Sending it again, faster, is safe."""
+
+
+class CallerGoneError(Exception):
+    """The caller hung up: whatever is answered, nobody reads it."""
 
 
 class Uploads:
@@ -42,9 +47,9 @@ class Uploads:
     @contextmanager
     def place(self) -> Iterator[Callable[[int], None]]:
         """
-        To be called with the bytes of each piece that has come: raises the same where there is no room for it.
+        Takes a place. What is yielded must be called with the number of bytes of each piece that has been received.
 
-        :raises QueueFullError: too many are being received.
+        :raises QueueFullError: too many bodies are being received. Raised by what is yielded, too.
         """
         if not self._places.acquire(blocking=False):
             raise _too_many_bodies()
@@ -67,7 +72,7 @@ class Uploads:
 
     def in_time(self, request: Request) -> AbstractContextManager[None]:
         """
-        The time in which the request's body is read.
+        Limits the time in which the request's body is read.
 
         :raises SlowBodyError: it did not come in time.
         """
@@ -88,7 +93,7 @@ class Downloads:
 
     def begin(self) -> Callable[[], None]:
         """
-        Takes a place; what is returned gives it back.
+        Takes a place; call what is returned to give it back.
 
         :raises QueueFullError: too many are being sent.
         """
@@ -99,14 +104,39 @@ class Downloads:
 
 def end_slow_reader(request: Request, *, time_s: float = WHOLE_ANSWER_S) -> Callable[[], None]:
     """
-    Ends the connection of a caller that does not take its answer in time.
+    Ends the connection of a caller that does not take its response in time.
 
-    :returns: to be called once the answer is out.
+    :returns: to be called once the response has been sent.
     """
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return lambda: None
     return call_after(time_s, lambda: _shut_down(connection, socket.SHUT_RDWR))
+
+
+def still_there(request: Request) -> Callable[[], None]:
+    """
+    A check that raises :class:`CallerGoneError` once the caller has closed, or half-closed, its connection.
+
+    gunicorn passes its socket on in the WSGI environment; under another server nothing is noticed.
+    """
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+
+    def check() -> None:
+        if connection is not None and _has_ended(connection):
+            raise CallerGoneError
+
+    return check
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    try:
+        # Not SSLSocket's own recv, which takes no flags: with TLS as well, the end of the connection is the end.
+        return socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False  # open and silent, as it should be
+    except OSError:
+        return True
 
 
 def _shut_down(connection: socket.socket, how: int) -> None:
@@ -116,7 +146,7 @@ def _shut_down(connection: socket.socket, how: int) -> None:
 
 @contextmanager
 def _ended_after(time_s: float, connection: socket.socket | None) -> Iterator[None]:
-    """Whoever reads the connection finds its end then. Under a server that keeps it to itself, nobody does."""
+    """Ends reading from the connection after that time. Another server than gunicorn passes none on: no limit then."""
     if connection is None:
         yield
         return

@@ -1,17 +1,17 @@
-"""gunicorn's threaded worker where it meets what comes over a connection, before any of the service does.
+"""gunicorn's threaded worker, changed where it deals with connections.
 
-A thread is taken only by a request whose head is whole and whose answer has room, until the answer is out. All other
-connections are with one poller in the main thread: those that wait for their next request, for the rest of a head, or
-until their caller takes the answers before; and those that end, of which what still comes is discarded. Each has a
-deadline, none is waited for, and the one that has waited longest makes room where there are too many. gunicorn itself
-waits for callers who close, in its main thread, and lets each silent one keep a thread for some seconds.
+A request takes a thread once its head is complete and its response has room, until the response has been sent. All
+other connections belong to one poller in the main thread: those that wait for their next request, for the rest of a
+head, or for their caller to take earlier responses; and those that are ending, from which incoming bytes are discarded.
+Each has a deadline, nothing blocks on one, and if there are too many, the one with the nearest deadline is closed.
+gunicorn itself waits in its main thread for callers who close, and lets each silent one keep a thread for seconds.
 
-Two more things are other than gunicorn has them. A caller's next request, where it comes at once, is answered by the
-same thread: to give its connection to the main thread and have it back costs as much as a health check. And what is no
-HTTP is answered and logged as everything else is: gunicorn answers HTML that quotes the caller, and logs its address
-and its request line, in which a prompt or a key may stand.
+Two more differences: if a caller's next request arrives at once, the same thread answers it, since handing the
+connection to the main thread and back costs as much CPU as a health check. And invalid HTTP is answered and logged like
+everything else: gunicorn answers HTML that quotes the caller, and logs its address and its request line, which may
+contain a prompt or a key.
 
-How it stops: ``docs/decisions/0014-connections.md``.
+How a worker stops: ``docs/decisions/0014-connections.md``.
 """
 
 from __future__ import annotations
@@ -35,36 +35,35 @@ from gunicorn.http import wsgi
 from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import ThreadWorker
 
-from api.connection import PAUSE_S, Answer, Connection, Next
-from api.no_request import refusal
+from api.connection import PAUSE_S, Connection, ConnectionResponse, Next
 from api.siblings import SIBLINGS, State
 
 log = logging.getLogger(__name__)
 
-#: What a thread waits for a caller's next request, and how many threads may at a time: each may be wanted by others,
-#: and these are half of ``config.SPARE_THREADS``.
+#: How long a thread waits for its caller's next request, and how many threads may do so at a time: half of
+#: ``config.SPARE_THREADS``, since others may need them.
 _LINGER_MS = 2
 _MOST_LINGERING = 8
 
-#: How long a stopping worker keeps connections that wait, for a request that may just be on its way.
+#: How long a stopping worker keeps idle connections: a request may just be on its way.
 _STOPPING_S = 2.0
-#: A stop of the whole service reaches its workers one after the other.
+#: How long a worker waits at first: when the whole service stops, its workers learn of it one after the other.
 _SETTLED_S = 0.2
-#: What is waited for another worker that starts, and by that one for its first look at the WebUIs.
+#: How long a worker waits for its successor to start, and the successor for its first look at the WebUIs.
 _COMING_S = 60.0
 _FIRST_LOOK_S = 10.0
 
-#: Who takes callers, or will.
+#: The states of workers that accept connections, or will.
 _TAKERS = (State.SERVING, State.COMING, State.STOPPING)
 
-#: How often connections are looked through for those that are late.
+#: How often connections past their deadline are closed.
 _SWEEP_S = 0.25
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     """
-    To be named as gunicorn's ``logger_class``: each request has its line from the service itself. gunicorn would put
-    together its own for each, for a logger that writes none.
+    To be named as gunicorn's ``logger_class``. The service logs each request itself; gunicorn would format another line
+    for each, for a logger that writes none.
     """
 
     access_log_enabled = False
@@ -74,9 +73,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """
     To be named as gunicorn's ``worker_class``.
 
-    :cvar head_s: seconds in which a request's head must come, from its first byte on.
-    :cvar send_s: seconds in which a caller must take the next piece of an answer. A large one as a whole has a deadline
-        of its own (``transfers.WHOLE_ANSWER_S``).
+    :cvar head_s: seconds in which a request's head must arrive, counted from its first byte.
+    :cvar send_s: seconds in which a caller must take the next piece of a response. A large one as a whole has another
+        deadline (``transfers.WHOLE_ANSWER_S``).
     """
 
     head_s = 20.0
@@ -91,7 +90,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._waiting: set[Connection] = set()
         self._swept = 0.0
         self._takes_callers = False
-        self._told_to_stop = False
+        self._got_signal = False
         self._in_a_hurry = False
         self._drained_at: float | None = None
 
@@ -99,41 +98,41 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _tls(self) -> ssl.SSLContext | None:
         return ssl_context(self.cfg) if self.cfg.is_ssl else None
 
-    # In the main thread: none of these waits for a caller.
+    # In the main thread: nothing here waits for a caller.
 
     def run(self) -> None:
-        """Serves until a signal stops it, and ends what has begun."""
+        """Serves until a signal stops it, then finishes what has begun."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
         if SIBLINGS.others_are(State.SERVING, State.STOPPING, age=self.age):
             looked = self._extension("looked")
-            self._turn_until(lambda: bool(looked()) or not self.alive, most_s=_FIRST_LOOK_S)
-        # One that is stopped before it has looked leaves callers to the others, if there are any.
+            self._run_until(lambda: bool(looked()) or not self.alive, most_s=_FIRST_LOOK_S)
+        # If it is stopped before its first look, it leaves callers to the others, if there are any.
         self._takes_callers = self.alive or not SIBLINGS.others_are(*_TAKERS, age=self.age)
         if self.alive:
             SIBLINGS.tell(self.age, State.SERVING)
-        self._turn_until(lambda: not self.alive, each_s=1.0)
+        self._run_until(lambda: not self.alive, each_s=1.0)
         self._stop()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Called for SIGTERM."""
         SIBLINGS.tell(self.age, State.STOPPING)
-        self._told_to_stop = True
+        self._got_signal = True
         super().handle_exit(sig, frame)
 
     def _stop(self) -> None:
         """
-        Where another worker serves, that one takes new callers from now on; else they are answered here that the
-        service is stopping, as long as jobs run.
+        If another worker serves, that one takes new callers from now on. Otherwise this one tells them that the service
+        is stopping, for as long as jobs run.
         """
         SIBLINGS.tell(self.age, State.STOPPING)
-        self._turn_until(lambda: False, most_s=_SETTLED_S)
-        self._turn_until(self._another_serves_or_none_comes, most_s=_COMING_S)
+        self._run_until(lambda: False, most_s=_SETTLED_S)
+        self._run_until(self._another_serves_or_none_comes, most_s=_COMING_S)
         self._hurry()
         idle = self._extension("idle")
-        self._turn_until(lambda: not self._is_the_last() or bool(idle()) or self._is_late())
+        self._run_until(lambda: not self._is_the_last() or bool(idle()) or self._is_late())
         self._stop_accepting()
         SIBLINGS.tell(self.age, State.GONE)
-        self._turn_until(lambda: self.nr_conns == 0 or (self._is_the_last() and self._is_late()))
+        self._run_until(lambda: self.nr_conns == 0 or (self._is_the_last() and self._is_late()))
         self.tpool.shutdown(wait=False)
         self.poller.close()
         self.method_queue.close()
@@ -143,8 +142,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return serves or not SIBLINGS.others_are(State.COMING, age=self.age)
 
     def _is_the_last(self) -> bool:
-        """Whether the whole service stops; then jobs that wait are dropped."""
-        if not self._told_to_stop or SIBLINGS.others_are(State.SERVING, State.COMING, age=self.age):
+        """Whether the whole service stops; if so, waiting jobs are dropped."""
+        if not self._got_signal or SIBLINGS.others_are(State.SERVING, State.COMING, age=self.age):
             return False
         if self._drained_at is None:
             self._drained_at = time.monotonic()
@@ -156,12 +155,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return self._drained_at is not None and time.monotonic() > self._drained_at + self.cfg.graceful_timeout
 
     def _extension(self, name: str) -> Callable[[], object]:
-        """Of the application, where it has any."""
+        """The application's function of this name; one that returns True if there is none."""
         known: dict[str, Callable[[], object]] = getattr(self.wsgi, "extensions", {})
         return known.get(name, lambda: True)
 
     def _stop_accepting(self) -> None:
-        """Whoever is connected already is served; whoever comes later is another worker's, or refused."""
+        """Callers who are connected already are served; later ones go to another worker, or are refused."""
         takes_callers, self._takes_callers = self._takes_callers, False
         self.set_accept_enabled(False)
         for listener in self.sockets:
@@ -170,12 +169,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                     break
             listener.close()
 
-    def _turn_until(self, reached: Callable[[], bool], *, each_s: float = 0.1, most_s: float = float("inf")) -> None:
+    def _run_until(self, reached: Callable[[], bool], *, each_s: float = 0.1, most_s: float = float("inf")) -> None:
         ends = time.monotonic() + most_s
         while not reached() and time.monotonic() < ends:
-            self._turn(min(each_s, max(0.0, ends - time.monotonic())))
+            self._step(min(each_s, max(0.0, ends - time.monotonic())))
 
-    def _turn(self, most_s: float) -> None:
+    def _step(self, most_s: float) -> None:
         self.notify()
         self.set_accept_enabled(self._takes_callers and (self._has_room() or bool(self._waiting)))
         for key, _ in self.poller.select(most_s):
@@ -192,7 +191,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return bool(self.nr_conns < self.worker_connections)
 
     def accept(self, listener: Any) -> bool:
-        """Whether somebody was there."""
+        """Returns whether somebody was there."""
         try:
             sock, client = listener.accept()
         except (BlockingIOError, ConnectionError):
@@ -200,7 +199,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except OSError as error:
             log.warning("a connection cannot be accepted: %s", error.strerror)
             self._make_room()  # the reason may be that there are no more file descriptors
-            self.set_accept_enabled(False)  # until the next turn
+            self.set_accept_enabled(False)  # until the next step
             return False
         if not self._has_room():
             self._make_room()
@@ -209,7 +208,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return True
 
     def _make_room(self) -> None:
-        """One that only waits is closed: the one that would be closed next anyway."""
+        """Closes a connection that only waits: the one that would be closed next anyway."""
         if self._waiting:
             self._close(min(self._waiting, key=lambda conn: conn.until))
 
@@ -244,7 +243,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.enqueue_req(conn)
 
     def _end(self, conn: Connection) -> None:
-        """Its answer is out, or there is none."""
+        """Called when the response has been sent, or there is none."""
         now = time.monotonic()
         if conn.stopped_reading():
             self._wait(conn, 0, now + PAUSE_S, self._discard)
@@ -270,10 +269,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         for conn in self._waiting:
             conn.until = min(conn.until, latest)
 
-    # In a thread of its own for each request.
+    # In one thread per request.
 
     def handle(self, conn: Connection) -> Next:
-        """Called for every connection on which something came."""
+        """Called for every connection on which something has arrived."""
         try:
             if not conn.is_open:
                 conn.open(self._tls)
@@ -284,7 +283,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             ended = isinstance(error, ConnectionError | BlockingIOError | TimeoutError | ssl.SSLError)
             if not ended and error.errno != errno.ENOTCONN:
                 log.exception("a connection failed")
-        except Exception as error:  # noqa: BLE001 - whatever it is, its caller gets an answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
             self.handle_error(None, conn.sock, conn.client, error)
         return Next.END
 
@@ -297,9 +296,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return Next.REQUEST if self.handle_request(request, conn) else Next.END
 
     def handle_request(self, req: Any, conn: Connection) -> bool:
-        """Whether the connection can be used for another request."""
-        answer, environ = wsgi.create(
-            req, conn.sock, conn.client, conn.server, self.cfg, response_class=Answer, response_args=(conn,)
+        """Returns whether the connection can be used for another request."""
+        response, environ = wsgi.create(
+            req, conn.sock, conn.client, conn.server, self.cfg, response_class=ConnectionResponse, response_args=(conn,)
         )
         environ["wsgi.multithread"] = True
         self.nr += 1
@@ -307,33 +306,33 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
         if not self.alive or not self.cfg.keepalive:
-            answer.force_close()
+            response.force_close()
         try:
-            self._send(self.wsgi(environ, answer.start_response), answer, environ)
+            self._send(self.wsgi(environ, response.start_response), response, environ)
         except OSError:
             raise
         except Exception:
-            if not answer.headers_sent:
+            if not response.headers_sent:
                 raise
-            log.exception("an answer broke off")
+            log.exception("a response broke off")
             return False
-        return not answer.should_close()
+        return not response.should_close()
 
     @staticmethod
-    def _send(body: Any, answer: Answer, environ: dict[str, Any]) -> None:
+    def _send(body: Any, response: ConnectionResponse, environ: dict[str, Any]) -> None:
         try:
             if isinstance(body, environ["wsgi.file_wrapper"]):
-                answer.write_file(body)
+                response.write_file(body)
             else:
                 for piece in body:
-                    answer.write(piece)
-            answer.close()
+                    response.write(piece)
+            response.close()
         finally:
             if hasattr(body, "close"):
                 body.close()
 
     def _more_comes(self, conn: Connection) -> bool:
-        """Not where it is here already, sent before it was its turn: others go first."""
+        """Not if it has arrived already, before the response to the last one: others go first."""
         if not self.alive or self.cfg.is_ssl or conn.has_more:
             return False
         if not self._lingering.acquire(blocking=False):
@@ -346,6 +345,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._lingering.release()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        """Answers what is no request that the service could be called with."""
+        """Answers a request with which the service cannot be called."""
+        from api.no_request import refusal  # not above: the master imports this module, and nothing of the service
+
         with contextlib.suppress(OSError):
             client.sendall(refusal(exc, errors_page=self.wsgi.config["ERRORS_PAGE"]))

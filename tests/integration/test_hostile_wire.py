@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api.connection import MOST_HEAD_BYTES
-from api.security_headers import SECURITY_HEADERS
+from api.hooks import SECURITY_HEADERS
 from simulator import Simulator
 from tests.api.answers import problem_of
 from tests.integration.test_connections import RawAnswer

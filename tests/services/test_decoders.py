@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from api.errors import CallerGoneError
+from api.transfers import CallerGoneError
 from sd_client.errors import QueueTimeoutError
 from services.decoders import Decoders, Decoding
 from tests.clock import Clock
