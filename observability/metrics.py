@@ -37,7 +37,7 @@ _QUEUE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 
 class Metrics:
     """
     Each instance counts for itself, except in gunicorn's workers, which count together in the files of
-    :mod:`observability.multiprocess`. No gauge is among them: see :mod:`observability.states`.
+    :mod:`observability.multiprocess`. Gauges are made of the health report, in ``api/metrics.py``.
 
     :param redis: whether the service uses Redis.
     """
