@@ -50,7 +50,7 @@ def make_parts(config: Config, *, version: str, stores: Stores, metrics: Metrics
     connection = open_redis(config.redis_url) if config.redis_url else None
     storage = open_storage(config.image_place, on_failure=metrics.storage_failed)
     failover = stores.failover
-    pool = _pool(config, connection, metrics)
+    pool = _pool(config, stores)
     catalog = _catalog(config, pool)
     requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
     health = HealthService(
@@ -91,15 +91,14 @@ def make_stores(config: Config, metrics: Metrics) -> Stores:
     )
 
 
-def _pool(config: Config, connection: redis.Redis | None, metrics: Metrics) -> WebUIPool:
+def _pool(config: Config, stores: Stores) -> WebUIPool:
     return WebUIPool(
         config.sd_webui_url,
         slots=config.sd_webui_slots,
         queue_limit=config.sd_queue_limit,
+        store=stores.shared,
+        holders=stores.holders,
         folder=Path(config.runtime_dir),
-        redis_client=connection,
-        redis_prefix=config.redis_prefix,
-        on_redis_error=metrics.redis_failed("schedule"),
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
         ca_bundle=config.sd_webui_ca_bundle,

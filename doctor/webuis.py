@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-import redis
 
 from config import Config
 from doctor.findings import Finding, error, ok, warning
@@ -27,17 +26,19 @@ from sd_client.errors import (
     WebUITimeoutError,
 )
 from sd_client.failures import broken_now
-from sd_client.leases import stored_schedule
 from sd_client.matching import loaded_model
 from sd_client.models import DUMMY_HASH, Capabilities
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
-from sd_client.redis_schedule import RedisSchedule
 from sd_client.schedule import Schedule
+from sd_client.shared_schedule import stored_schedule
 from sd_client.transport import Transport
 from services.catalog import Catalog
 from services.webui_limits import Wanted
 from state.connection import open_redis
+from state.redis import RedisStore
+from state.sqlite import STATE_FILE, SqliteStore
+from state.store import StoreError
 
 #: Asked at a time: a thousand threads would be no kindness.
 _AT_A_TIME = 32
@@ -133,15 +134,15 @@ def _of_broken_models(config: Config) -> list[Finding]:
 
 
 def _schedule(config: Config) -> Schedule:
-    if config.redis_url is None:
-        return stored_schedule(Path(config.runtime_dir))
-    client = open_redis(config.redis_url)
-    try:
-        return RedisSchedule(client, prefix=f"{config.redis_prefix}:pool", holder="").look()
-    except redis.RedisError:
-        return Schedule()  # another finding says what is wrong there
-    finally:
-        client.close()
+    """Empty also if it cannot be read: another finding says what is wrong there."""
+    with suppress(StoreError):
+        if config.redis_url is not None:
+            with open_redis(config.redis_url) as client:
+                return stored_schedule(RedisStore(client, prefix=config.redis_prefix))
+        path = Path(config.runtime_dir) / STATE_FILE
+        if path.exists():
+            return stored_schedule(SqliteStore(path))
+    return Schedule()
 
 
 def _failure(subject: str, address: str, problem: WebUIError, timeout_s: float) -> Finding:

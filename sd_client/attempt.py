@@ -7,12 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotYet
 
 from sd_client import schedule
-from sd_client.board import Board
-from sd_client.errors import JobCancelledError, LimitError, WebUIError, WebUITimeoutError
+from sd_client.errors import JobCancelledError, LimitError, QueueUnavailableError, WebUIError, WebUITimeoutError
 from sd_client.models import Capabilities, PaintedImage
 from sd_client.orders import CHECK_S, Order
 from sd_client.painting import Painting
 from sd_client.schedule import Schedule
+from sd_client.shared_schedule import SharedSchedule
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ class Attempt:
         order: Order,
         painting: Painting,
         *,
-        board: Board,
+        shared: SharedSchedule,
         ticket: str,
         crowded: bool,
         clock: Callable[[], float],
     ) -> None:
         self._order = order
         self._painting = painting
-        self._board = board
+        self._shared = shared
         self._ticket = ticket
         self._crowded = crowded
         self._clock = clock
@@ -76,16 +76,16 @@ class Attempt:
                 self._order.check()
 
     def _raise_if_cancelled(self) -> None:
-        job = self._board.look().find(self._ticket)
+        job = self._shared.seen().find(self._ticket)
         if job is not None and job.cancelled:
             raise JobCancelledError("the caller cancelled the job")
 
     def _abandon(self) -> None:
         try:
             if not self._painting.result.done():
-                self._board.update(self._abandoned)
-        except OSError as error:
-            log.warning("that a job was given up cannot be written: %s", error.strerror)
+                self._shared.change(self._abandoned)
+        except QueueUnavailableError as error:
+            log.warning("the end of an abandoned job cannot be written: %s", error.__cause__)
         finally:
             self._painting.abandon()
 

@@ -15,6 +15,7 @@ from sd_client.errors import (
     InvalidAnswerError,
     LimitError,
     OutOfMemoryError,
+    QueueUnavailableError,
     WebUIConnectError,
     WebUIError,
     WebUIReadError,
@@ -60,7 +61,8 @@ class Painting:
     Holds the job's lease until the WebUI has answered, whether or not anybody still waits for the picture.
 
     :param release: gives the lease back; called once.
-    :param alone: whether the WebUI has no other job: its interrupt hits whatever runs. May raise OSError.
+    :param alone: whether the WebUI has no other job: its interrupt hits whatever runs. May raise
+        QueueUnavailableError.
     :param call: by which the job is followed.
     :param prepare: called in the job's thread before anything is sent; raises nothing.
     :param looks: whether the WebUI's models are to be looked at after this error.
@@ -164,7 +166,7 @@ class Painting:
             self._over.set()
             try:
                 self._release(ending)
-            except OSError:
+            except QueueUnavailableError:
                 log.exception("a lease cannot be given back")  # the picture is there all the same
 
     def _wait_until_idle(self) -> None:
@@ -204,8 +206,8 @@ class Painting:
         """False as well where it cannot be told now: it is looked at again."""
         try:
             return self._alone()
-        except OSError as error:
-            log.warning("who else is on a WebUI cannot be looked at: %s", error.strerror)
+        except QueueUnavailableError as error:
+            log.warning("the jobs on a WebUI cannot be looked at: %s", error.__cause__)
             return False
 
     def _runs(self) -> bool:

@@ -10,32 +10,31 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import redis
-
 from sd_client import schedule
 from sd_client.attempt import Attempt
-from sd_client.board import Board
 from sd_client.candidates import GpuPolicy, can_do, webui_id
 from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import (
     LimitError,
     NoWebUIError,
     OutOfMemoryError,
+    QueueUnavailableError,
     WebUIBusyError,
     WebUIConnectError,
     WebUIError,
 )
-from sd_client.job_queue import FIRST_LOOK_S, JobQueue, Lease, schedule_errors_told
-from sd_client.leases import SharedSchedule
 from sd_client.limits import Limits, after_painting, png_size
 from sd_client.model_look import ModelLook
 from sd_client.models import Capabilities, Course, GenerationParams, PaintedImage
 from sd_client.orders import Order
 from sd_client.painting import Painting
 from sd_client.probing import Probing, WebUIState
-from sd_client.redis_schedule import RedisSchedule
+from sd_client.queue import FIRST_LOOK_S, JobQueue, Lease
 from sd_client.schedule import Job, Schedule
+from sd_client.shared_schedule import SharedSchedule
 from sd_client.standing import Furthest, Standing, standing_of
+from state.holders import Holders
+from state.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +70,8 @@ class WebUIPool:
     :param ca_bundle: path of the certificates that those behind https must go back to; None: well-known authorities.
     :param slots: jobs sent to one WebUI at a time, over all workers and hosts that share a schedule.
     :param queue_limit: jobs that may wait, over the same.
-    :param folder: where the workers of this host meet.
-    :param redis_client: where all hosts meet; None: this host is alone. ``on_redis_error`` is called when it fails.
-    :param redis_prefix: what the keys there begin with.
+    :param store: keeps the schedule. :param holders: the processes that share it.
+    :param folder: where the workers of this host keep what they see of the WebUIs.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
 
@@ -81,15 +79,14 @@ class WebUIPool:
         self,
         urls: Sequence[str],
         *,
+        store: Store,
+        holders: Holders,
         slots: int,
         queue_limit: int,
         folder: Path,
         use_gpu: bool,
         cpu_fallback: bool,
         ca_bundle: str | None = None,
-        redis_client: redis.Redis | None = None,
-        redis_prefix: str = "sd-api",
-        on_redis_error: Callable[[], None] = lambda: None,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,25 +96,29 @@ class WebUIPool:
         self._policy = GpuPolicy(use_gpu=use_gpu, cpu_fallback=cpu_fallback)
         self._clock = clock
         self._furthest = Furthest(self._progress)
-        self._board = _board(folder, redis_client, redis_prefix, on_redis_error)
+        self._store = store
+        self._holders = holders
+        self._shared = SharedSchedule(store, holders)
         # Whoever serves the same WebUIs looks at them once.
         pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
         (folder / pool).mkdir(exist_ok=True, mode=0o700)
         self._probing = Probing(
             self._clients,
             folder / pool,
-            is_busy=lambda webui: self._board.look().busy(webui) > 0,
+            is_busy=lambda webui: self._shared.seen().busy(webui) > 0,
             on_return=lambda webui: self._queue.mended(webui),
             clock=clock,
         )
         self._queue = JobQueue(
-            self._board,
+            self._shared,
+            holders,
             self._probing,
             policy=self._policy,
             webuis=len(self._clients),
             slots=slots,
             limit=queue_limit,
             patience_s=patience_s,
+            now=store.now,
             clock=clock,
         )
 
@@ -132,22 +133,20 @@ class WebUIPool:
 
     def is_idle(self) -> bool:
         """Whether no job of this process waits or runs."""
-        return not self._board.has_jobs()
+        return not self._shared.has_jobs()
 
     def close(self) -> None:
         self._queue.close()
         self._probing.close()
-        self._board.close()
 
     def view(self) -> PoolView:
-        """From memory and two small files: never a call to a WebUI or to Redis."""
-        seen = self._board.glance()
+        """From memory: never a call to a WebUI, or to the store."""
         return PoolView(
             states=self._probing.states(),
-            schedule=seen,
+            schedule=self._shared.seen(),
             webuis=tuple(self._clients),
             draining=self._queue.draining,
-            broken=self._queue.broken(seen),
+            broken=self._queue.broken(),
         )
 
     def has_looked(self) -> bool:
@@ -165,40 +164,38 @@ class WebUIPool:
 
     def now(self) -> float:
         """Seconds since 1970 by the clock that all who share the schedule have in common: with Redis, its own."""
-        return self._board.now()
+        return self._store.now()
 
     @property
     def holder(self) -> str:
         """Names this process among all that share the schedule."""
-        return self._board.holder
+        return self._holders.me
 
     def lives(self, holder: str) -> bool:
-        """False where that process is known to have ended."""
-        return self._board.lives(holder)
+        """False if that process is known to have ended."""
+        try:
+            return self._holders.lives(holder)
+        except (StoreError, OSError):
+            return True
 
     def standing(self, request: str) -> Standing | None:
         """Where the job of a request is; None where it neither waits nor runs. May ask a WebUI for its progress."""
-        with schedule_errors_told():
-            state = self._alive(request)
-        return standing_of(request, state, slots=self._slots, now=self._board.now(), progress=self._furthest)
+        state = self._alive(request)
+        return standing_of(request, state, slots=self._slots, now=self._store.now(), progress=self._furthest)
 
     def _alive(self, request: str) -> Schedule:
         """The schedule without the jobs of a request whose process has died; they may hold places a while longer."""
-        state = self._board.look()
+        state = self._shared.look()
         holders = {job.holder for job in (*state.waiting, *state.running) if job.request == request}
-        dead = {holder for holder in holders if not self._board.lives(holder)}
+        dead = {holder for holder in holders if not self.lives(holder)}
         return schedule.forget(state, dead) if dead else state
 
     def cancel(self, request: str) -> bool:
         """Ends the job of a request, waiting or running; False where there is none."""
-        with schedule_errors_told():
-            return self._cancelled(request)
-
-    def _cancelled(self, request: str) -> bool:
         before = self._alive(request)
         if not any(job.request == request for job in (*before.waiting, *before.running)):
             return False
-        self._board.update(lambda state: schedule.cancel(state, request))
+        self._shared.change(lambda state: schedule.cancel(state, request))
         return True
 
     def check_room(self, params: GenerationParams) -> None:
@@ -240,7 +237,7 @@ class WebUIPool:
             params=params,
             task_id=task_id,
             request=request,
-            since=self._board.now(),
+            since=self._store.now(),
             wait_until=min(now + wait_s, ends),
             run_s=run_s,
             ends=ends,
@@ -332,27 +329,27 @@ class WebUIPool:
         painting = Painting(
             client,
             release=lambda ending: self._queue.release(lease, ending),
-            alone=lambda: not crowded or self._board.look().busy(lease.webui) == 1,
+            alone=lambda: not crowded or self._shared.look().busy(lease.webui) == 1,
             prepare=lambda: None if lease.proven else look.note_choice(),
             looks=lambda error: not lease.proven and look.is_due(error) and self._disclaimed(lease),
             look=look.look,
             call=JobCall(genkey=lease.ticket, on_painted=partial(self._count, lease.ticket)),
         )
-        return Attempt(order, painting, board=self._board, ticket=lease.ticket, crowded=crowded, clock=self._clock)
+        return Attempt(order, painting, shared=self._shared, ticket=lease.ticket, crowded=crowded, clock=self._clock)
 
     def _disclaimed(self, lease: Lease) -> bool:
         """The caller has its answer; the place is kept a while longer."""
         try:
-            self._board.update(lambda state: schedule.disclaim(state, lease.ticket))
-        except OSError:
+            self._shared.change(lambda state: schedule.disclaim(state, lease.ticket))
+        except QueueUnavailableError:
             return False
         return True
 
     def _count(self, ticket: str, painted: int, pictures: int) -> None:
         try:
-            self._board.update(lambda state: schedule.count(state, ticket, painted=painted, pictures=pictures))
-        except OSError as error:  # a job goes on though nobody can see how far it is
-            log.error("how far a job is cannot be written: %s", type(error).__name__)
+            self._shared.change(lambda state: schedule.count(state, ticket, painted=painted, pictures=pictures))
+        except QueueUnavailableError as error:  # the job goes on though nobody can see how far it is
+            log.error("the progress of a job cannot be written: %s", error.__cause__)
 
     def _progress(self, job: Job) -> float | None:
         webui = job.webui or ""
@@ -375,13 +372,3 @@ class WebUIPool:
             return None
         told = client.progress(genkey=job.ticket if seen.progress_by_genkey else "")
         return None if told is None else told.fraction
-
-
-def _board(
-    folder: Path, redis_client: redis.Redis | None, redis_prefix: str, on_redis_error: Callable[[], None]
-) -> Board:
-    local = SharedSchedule(folder)
-    if redis_client is None:
-        return Board(local, None)
-    prefix = f"{redis_prefix}:pool"
-    return Board(local, RedisSchedule(redis_client, prefix=prefix, holder=local.holder, on_error=on_redis_error))

@@ -22,9 +22,9 @@ from sd_client.capabilities import is_native
 from sd_client.client import WebUIClient
 from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
-from sd_client.leases import is_at, make_own_folder, try_lock
 from sd_client.limits import Limits
 from sd_client.models import BrokenList, Capabilities, Checkpoint
+from state.files import is_at, make_own_folder, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -293,10 +293,7 @@ class Probing:
             full_look = 0.0 if any(broken.late for broken in seen.broken) else begun
             return WebUIState(available=True, seen=begun, full_look=full_look, capabilities=seen)
         except WebUITimeoutError as error:
-            try:
-                busy = before is not None and before.available and self._is_busy(webui)
-            except OSError:
-                busy = False
+            busy = before is not None and before.available and self._is_busy(webui)
             return WebUIState(available=busy, seen=begun, capabilities=known, reason="" if busy else str(error))
         except WebUIError as error:
             return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))

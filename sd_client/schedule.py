@@ -1,6 +1,6 @@
 """Who waits, who runs where, and who is next: pure values and pure functions.
 
-Where this state is kept (a file that the workers of one host share) is :mod:`sd_client.leases`' matter.
+Where this state is stored is the business of :mod:`sd_client.shared_schedule`.
 Times are seconds of one clock that all holders share.
 """
 

@@ -1,12 +1,11 @@
-"""The schedule as bytes, for the file and for Redis.
+"""The schedule as the bytes that are stored.
 
-Most jobs can be done by the same WebUIs, so each set of them is written once and jobs name it by number: with a
-thousand WebUIs that is half a megabyte instead of thirty.
+Most jobs can be done by the same WebUIs, so each set of them is written once and jobs refer to it by number: with 64
+jobs waiting for 50 WebUIs that halves the bytes, and the jobs that are read share their sets again.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,22 +14,18 @@ from pydantic_core import to_json
 
 from sd_client.schedule import Entry, Job, Schedule
 
-#: So many bytes at the beginning tell one change from all others.
-HEAD_BYTES = len(b'{"change":"') + 32
-
 
 @dataclass(frozen=True, kw_only=True)
 class _WrittenJob(Entry):
-    """``webuis``: which of the written sets."""
+    """:param webuis: the number of the set."""
 
     webuis: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """``change``: names these bytes, uniquely; ``rest``: the schedule without its jobs."""
+    """:param rest: the schedule without its jobs."""
 
-    change: str
     webuis: tuple[tuple[str, ...], ...]
     waiting: tuple[_WrittenJob, ...]
     running: tuple[_WrittenJob, ...]
@@ -42,7 +37,7 @@ _WRITTEN = TypeAdapter(_Written)
 
 class ScheduleJson:
     """
-    Remembers the last bytes and what they say: whoever changes a schedule again and again mostly reads what it wrote.
+    Remembers the last bytes and their meaning, since a process that changes the schedule mostly reads what it wrote.
     For any number of threads.
     """
 
@@ -51,12 +46,11 @@ class ScheduleJson:
 
     def dump(self, schedule: Schedule) -> bytes:
         numbers: dict[tuple[str, ...], int] = {}
-        # Nearly all jobs have one object in common: to look at each of its ids again would cost more than all the rest.
-        known = {id(job.webuis): job.webuis for job in (*schedule.waiting, *schedule.running)}
-        by_id = {known_id: numbers.setdefault(webuis, len(numbers)) for known_id, webuis in known.items()}
+        # Nearly all jobs share one object, so its ids are hashed once and not for every job.
+        sets = {id(job.webuis): job.webuis for job in (*schedule.waiting, *schedule.running)}
+        by_id = {known_id: numbers.setdefault(webuis, len(numbers)) for known_id, webuis in sets.items()}
         raw = to_json(
             {
-                "change": uuid.uuid4().hex,
                 "webuis": list(numbers),
                 "waiting": _written(schedule.waiting, by_id),
                 "running": _written(schedule.running, by_id),
@@ -66,22 +60,13 @@ class ScheduleJson:
         self._last = raw, schedule
         return raw
 
-    def load(self, raw: bytes) -> Schedule:
-        """An empty one where another release wrote it: the leases in it are lost, as after a reboot."""
+    def load(self, raw: bytes | None) -> Schedule:
+        """An empty schedule if there are no bytes, or if another release or program wrote them."""
         last, schedule = self._last
         if raw != last:
-            schedule = _parsed(raw)
-            self._last = raw, schedule
+            schedule = _parsed(raw or b"")
+            self._last = raw or b"", schedule
         return schedule
-
-    def seen(self) -> Schedule:
-        """What was loaded or dumped last."""
-        return self._last[1]
-
-    def last(self, head: bytes) -> Schedule | None:
-        """The last one, where what begins with these :data:`HEAD_BYTES` is that; None where it must be read."""
-        raw, schedule = self._last
-        return schedule if raw[:HEAD_BYTES] == head else None
 
 
 def _written(jobs: tuple[Job, ...], numbers: dict[int, int]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from sd_client.leases import make_own_folder
+from state.files import make_own_folder
 
 log = logging.getLogger(__name__)
 

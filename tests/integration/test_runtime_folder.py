@@ -15,6 +15,7 @@ from pathlib import Path
 import requests
 
 from simulator import Simulator
+from state.sqlite import STATE_FILE
 from tests.api.answers import problem_of
 from tests.conftest import MakeApp
 from tests.running import DEADLINE_S, PREFIX, ROOT, Service, running_service, started, wait_until
@@ -124,16 +125,16 @@ def test_a_job_that_cannot_be_written_down(make_app: MakeApp, simulator: Simulat
     run = tmp_path / "run"
     client = make_app(simulator.url, RUNTIME_DIR=str(run)).test_client()
     assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
-    lock = run / "schedule.lock"
-    lock.unlink()
-    lock.mkdir()
+    file = run / STATE_FILE
+    file.unlink()
+    file.mkdir()
     refused = client.post(f"{PREFIX}/txt2img", json=SMALL)
     told = problem_of(refused)
     assert (told["status"], told["code"], told["retryable"]) == (503, "queue_unavailable", True)
     assert str(tmp_path) not in refused.text
     assert int(refused.headers["Retry-After"]) > 0
     assert client.get(f"{PREFIX}/requests/unknown").status_code == 404
-    lock.rmdir()
+    file.rmdir()
     assert client.post(f"{PREFIX}/txt2img", json=SMALL).status_code == 200
     assert len(simulator.generations) == 2
 

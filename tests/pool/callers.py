@@ -13,7 +13,7 @@ from typing import Any
 import redis
 import requests
 
-from sd_client.redis_schedule import HOLDER_S
+from state.holders import HOLDER_S
 from tests.pool.webuis import STEPS_PER_S
 from tests.running import DEADLINE_S, Service
 

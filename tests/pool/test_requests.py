@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from sd_client.redis_schedule import HOLDER_S
 from simulator import Simulator
+from state.holders import HOLDER_S
 from tests.pool.callers import Callers, statuses, wait_for_no_lease, wait_for_queue, when
 from tests.pool.conftest import MakeWebUIs, StartService
 from tests.pool.test_failures import worker_pids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import pytest
 import redis
 import requests
 
-from sd_client.schedule_json import ScheduleJson
-from sd_client.shared_file import SharedFile
+from sd_client.shared_schedule import stored_schedule
 from simulator import Simulator
+from state.redis import RedisStore
+from state.sqlite import STATE_FILE, SqliteStore
 from tests.pool.callers import Callers, health, statuses, wait_for_queue, when
 from tests.pool.conftest import MakeWebUIs, StartService
 from tests.pool.webuis import jobs_of
@@ -46,7 +46,7 @@ def shut_down(callers: Callers, service: Service, webui: Simulator) -> None:
 
 def test_shutting_down(callers: Callers, webui: Simulator, start_service: StartService, tmp_path: Path) -> None:
     shut_down(callers, start_service([webui], workers=2), webui)
-    left = ScheduleJson().load(SharedFile(str(tmp_path / "host" / "schedule.json")).read())
+    left = stored_schedule(SqliteStore(tmp_path / "host" / STATE_FILE))
     assert (left.waiting, left.running) == ((), ())
     assert left.epoch  # it is one
     assert list((tmp_path / "host" / "holders").iterdir()) == []
@@ -61,10 +61,11 @@ def test_one_of_two_hosts_shuts_down(
     assert health(other)["status"] == "healthy"
     client = redis.Redis.from_url(redis_server.url)
     holders = list(client.scan_iter("sd-api:pool:holder:*"))
-    left = json.loads(client.get("sd-api:pool:schedule") or b"{}")
+    left = stored_schedule(RedisStore(client, prefix="sd-api"))
     client.close()
     assert len(holders) == 1, "the other host's worker"
-    assert (left["waiting"], left["running"]) == ([], [])
+    assert (left.waiting, left.running) == ((), ())
+    assert left.epoch  # it is one
 
 
 def test_a_job_that_no_worker_can_end_keeps_nobody(

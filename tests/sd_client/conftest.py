@@ -9,7 +9,7 @@ import pytest
 from tests.sd_client.servers import PaintingServer, WebServer
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("lease_process.py")
+SCRIPT = Path(__file__).with_name("probing_process.py")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def painting_server() -> Iterator[PaintingServer]:
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts lease_process.py and returns once it has said its first line; ended with the test."""
+    """Starts probing_process.py and returns once it has said its first line; ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object) -> "subprocess.Popen[str]":

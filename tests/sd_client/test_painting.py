@@ -12,6 +12,7 @@ from sd_client.errors import (
     InvalidAnswerError,
     JobCancelledError,
     OutOfMemoryError,
+    QueueUnavailableError,
     WebUIConnectError,
     WebUIError,
     WebUIReadError,
@@ -87,11 +88,11 @@ def test_the_lease_is_not_given_back_under_an_interrupt(painting_server: Paintin
 
 
 def test_who_cannot_look_whether_the_job_is_alone_looks_again(painting_server: PaintingServer) -> None:
-    looks = iter([OSError(5, "Input/output error"), False])
+    looks = iter([QueueUnavailableError(), False])
 
     def alone() -> bool:
         look = next(looks, True)
-        if isinstance(look, OSError):
+        if isinstance(look, QueueUnavailableError):
             raise look
         return look
 
@@ -186,7 +187,7 @@ def test_no_connection_is_the_webuis_fault() -> None:
 
 def test_a_lease_that_cannot_be_given_back_does_not_cost_the_picture(painting_server: PaintingServer) -> None:
     def full_disk(ending: Ending) -> None:
-        raise OSError(28, "No space left on device")
+        raise QueueUnavailableError
 
     painting = Painting(WebUIClient(painting_server.url), release=full_disk)
     start(painting)

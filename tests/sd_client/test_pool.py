@@ -25,6 +25,8 @@ from sd_client.errors import (
 )
 from sd_client.models import Checkpoint, GenerationParams, PaintedImage
 from sd_client.pool import WebUIPool
+from state.sqlite import STATE_FILE
+from tests.pools import OwnPool
 from tests.sd_client.jobs import INIT_IMAGE, INPAINTING, job
 from tests.sd_client.servers import (
     A1111_CPU,
@@ -64,7 +66,7 @@ class Site:
 
     def pool(self, *servers: WebServer, urls: tuple[str, ...] = (), **settings: Any) -> WebUIPool:
         defaults: dict[str, Any] = {"slots": 1, "queue_limit": 20, "use_gpu": True, "cpu_fallback": True}
-        pool = WebUIPool([server.url for server in servers] + list(urls), folder=self._folder, **(defaults | settings))
+        pool = OwnPool([server.url for server in servers] + list(urls), folder=self._folder, **(defaults | settings))
         self._pools.append(pool)
         pool.start()
         assert pool.ready_view().states
@@ -370,7 +372,7 @@ def test_jobs_survive_the_loss_of_the_schedule(site: Site, tmp_path: Path) -> No
     wait_for(lambda: server.running == 1, "the first job")
     second = site.submit(other)
     wait_for(lambda: waiting(pool) == 1, "the second job")
-    (tmp_path / "schedule.json").unlink()
+    (tmp_path / STATE_FILE).unlink()
     wait_for(lambda: (running(pool), waiting(pool)) == (1, 1), "both jobs put back")
     server.gate.set()
     assert first.result(30)
@@ -538,7 +540,7 @@ def test_a_webuis_name_gives_nothing_away() -> None:
 
 def test_a_pool_that_was_not_started_has_seen_nothing(site: Site, tmp_path: Path) -> None:
     server = site.server()
-    pool = WebUIPool([server.url], slots=1, queue_limit=1, folder=tmp_path / "other", use_gpu=True, cpu_fallback=True)
+    pool = OwnPool([server.url], slots=1, queue_limit=1, folder=tmp_path / "other", use_gpu=True, cpu_fallback=True)
     view = pool.view()
     assert (view.states, view.total, view.draining) == ({}, 1, False)
     assert server.received == []

@@ -460,7 +460,7 @@ def test_a_prober_that_ends_is_followed_by_another(web_server: WebServer, tmp_pa
 def test_a_prober_that_is_killed_is_followed_by_another(
     web_server: WebServer, tmp_path: Path, start_worker: StartWorker
 ) -> None:
-    process = start_worker("probe", tmp_path, web_server.url)
+    process = start_worker(tmp_path, web_server.url)
     with probing_of(web_server.url, tmp_path) as follower:
         assert follower.wait_for_first_look(20)
         assert web_server.paths().count(FULL_LOOK_PATH) == 1

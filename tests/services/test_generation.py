@@ -24,6 +24,7 @@ from simulator import Simulator
 from state.holders import Holders
 from state.sqlite import SqliteStore
 from storage import LocalStorage
+from tests.pools import OwnPool
 from tests.services import picture_samples as samples
 
 Draw = Callable[[int], int]
@@ -42,7 +43,7 @@ REQUEST = GenerationRequest(
 
 @pytest.fixture
 def pool(simulator: Simulator, tmp_path: Path) -> Iterator[WebUIPool]:
-    made = WebUIPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path / "run", use_gpu=True, cpu_fallback=True)
+    made = OwnPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path / "run", use_gpu=True, cpu_fallback=True)
     made.start()
     yield made
     made.close()

@@ -13,6 +13,7 @@ from services.catalog import Catalog
 from services.health import HealthReport, HealthService
 from simulator import Simulator
 from storage import LocalStorage, OpenImage, StorageUnavailableError
+from tests.pools import OwnPool
 from tests.running import wait_until
 
 
@@ -41,7 +42,7 @@ def catalog_of(pool: WebUIPool) -> Catalog:
 
 @pytest.fixture
 def pool(simulator: Simulator, tmp_path: Path) -> Iterator[WebUIPool]:
-    made = WebUIPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path / "run", use_gpu=True, cpu_fallback=True)
+    made = OwnPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path / "run", use_gpu=True, cpu_fallback=True)
     made.start()
     yield made
     made.close()
@@ -96,7 +97,7 @@ def test_uptime_is_by_its_own_clock(watch: Callable[..., HealthService]) -> None
 
 def test_before_any_look(tmp_path: Path, simulator: Simulator) -> None:
     simulator.set_fault("hang-before", route="*")
-    pool = WebUIPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path, use_gpu=True, cpu_fallback=True)
+    pool = OwnPool([simulator.url], slots=1, queue_limit=4, folder=tmp_path, use_gpu=True, cpu_fallback=True)
     pool.start()
     try:
         service = HealthService(

@@ -68,7 +68,7 @@ def make_process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mak
                 redis_prefix="test",
                 on_redis_error=nothing,
             )
-            pool = make_pool(tmp_path / host / "run")
+            pool = make_pool(stores, tmp_path / host / "run")
             requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
             service = IdempotencyService(
                 store=stores.durable,
@@ -85,8 +85,17 @@ def make_process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mak
         yield make
 
 
-def make_pool(folder: Path) -> WebUIPool:
-    return WebUIPool(["http://127.0.0.1:1"], slots=1, queue_limit=1, folder=folder, use_gpu=False, cpu_fallback=True)
+def make_pool(stores: Stores, folder: Path) -> WebUIPool:
+    return WebUIPool(
+        ["http://127.0.0.1:1"],
+        store=stores.shared,
+        holders=stores.holders,
+        slots=1,
+        queue_limit=1,
+        folder=folder,
+        use_gpu=False,
+        cpu_fallback=True,
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""A pool as one process of the service has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sd_client.pool import WebUIPool
+from state.holders import Holders
+from state.sqlite import STATE_FILE, SqliteStore
+from state.store import Store
+
+
+class OwnPool(WebUIPool):
+    """
+    With a store and a holder of its own, which it closes.
+
+    :param folder: the same for all processes of one host. :param store: None: this host's.
+    """
+
+    def __init__(self, urls: Sequence[str], *, folder: Path, store: Store | None = None, **settings: Any) -> None:
+        store = store or SqliteStore(folder / STATE_FILE)
+        self._holder = Holders(folder, store)
+        defaults = {"slots": 1, "queue_limit": 20, "use_gpu": True, "cpu_fallback": True}
+        super().__init__(urls, folder=folder, store=store, holders=self._holder, **(defaults | settings))
+
+    def close(self) -> None:
+        super().close()
+        self._holder.close()

@@ -1,0 +1,17 @@
+"""Another worker of the host that looks at a WebUI: run by test_probing.py as a process of its own."""
+
+import sys
+from pathlib import Path
+
+from sd_client.client import WebUIClient
+from sd_client.probing import Pace, Probing
+
+PACE = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02)
+
+folder, url = sys.argv[1:]
+probing = Probing({"webui": WebUIClient(url)}, Path(folder), is_busy=lambda webui: False, pace=PACE)
+probing.start()
+probing.wait_for_first_look(20)
+print("looked", flush=True)
+sys.stdin.readline()
+probing.close()
