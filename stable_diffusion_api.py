@@ -37,8 +37,8 @@ from config import (
 from observability.logs import log_config
 from observability.metrics import Metrics
 from parts import Parts, make_parts, make_stores
-from services.copies import Copies
 from services.decoders import Decoders
+from services.thumbnails import Thumbnails
 from state.connection import open_redis
 from state.failover import FailoverStore
 from storage import StorageConfigurationError
@@ -128,7 +128,7 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
     ).register(app, PREFIX)
     ImageRoutes(
         storage=parts.storage,
-        copies=Copies(),
+        thumbnails=Thumbnails(),
         ttl_s=config.image_ttl_s,
         downloads=downloads,
         removed=metrics.images_removed.labels("request").inc,

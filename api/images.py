@@ -17,9 +17,9 @@ from werkzeug.wsgi import wrap_file
 from api.conditions import CONDITIONS, PRECONDITIONS, is_known_already, make_conditional
 from api.errors import ForbiddenError, ImageNotFoundError
 from api.transfers import Downloads, end_slow_reader, still_there
-from services.answers import png_size
-from services.copies import FORMATS, Copies, Format
 from services.problems import InvalidParamsError, Problem, nearest
+from services.results import png_size
+from services.thumbnails import FORMATS, Format, Thumbnails
 from storage.base import ImageFacts, ImageStorage, OpenImage, image_path, parse_image_id
 
 #: nginx's internal location whose root is ``IMAGE_DIR``, in ``deploy/nginx/nginx.conf``.
@@ -47,7 +47,7 @@ class ImageRoutes:
     """
 
     storage: ImageStorage
-    copies: Copies
+    thumbnails: Thumbnails
     ttl_s: float | None
     downloads: Downloads
     removed: Callable[[], None]
@@ -128,7 +128,7 @@ class ImageRoutes:
         data = b""
         if not is_known_already(request, etag=etag, modified=image.modified):
             check = still_there(request)
-            data = self.copies.get(image_id, image.file.read, form=form, width=shown_width, check=check)
+            data = self.thumbnails.get(image_id, image.file.read, form=form, width=shown_width, check=check)
         image.file.close()
         response = Response(data, mimetype=f"image/{form}", headers={"Accept-Ranges": "bytes"})
         response.set_etag(etag)

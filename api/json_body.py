@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import secrets
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+import pybase64
 
 from api.errors import MalformedRequestError
 from api.forms import too_much_text
@@ -24,13 +27,26 @@ _PARSING = threading.Lock()
 #: Each unknown name is a problem to be found and reported; no request of this service has thirty fields.
 _MOST_NAMES = 1000
 
-#: A picture's field, up to the beginning of its text.
-_PICTURE_BEGINS = re.compile(b'"' + PICTURE_FIELDS_PATTERN + rb'"[ \t\n\r]*:[ \t\n\r]*"')
+#: A picture's field, up to the beginning of its base64.
+_PICTURE_BEGINS = re.compile(
+    b'"' + PICTURE_FIELDS_PATTERN + rb'"[ \t\n\r]*:[ \t\n\r]*"((?:data:image/[a-z0-9.+-]{1,30};base64,)?)'
+)
+#: Shorter pictures are parsed with the rest.
+_LARGE_CHARS = 64 * 1024
+
+
+class _PictureText(NamedTuple):
+    """Where a picture's text is in the body, and where its base64 begins behind ``data:image/…;base64,``."""
+
+    field: str
+    start: int
+    base64: int
+    end: int
 
 
 def read_json(pieces: Iterable[bytes], *, most_text: int) -> dict[str, object]:
     """
-    The fields of a JSON object; of a list or an object inside only so much as says what it is.
+    The fields of a JSON object: a large picture as bytes, of a list or an object only so much as says what it is.
 
     :param pieces: the body as it arrives.
     :param most_text: bytes that it may have beside its pictures, which is what bounds the work of parsing it.
@@ -38,9 +54,44 @@ def read_json(pieces: Iterable[bytes], *, most_text: int) -> dict[str, object]:
     :raises PayloadTooLargeError: it has more text.
     :raises InvalidParamsError: it has more text because a picture's bytes are written as numbers.
     """
-    text = _decoded(_received(pieces, most_text))
-    with _PARSING if len(text) >= _LONG_CHARS else nullcontext():
-        return {name: _without_inside(value) for name, value in _parsed_object(text).items()}
+    body = _received(pieces, most_text)
+    fields = _with_large_pictures(body)
+    return _fields(_decoded(body)) if fields is None else fields
+
+
+def _with_large_pictures(body: bytearray) -> dict[str, object] | None:
+    """
+    The fields, if the body has large pictures, which are decoded before the rest is parsed: a parser would look at each
+    of their characters, and copy them twice. None if only the whole body can show what it is, or what is wrong with it.
+    """
+    pictures: dict[str, bytes] = {}
+    words: dict[str, str] = {}
+    rest, done = bytearray(), 0
+    for text in _picture_texts(body):
+        picture = _picture(body, text)
+        if picture is not None:
+            # A word that nobody can guess stands for it, and must come out of the parser as its field's whole value.
+            pictures[text.field], words[text.field] = picture, secrets.token_hex(16)
+            rest += body[done : text.start] + words[text.field].encode()
+            done = text.end
+    if not pictures:
+        return None
+    try:
+        fields = _fields(_decoded(rest + body[done:]))
+    except MalformedRequestError:
+        return None
+    return fields | pictures if words.items() <= fields.items() else None
+
+
+def _picture(body: bytearray, text: _PictureText) -> bytes | None:
+    is_large = text.end - text.base64 >= _LARGE_CHARS
+    # Base64 that begins with a slash may be meant as a path, unless it is a JPEG's; a path is refused elsewhere.
+    if not is_large or (body[text.base64] == ord("/") and not body.startswith(b"/9j/", text.base64)):
+        return None
+    try:
+        return pybase64.b64decode(memoryview(body)[text.base64 : text.end], validate=True)
+    except ValueError:
+        return None
 
 
 def _received(pieces: Iterable[bytes], most_text: int) -> bytearray:
@@ -56,7 +107,9 @@ def _received(pieces: Iterable[bytes], most_text: int) -> bytearray:
 
 
 def _check_text(body: bytearray, most_text: int) -> None:
-    if len(body) <= most_text or _text_bytes(body) <= most_text:
+    if len(body) <= most_text:
+        return
+    if len(body) - sum(text.end - text.start for text in _picture_texts(body)) <= most_text:
         return
     if found := in_text(body):
         field, message = found
@@ -64,20 +117,20 @@ def _check_text(body: bytearray, most_text: int) -> None:
     raise too_much_text(most_text)
 
 
-def _text_bytes(body: bytearray) -> int:
+def _picture_texts(body: bytearray) -> list[_PictureText]:
     """
-    Bytes outside the text of each picture, which ends at the next quote: base64 has none, and whatever else stands
-    there is one string to a parser. A field that is named again has a text like any other.
+    The first text of each picture field, up to the next quote or the end: base64 has no quote, and whatever else stands
+    there is one string to a parser.
     """
-    pictures: dict[bytes, int] = {}
+    texts: dict[str, _PictureText] = {}
     at = 0
-    while len(pictures) < len(PICTURE_FIELDS) and (found := _PICTURE_BEGINS.search(body, at)):
-        at = found.end()
-        if found[1] not in pictures:
+    while len(texts) < len(PICTURE_FIELDS) and (found := _PICTURE_BEGINS.search(body, at)):
+        at, field = found.end(), found[1].decode()
+        if field not in texts:
             end = body.find(b'"', at)
-            pictures[found[1]] = (len(body) if end < 0 else end) - at
-            at += pictures[found[1]]
-    return len(body) - sum(pictures.values())
+            texts[field] = _PictureText(field, found.start(2), at, len(body) if end < 0 else end)
+            at = texts[field].end
+    return list(texts.values())
 
 
 def _without_inside(value: object) -> object:
@@ -101,6 +154,11 @@ def _decoded(body: bytearray) -> str:
     if not text or text.isspace():
         raise MalformedRequestError("the body is empty; send a JSON object")
     return text
+
+
+def _fields(text: str) -> dict[str, object]:
+    with _PARSING if len(text) >= _LONG_CHARS else nullcontext():
+        return {name: _without_inside(value) for name, value in _parsed_object(text).items()}
 
 
 def _parsed_object(text: str) -> dict[str, object]:

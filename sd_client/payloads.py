@@ -152,21 +152,6 @@ def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield b',"mask":"', params.inpainting.mask, b'"'
 
 
-def read_object(body: bytes | bytearray) -> dict[str, Any]:
-    """
-    A successful answer to a job.
-
-    :raises InvalidAnswerError: it is not a JSON object.
-    """
-    try:
-        answer = from_json(body)
-    except ValueError as error:
-        raise InvalidAnswerError("the WebUI's answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise InvalidAnswerError("the WebUI's answer is not an object")
-    return answer
-
-
 def read_answer(
     answer: Mapping[str, Any],
     params: GenerationParams,
@@ -178,7 +163,7 @@ def read_answer(
     """
     The images of an answer, exactly ``batch_size`` of them, without grids and whatever extensions append.
 
-    :param answer: from :func:`read_object`.
+    :param answer: from :func:`sd_client.result_json.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
     :param limits: what is known of a WebUI that clamps; None where it does not.
     :raises LimitError: the ``info`` tells fewer steps or less guidance than was asked for.
@@ -196,8 +181,7 @@ def read_answer(
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
     first = info.get("index_of_first_image")
     first = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    del images[:first]
-    chosen = chosen_images(images, wanted=params.batch_size)
+    chosen = chosen_images(images[first:], wanted=params.batch_size)
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(

@@ -8,7 +8,6 @@ the pictures have the generation's text in them (``parameters``), unless the opt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import pybase64
@@ -34,17 +33,22 @@ def chosen_images(images: list[Any], *, wanted: int) -> list[Any]:
     """
     The pictures among an answer's images.
 
-    :param images: from ``index_of_first_image`` on. Each base64 text is replaced by its bytes here, so that it is freed
-        before the next is decoded; what cannot be decoded stays as it is, for :func:`painted_image` to refuse.
+    :param images: from ``index_of_first_image`` on, bytes or base64 texts.
+    :returns: bytes; what cannot be decoded as it is, for :func:`painted_image` to refuse.
     :raises InvalidAnswerError: see :func:`real_pictures`.
     """
-    for place, image in enumerate(images):
-        with suppress(InvalidAnswerError):
-            images[place] = _decoded(image) if isinstance(image, str) else image
-    if len(images) == wanted == 1:
-        return images
-    with_text = [isinstance(image, bytes) and has_generation_text(image) for image in images]
-    return [images[place] for place in real_pictures(with_text, wanted=wanted)]
+    files = [_decoded_if_possible(image) for image in images]
+    if len(files) == wanted == 1:
+        return files
+    with_text = [isinstance(file, bytes) and has_generation_text(file) for file in files]
+    return [files[place] for place in real_pictures(with_text, wanted=wanted)]
+
+
+def _decoded_if_possible(image: object) -> object:
+    try:
+        return _decoded(image) if isinstance(image, str) else image
+    except InvalidAnswerError:
+        return image
 
 
 def real_pictures(with_text: Sequence[bool], *, wanted: int) -> tuple[int, ...]:

@@ -1,80 +1,67 @@
-"""The two EXIF values this service needs: the orientation of a picture, and the text a WebUI leaves in an image.
+"""The two EXIF values this service needs: a picture's orientation, and the text that a WebUI leaves in an image.
 
-Read here and not by Pillow, whose reader answers broken EXIF with a dozen kinds of exceptions and with warnings.
-Broken EXIF is no reason to refuse a picture: what cannot be read is taken as absent.
+Broken EXIF is no reason to refuse a picture: what cannot be read counts as absent. Pillow's reader is not used, because
+it reads every entry whole: a few MB of entries that overlap would cost minutes.
 """
 
 import struct
-from typing import NamedTuple
+from typing import Final
 
 _ORIENTATION, _EXIF_IFD, _USER_COMMENT = 0x0112, 0x8769, 0x9286
-_SHORT, _LONG = 3, 4
-_TYPE_SIZES = {1: 1, 2: 1, _SHORT: 2, _LONG: 4, 7: 1}
-_MAX_ENTRIES = 1000
-
-
-class _Value(NamedTuple):
-    type: int
-    raw: bytes
+#: How a number is stored, by the entry's type: SHORT and LONG.
+_NUMBERS: Final = {3: "H", 4: "I"}
+_MAX_ENTRIES: Final = 1000
+_ENCODINGS: Final = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
 
 
 def orientation(tiff: bytes | None) -> int:
-    """1 ... 8 as EXIF has it; 1 (upright) where there is none or none that can be read."""
-    byte_order = _byte_order(tiff)
-    if tiff is None or byte_order is None:
-        return 1
-    value = _number(_read_ifd(tiff, byte_order, _first_ifd(tiff, byte_order)).get(_ORIENTATION), byte_order)
+    """1 … 8, as EXIF has it; 1 (upright) if there is none that can be read."""
+    value = _Tiff(tiff or b"").number(_ORIENTATION)
     return value if value is not None and 1 <= value <= 8 else 1
 
 
 def user_comment(tiff: bytes | None) -> str | None:
     """The UserComment, where A1111 puts the generation parameters of a JPEG or WebP (UTF-16, big-endian)."""
-    byte_order = _byte_order(tiff)
-    if tiff is None or byte_order is None:
-        return None
-    pointer = _number(_read_ifd(tiff, byte_order, _first_ifd(tiff, byte_order)).get(_EXIF_IFD), byte_order)
-    if pointer is None:
-        return None
-    comment = _read_ifd(tiff, byte_order, pointer).get(_USER_COMMENT)
-    return _decode_comment(comment.raw) if comment else None
-
-
-def _byte_order(tiff: bytes | None) -> str | None:
-    return {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4]) if tiff else None
-
-
-def _first_ifd(tiff: bytes, byte_order: str) -> int:
-    return int(struct.unpack(byte_order + "I", tiff[4:8].ljust(4, b"\0"))[0])
-
-
-def _read_ifd(tiff: bytes, byte_order: str, offset: int) -> dict[int, _Value]:
-    if offset < 8 or offset + 2 > len(tiff):
-        return {}
-    (count,) = struct.unpack_from(byte_order + "H", tiff, offset)
-    values: dict[int, _Value] = {}
-    for start in range(offset + 2, offset + 2 + 12 * min(count, _MAX_ENTRIES), 12):
-        if start + 12 > len(tiff):
-            break
-        tag, kind, length, place = struct.unpack_from(byte_order + "HHII", tiff, start)
-        size = _TYPE_SIZES.get(kind, 0) * length
-        raw = tiff[start + 8 : start + 8 + size] if size <= 4 else tiff[place : place + size]
-        if size and len(raw) == size:
-            values.setdefault(tag, _Value(kind, raw))
-    return values
-
-
-def _number(value: _Value | None, byte_order: str) -> int | None:
-    if value is None or value.type not in (_SHORT, _LONG):
-        return None
-    code = "H" if value.type == _SHORT else "I"
-    return int(struct.unpack_from(byte_order + code, value.raw)[0])
-
-
-def _decode_comment(raw: bytes) -> str | None:
-    encoding = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}.get(raw[:8])
+    file = _Tiff(tiff or b"")
+    comment = file.text(_USER_COMMENT, ifd=file.number(_EXIF_IFD) or 0)
+    encoding = _ENCODINGS.get(comment[:8])
     if encoding is None:
         return None
     try:
-        return raw[8:].decode(encoding)
+        return comment[8:].decode(encoding)
     except UnicodeDecodeError:
         return None
+
+
+class _Tiff:
+    """A TIFF structure: lists of entries (IFDs), each a tag, a type, a count and a value or its place."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+
+    def number(self, tag: int) -> int | None:
+        """The first value of an entry of the first IFD; None if there is none."""
+        kind, _, place = self._entry(tag, ifd=self._unpacked("I", 4))
+        return self._unpacked(_NUMBERS[kind], place) if kind in _NUMBERS else None
+
+    def text(self, tag: int, *, ifd: int) -> bytes:
+        """The bytes of an entry; empty if it is missing, or points behind the end."""
+        _, count, place = self._entry(tag, ifd=ifd)
+        start = place if count <= 4 else self._unpacked("I", place)
+        text = self._data[start : start + count]
+        return text if len(text) == count else b""
+
+    def _entry(self, tag: int, *, ifd: int) -> tuple[int, int, int]:
+        """Type, count, and where the value is or where its place is named; three zeros if there is no such entry."""
+        count = min(self._unpacked("H", ifd), _MAX_ENTRIES) if ifd >= 8 else 0
+        for start in range(ifd + 2, ifd + 2 + 12 * count, 12):
+            if self._unpacked("H", start) == tag:
+                return self._unpacked("H", start + 2), self._unpacked("I", start + 4), start + 8
+        return 0, 0, 0
+
+    def _unpacked(self, code: str, place: int) -> int:
+        """0 behind the end."""
+        if self._order is None or place + struct.calcsize(code) > len(self._data):
+            return 0
+        return int(struct.unpack_from(self._order + code, self._data, place)[0])

@@ -14,14 +14,15 @@ from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
 from sd_client.pool import WebUIPool
-from services.answers import check_whole, keep_unmasked, png_size, to_png
 from services.catalog import Catalog, Choice
 from services.image_record import Origin, image_record
 from services.inpainting import Area, Fill, with_plain_form
 from services.masks import Mask, MaskLostError, fit_mask
+from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
 from services.pictures import Picture, ResizeMode, fit
 from services.problems import InvalidParamsError, Problem
+from services.results import check_whole, png_size, to_png
 from services.sizes import derive_size
 from services.tracking import RequestService
 from services.webui_limits import Wanted

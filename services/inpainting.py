@@ -1,7 +1,7 @@
 """What a job asks of its mask, and the same job for a WebUI that repaints what a mask shows and knows nothing else.
 
 stable-diffusion.cpp's server and KoboldCpp read neither the area, its padding nor the fill. So the service cuts out the
-area, fills under the mask, and lays what was painted over the picture again (:func:`services.answers.keep_unmasked`).
+area, fills under the mask, and lays what was painted over the picture again (:func:`services.overlay.keep_unmasked`).
 The fills "noise" and "nothing" are put into a model's latent space, which only the WebUI has.
 """
 
@@ -14,10 +14,10 @@ from typing import Final, Literal
 from PIL import Image, ImageFilter, ImageOps, ImageStat
 
 from sd_client.models import Box, Capabilities, Inpainting, PlainInpainting
-from services.answers import around, reach_of
+from services.overlay import around, reach_of
 from services.picture_decoding import decode_upright
 from services.pictures import flatten
-from services.png_encoding import encode_png
+from services.png import encode_png
 from services.problems import Problem
 
 Area = Literal["whole", "masked"]

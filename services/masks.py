@@ -11,7 +11,7 @@ from services.picture_decoding import decode_upright, see_whole, upright_size
 from services.picture_files import read_file
 from services.picture_formats import PictureError, describe
 from services.pictures import ResizeMode, flatten, resample
-from services.png_encoding import encode_png
+from services.png import encode_png
 
 MaskMode = Literal["white", "black", "alpha"]
 

@@ -16,7 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from services import exif
 from services.picture_files import PictureFile, read_file
 from services.picture_formats import PictureError, PictureFormat, broken, describe
-from services.png_pixels import inflates
+from services.png import has_all_rows
 
 SMALLEST_SIDE = 16
 """Pixels. Below, latents of 8 x 8 pixels each say nothing, and most such pictures are mistakes."""
@@ -64,7 +64,7 @@ def see_whole(data: bytes, file: PictureFile, *, max_pixels: int) -> tuple[tuple
     if file.format == "PNG" and file.plain:
         size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
         _check_size(data, size, max_pixels)
-        if inflates(file.idat, header=data[16:29]):
+        if has_all_rows(data, file.chunks):
             return size, None
     image = decode(data, file, max_pixels=max_pixels)
     return image.size, image

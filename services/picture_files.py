@@ -1,70 +1,63 @@
-"""What a picture file is made of: PNG chunks, JPEG segments, WebP chunks. Bytes only, nothing is decoded here.
+"""Structure of picture files: PNG chunks, JPEG segments, WebP chunks. Nothing is decoded here.
 
-The walk finds what a decoder does not tell: a file that ends early, bytes after its end, and metadata. It also
-takes the metadata out, so that the decoder never parses a caller's EXIF or text; of them the colours' profile is kept.
+A decoder does not report a file that ends early, bytes behind its end, or metadata; this module finds them. It also
+removes the metadata, so that the decoder never parses a caller's EXIF or text: Pillow reads each of up to 65,535 EXIF
+entries whole, however far they overlap. Of the metadata, only what describes the colours is kept.
 """
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from zlib_ng import zlib_ng
+from typing import Final, NamedTuple
 
 from services import colour_tags
 from services.colour_tags import Colours
-from services.picture_formats import PNG_SIGNATURE, PictureError, PictureFormat, broken, describe, sniff
+from services.picture_formats import MAX_PIECES, PNG_SIGNATURE, PictureError, PictureFormat, broken, describe, sniff
+from services.png import Chunk, Header, make_chunk, read_chunks, read_header
 
-# Enough for 32 MB in pieces of 512 bytes; a file of millions of empty pieces would cost seconds of CPU.
-MAX_PIECES = 65_536
-# Each scan of a progressive JPEG passes over the whole picture, so that a few kB can ask for many seconds of CPU.
-# Encoders write 10 to 20.
-MAX_JPEG_SCANS = 32
-# Pillow decodes run-length encoded BMP in Python, pixel by pixel.
-MAX_RLE_BMP = 4_000_000
+#: Each scan of a progressive JPEG passes over the whole picture, so that a few kB can ask for many seconds of CPU.
+#: Encoders write 10 to 20.
+MAX_JPEG_SCANS: Final = 32
+#: Pixels, and bytes. Pillow decodes run-length encoded BMP in Python, pixel by pixel.
+MAX_RLE_BMP: Final = 4_000_000
+
+#: What the pixels of an RGB PNG are made of, and those of any other.
+_PLAIN_CHUNKS: Final = frozenset({b"IHDR", b"IDAT", b"IEND"})
+_PIXEL_CHUNKS: Final = _PLAIN_CHUNKS | {b"PLTE", b"tRNS"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureFile:
-    """A file whose structure is whole.
+    """
+    A file whose structure is complete.
 
-    `stripped` is the same file without metadata and without bytes after its end: what a decoder needs.
-    `exif` is the TIFF structure of the EXIF data, or None.
-    `colours` is what the whole file says about its colours.
-    `plain` is true where `stripped` is an 8-bit RGB PNG or JPEG that holds nothing but one frame's pixels.
-    `idat` is what a PNG's pixels are compressed to, as it is cut into chunks.
+    :param stripped: the same file without metadata and without bytes behind its end: what a decoder needs.
+    :param exif: the TIFF structure of the EXIF data.
+    :param colours: what the whole file says about its colours.
+    :param plain: whether ``stripped`` is an 8-bit RGB PNG or JPEG that holds nothing but one frame's pixels.
+    :param chunks: of a PNG, where they lie in the whole file.
     """
 
     format: PictureFormat
     stripped: bytes = field(repr=False)
-    exif: bytes | None = field(repr=False)
+    exif: bytes | None = field(default=None, repr=False)
     colours: Colours = field(repr=False)
-    plain: bool
-    idat: tuple[memoryview, ...] = field(default=(), repr=False)
-
-
-class Chunk(NamedTuple):
-    """A PNG chunk: its type, and where the whole of it (length to CRC) lies in the file."""
-
-    type: bytes
-    start: int
-    end: int
-
-    def body(self, data: bytes) -> bytes:
-        return data[self.start + 8 : self.end - 4]
+    plain: bool = False
+    chunks: Sequence[Chunk] = field(default=(), repr=False)
 
 
 class _Segment(NamedTuple):
+    """``start`` and ``end`` are those of a JPEG segment's header; a scan's coded data follow it."""
+
     marker: int
     start: int
-    end: int  # of the header; the coded data of a scan follow it
+    end: int
 
 
 def read_file(data: bytes) -> PictureFile:
-    """Walks through the file.
-
-    :raises PictureError: not PNG, JPEG, WebP or BMP, or its structure is damaged or ends early.
+    """
+    :raises PictureError: the file is not PNG, JPEG, WebP or BMP, or its structure is damaged or ends early.
     """
     match sniff(data):
         case "PNG":
@@ -75,88 +68,73 @@ def read_file(data: bytes) -> PictureFile:
             return _read_webp(data)
         case "BMP":
             _check_bmp(data)
-            return PictureFile(format="BMP", stripped=data, exif=None, colours=colour_tags.of_bmp(data), plain=False)
+            return PictureFile(format="BMP", stripped=data, colours=colour_tags.of_bmp(data))
         case None if not data:
             raise PictureError("is empty; send a PNG, JPEG, WebP or BMP picture", received="0 bytes")
         case None:
             raise PictureError("must be a PNG, JPEG, WebP or BMP picture", received=describe(data))
 
 
-def png_chunks(data: bytes) -> list[Chunk]:
-    """All chunks up to IEND, every CRC checked.
-
-    :raises PictureError: damaged or cut off. Bytes after IEND are no error: compare the last chunk's end.
-    """
-    view = memoryview(data)
-    chunks: list[Chunk] = []
-    start = len(PNG_SIGNATURE)
-    while not chunks or chunks[-1].type != b"IEND":
-        end = start + 12 + int.from_bytes(view[start : start + 4], "big")
-        if end > len(data):
-            raise broken(data, "the file ends early")
-        if zlib_ng.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise broken(data, "a PNG chunk has a wrong checksum")
-        if len(chunks) == MAX_PIECES:
-            raise broken(data, f"more than {MAX_PIECES} PNG chunks")
-        chunks.append(Chunk(bytes(view[start + 4 : start + 8]), start, end))
-        start = end
-    if chunks[0].type != b"IHDR" or len(chunks[0].body(data)) != 13:
-        raise broken(data, "the PNG header is missing")
-    return chunks
-
-
-def make_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib_ng.crc32(kind + body))
-
-
 def _read_png(data: bytes) -> PictureFile:
-    chunks = png_chunks(data)
-    header = chunks[0].body(data)
-    depth, colour_type = header[8], header[9]
-    view = memoryview(data)
-    pieces: list[bytes | memoryview] = [PNG_SIGNATURE]
-    for chunk in chunks:
-        if chunk.type in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-            pieces.append(view[chunk.start : chunk.end])
-        elif chunk.type == b"tRNS":
-            pieces.append(make_chunk(b"tRNS", _colour_key(chunk.body(data), depth, colour_type)))
-    kept = {chunk.type for chunk in chunks} & {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+    chunks = read_chunks(data)
+    header = read_header(data)
+    assert header is not None  # its chunk was read
+    kinds = {chunk.type for chunk in chunks}
+    bodies = {chunk.type: chunk.body(data) for chunk in reversed(chunks) if chunk.type in _METADATA_CHUNKS}
     return PictureFile(
         format="PNG",
-        stripped=data if sum(map(len, pieces)) == len(data) and b"tRNS" not in kept else b"".join(pieces),
-        exif=next((chunk.body(data) for chunk in chunks if chunk.type == b"eXIf"), None),
-        colours=colour_tags.of_png(
-            {c.type: c.body(data) for c in reversed(chunks) if c.type in colour_tags.PNG_CHUNKS}
-        ),
-        plain=kept == {b"IHDR", b"IDAT", b"IEND"} and (depth, colour_type) == (8, 2),
-        idat=tuple(view[chunk.start + 8 : chunk.end - 4] for chunk in chunks if chunk.type == b"IDAT"),
+        stripped=_stripped_png(data, chunks, header),
+        exif=bodies.get(b"eXIf"),
+        colours=colour_tags.of_png(bodies),
+        plain=kinds & _PIXEL_CHUNKS == _PLAIN_CHUNKS and (header.depth, header.colour_type) == (8, 2),
+        chunks=chunks,
     )
 
 
-def _colour_key(body: bytes, depth: int, colour_type: int) -> bytes:
-    """The transparent colour of a grey or RGB PNG in 8 bits, as Pillow decodes the pixels to 8 bits but not this.
+#: PNG chunks that say how the pixels are to be seen.
+_METADATA_CHUNKS: Final = colour_tags.PNG_CHUNKS | {b"eXIf"}
+
+
+def _stripped_png(data: bytes, chunks: Sequence[Chunk], header: Header) -> bytes:
+    view = memoryview(data)
+    pieces: list[bytes | memoryview] = [PNG_SIGNATURE]
+    has_colour_key = False
+    for chunk in chunks:
+        if chunk.type == b"tRNS":
+            has_colour_key = True
+            pieces.append(make_chunk(b"tRNS", _colour_key(chunk.body(data), header)))
+        elif chunk.type in _PIXEL_CHUNKS:
+            pieces.append(view[chunk.start : chunk.end])
+    return data if not has_colour_key and sum(map(len, pieces)) == len(data) else b"".join(pieces)
+
+
+def _colour_key(body: bytes, header: Header) -> bytes:
+    """
+    The transparent colour of a grey or RGB PNG in 8 bits: Pillow decodes the pixels to 8 bits, but not this.
 
     Of 16 bits the upper byte counts.
     """
-    if colour_type not in (0, 2) or depth not in (2, 4, 16) or len(body) % 2:
+    if header.colour_type not in (0, 2) or header.depth not in (2, 4, 16) or len(body) % 2:
         return body
     samples = struct.unpack(f">{len(body) // 2}H", body)
-    if depth == 16:
+    if header.depth == 16:
         return struct.pack(f">{len(samples)}H", *(sample >> 8 for sample in samples))
-    top = 2**depth - 1
+    top = 2**header.depth - 1
     return struct.pack(f">{len(samples)}H", *((sample & top) * 255 // top for sample in samples))
 
 
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-_COMMON_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive: what every decoder reads
+#: Baseline, extended and progressive: what every decoder reads.
+_COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
+#: A longer segment carries a thumbnail or other extras.
 _BARE_LENGTHS = {_APP0: 18, _APP14: 16}
-# In coded data FF00 is an escaped byte and FFD0...FFD7 are restart marks; FF before a marker is a fill byte.
+#: In coded data FF00 is an escaped byte and FFD0...FFD7 are restart marks; FF before a marker is a fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
-    """All segments after SOI up to and with EOI."""
+    """All segments after SOI up to and including EOI."""
     position = 2
     for _ in range(MAX_PIECES):
         found = _MARKER.search(data, position)
@@ -196,7 +174,7 @@ def _read_jpeg(data: bytes) -> PictureFile:
 
 
 def _is_metadata(data: bytes, segment: _Segment) -> bool:
-    """APP0 (JFIF) and APP14 (Adobe) are none: they tell the decoder how the colours are coded."""
+    """APP0 (JFIF) and APP14 (Adobe) are not: they say how the colours are coded."""
     if segment.marker == _APP0:
         return data[segment.start + 4 : segment.start + 9] != b"JFIF\0"
     return segment.marker == _COM or (_APP1 <= segment.marker <= _APP15 and segment.marker != _APP14)
@@ -206,7 +184,7 @@ def _is_plain(data: bytes, segment: _Segment) -> bool:
     if segment.marker in _FRAMES:
         precision, components = data[segment.start + 4], data[segment.start + 9 : segment.start + 10]
         return segment.marker in _COMMON_FRAMES and precision == 8 and components == b"\3"
-    if segment.marker in _BARE_LENGTHS:  # a longer one carries a thumbnail or other extras
+    if segment.marker in _BARE_LENGTHS:
         return segment.end - segment.start == _BARE_LENGTHS[segment.marker]
     return segment.marker != _SOI
 
@@ -228,7 +206,6 @@ def _read_webp(data: bytes) -> PictureFile:
         stripped=data[:end],
         exif=exif.removeprefix(b"Exif\0\0") if exif else None,
         colours=colour_tags.of_webp(iccp),
-        plain=False,
     )
 
 

@@ -7,6 +7,9 @@ PictureFormat = Literal["PNG", "JPEG", "WEBP", "BMP"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+#: Chunks or segments of a file: enough for 32 MB in pieces of 512 bytes. Millions of empty ones would cost seconds.
+MAX_PIECES = 65_536
+
 _OTHER_FORMATS = (
     (re.compile(rb"GIF8[79]a"), "GIF"),
     (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),

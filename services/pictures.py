@@ -14,7 +14,7 @@ from services.colours import in_channels, to_srgb
 from services.picture_decoding import decode, see_whole, upright, upright_size
 from services.picture_files import read_file
 from services.picture_formats import PictureError, PictureFormat, describe
-from services.png_encoding import encode_png
+from services.png import encode_png
 
 ResizeMode = Literal["stretch", "crop", "fill"]
 

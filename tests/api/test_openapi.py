@@ -15,8 +15,8 @@ from openapi_spec_validator import validate
 from api.error_table import ERRORS
 from api.schemas import FIELDS, Bounds, Fields, FieldSet, RefusedFieldsError, check
 from api.schemas.fields import MAX_SEED
-from services.copies import FORMATS
 from services.health import Reason
+from services.thumbnails import FORMATS
 from simulator import Simulator
 from tests.api.bad_inputs import VALID
 from tests.api.description import description, operations, schema_of

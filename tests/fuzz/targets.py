@@ -20,14 +20,16 @@ from PIL import Image
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.models import Checkpoint, GenerationParams
-from sd_client.payloads import read_answer, read_object
+from sd_client.payloads import read_answer
+from sd_client.result_json import read_object
 from sd_client.samplers import Spelling
 from sd_client.transport import Transport, status_error
-from services.answers import keep_unmasked, png_size, to_png
 from services.base64_pictures import decode_base64
 from services.masks import fit_mask, read_mask
+from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
 from services.pictures import fit, read_picture
+from services.results import png_size, to_png
 from tests.sd_client.servers import read_request
 
 MAX_PIXELS = 250_000

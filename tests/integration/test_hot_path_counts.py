@@ -30,9 +30,9 @@ from sd_client.matching import Match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams
 from sd_client.payloads import payload
 from sd_client.samplers import Spelling
-from services.answers import png_size, to_png
 from services.generation import GeneratedImage, Generation
 from services.pictures import fit, read_picture
+from services.results import png_size, to_png
 from simulator import Simulator
 from storage.local import LocalStorage
 from tests.running import DEADLINE_S, PREFIX, RedisServer, Service, running_service, wait_until

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw
 
 from sd_client.models import Inpainting
-from services.answers import keep_unmasked, reach_of
 from services.inpainting import area_box, filled, with_plain_form
+from services.overlay import keep_unmasked, reach_of
 from tests.services import picture_samples as samples
 
 SIZE = (256, 128)

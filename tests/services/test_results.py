@@ -6,8 +6,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from services.answers import AnswerError, png_size, to_png
 from services.exif import user_comment
+from services.results import ResultError, png_size, to_png
 from tests.services import picture_samples as samples
 
 TEXT = "a cat\nNegative prompt: ein Hund, 猫\nSteps: 20, Seed: 42"
@@ -84,7 +84,7 @@ def test_modes_of_a_jpeg(mode: str) -> None:
     ids=["nothing", "HTML", "BMP", "GIF", "cut JPEG", "cut WebP"],
 )
 def test_anything_else_is_an_unusable_answer(data: bytes) -> None:
-    with pytest.raises(AnswerError):
+    with pytest.raises(ResultError):
         to_png(data, parameters=None)
 
 
@@ -95,7 +95,7 @@ def test_png_size() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", samples.encode(IMAGE)[:30], samples.encode(IMAGE, "JPEG")])
 def test_png_size_of_what_is_no_png(data: bytes) -> None:
-    with pytest.raises(AnswerError, match="is not a PNG"):
+    with pytest.raises(ResultError, match="is not a PNG"):
         png_size(data)
 
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFilter
 
-from services.answers import AnswerError, keep_unmasked
 from services.base64_pictures import decode_base64
 from services.masks import fit_mask, read_mask
+from services.overlay import keep_unmasked
 from services.pictures import fit, read_picture
+from services.results import ResultError
 from tests.services import picture_samples as samples
 
 SIZE = (96, 80)
@@ -138,7 +139,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize(("answer", "complaint"), UNUSABLE.values(), ids=UNUSABLE)
 def test_unusable_answers(answer: bytes, complaint: str) -> None:
-    with pytest.raises(AnswerError, match=complaint):
+    with pytest.raises(ResultError, match=complaint):
         keep_unmasked(answer, ORIGINAL, masked(), blur=4)
 
 

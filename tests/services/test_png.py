@@ -1,8 +1,9 @@
-"""What is accepted without a decoder is what a decoder accepts."""
+"""PNG files: what is accepted without a decoder is what a decoder accepts, and what is encoded is what it sees."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import random
 import struct
 import tracemalloc
@@ -13,21 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from zlib_ng import zlib_ng
 
-from services.answers import AnswerError, check_whole
 from services.picture_decoding import decode_upright
-from services.picture_files import read_file
 from services.picture_formats import PictureError
 from services.pictures import read_picture
-from services.png_pixels import inflates, is_whole
+from services.png import encode_png, has_all_rows, read_chunks
+from services.results import ResultError, check_whole
 from tests.services import picture_samples as samples
 
 PNG = samples.encode(samples.noise())
 
 
 def looked_at(data: bytes) -> bool:
-    return inflates(read_file(data).idat, header=data[16:29])
+    return has_all_rows(data, read_chunks(data))
 
 
 def with_pixels(rows: bytes, *, width: int = 16, height: int = 16, cut: int = 8192, **header: int) -> bytes:
@@ -59,7 +60,7 @@ REFUSED = {
     "no zlib": with_pixels(b"\0" * 100),
     "nothing": with_pixels(b""),
     "interlaced": with_pixels(zlib.compress(ROWS), interlace=1),
-    "grey": with_pixels(zlib.compress(ROWS), colour=0),
+    "grey, of too many bytes": with_pixels(zlib.compress(ROWS), colour=0),
     "16 bits": with_pixels(zlib.compress(ROWS), depth=16),
     "another compression": with_pixels(zlib.compress(ROWS), compression=1),
     "another filtering": with_pixels(zlib.compress(ROWS), filter=1),
@@ -176,7 +177,7 @@ LEFT_TO_A_DECODER = ["P", "1", "I;16"]
 @pytest.mark.parametrize("mode", [*MODES, *LEFT_TO_A_DECODER])
 def test_a_whole_file(mode: str) -> None:
     data = samples.encode(samples.noise(200, 100).convert("L").convert(mode))
-    assert is_whole(data) == (mode in MODES)
+    assert looked_at(data) == (mode in MODES)
     check_whole(data)
 
 
@@ -200,7 +201,7 @@ def rubbish(png: bytes) -> bytes:
     ids=["rubbish", "a row too few", "cut off", "nothing", "a wrong checksum", "no end", "half", "a header alone"],
 )
 def test_a_damaged_answer(damaged: bytes) -> None:
-    with pytest.raises(AnswerError, match="cannot be decoded"):
+    with pytest.raises(ResultError, match="cannot be decoded"):
         check_whole(damaged)
 
 
@@ -224,6 +225,51 @@ def test_what_is_whole_is_what_a_decoder_accepts(data: st.DataObject) -> None:
     changed = PNG[:place] + bytes([PNG[place] ^ data.draw(st.integers(1, 255))]) + PNG[place + 1 :]
     try:
         check_whole(changed)
-    except AnswerError:
+    except ResultError:
         return
     decode_upright(changed)
+
+
+# --- Encoding ---------------------------------------------------------------------------------------------------------
+
+ENCODED_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Image.Image:
+    mode = draw(st.sampled_from(sorted(ENCODED_MODES)))
+    width, height = draw(st.integers(1, 70)), draw(st.sampled_from([1, 2, 63, 64, 65, 128, 130]))
+    seed = draw(st.binary(min_size=1, max_size=64))
+    size = width * height * ENCODED_MODES[mode]
+    return Image.frombytes(mode, (width, height), (seed * (size // len(seed) + 1))[:size])
+
+
+@given(image=images())
+def test_it_comes_back_pixel_for_pixel(image: Image.Image) -> None:
+    encoded = encode_png(image)
+    read_chunks(encoded)  # and their checksums
+    with Image.open(io.BytesIO(encoded), formats=("PNG",)) as decoded:
+        decoded.load()
+        assert (decoded.mode, decoded.size, decoded.info) == (image.mode, image.size, {})
+        assert decoded.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("text", ["a lighthouse\nSteps: 20", "灯台 🗼"])
+def test_the_text_is_kept(text: str) -> None:
+    info = PngInfo()
+    info.add_text("parameters", text)
+    with Image.open(io.BytesIO(encode_png(samples.noise(64, 64), text=info)), formats=("PNG",)) as decoded:
+        assert decoded.info == {"parameters": text}
+
+
+def test_it_is_no_larger_than_pillows_quickest() -> None:
+    smooth = Image.radial_gradient("L").resize((512, 512), Image.Resampling.BICUBIC)
+    photo = Image.blend(smooth, Image.effect_noise((512, 512), 20), 0.2).convert("RGB")
+    pillows = io.BytesIO()
+    photo.save(pillows, "PNG", compress_level=1)
+    assert len(encode_png(photo)) < 1.05 * len(pillows.getvalue())
+
+
+def test_another_mode_is_refused() -> None:
+    with pytest.raises(KeyError):
+        encode_png(Image.new("CMYK", (8, 8)))

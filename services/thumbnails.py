@@ -35,7 +35,7 @@ _OPTIONS: dict[Format, dict[str, object]] = {
 }
 
 
-class Copies:
+class Thumbnails:
     """
     Each copy is kept while it stays among those used last.
 

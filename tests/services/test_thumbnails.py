@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sd_client.errors import QueueTimeoutError
-from services.copies import FORMATS, Copies
+from services.thumbnails import FORMATS, Thumbnails
 from tests.services import colour_profiles
 
 
@@ -24,7 +24,7 @@ def png(width: int = 200, height: int = 100) -> bytes:
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (50, 25), (17, 8)])
 def test_size_and_format(form, width, height):
-    copy = Copies().get(uuid4(), png, form=form, width=width)
+    copy = Thumbnails().get(uuid4(), png, form=form, width=width)
     image = Image.open(io.BytesIO(copy))
     image.load()
     assert (image.format, image.size) == (form.upper(), (width, height))
@@ -38,7 +38,7 @@ def test_those_who_ask_for_one_copy_together_have_it_made_once():
         read.append(1)
         return png(1000, 1000)
 
-    copies, image_id = Copies(at_a_time=1), uuid4()
+    copies, image_id = Thumbnails(at_a_time=1), uuid4()
 
     def ask(_: int) -> bytes:
         together.wait(10)
@@ -64,7 +64,7 @@ def test_who_waits_for_others_copies_waits_not_for_ever_and_not_without_a_caller
         assert enough.wait(60)
         return png()
 
-    copies = Copies(at_a_time=1)
+    copies = Thumbnails(at_a_time=1)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(copies.get, uuid4(), slow, form="png", width=50)
         assert begun.wait(60)
@@ -84,7 +84,7 @@ def test_a_copy_is_made_once():
         read.append(1)
         return png()
 
-    copies, image_id = Copies(), uuid4()
+    copies, image_id = Thumbnails(), uuid4()
     first = copies.get(image_id, source, form="webp", width=50)
     assert copies.get(image_id, source, form="webp", width=50) is first
     assert len(read) == 1
@@ -100,7 +100,7 @@ def test_the_cache_is_bounded_and_works_without_room():
         read.append(1)
         return png()
 
-    copies, image_id = Copies(cache_bytes=10), uuid4()
+    copies, image_id = Thumbnails(cache_bytes=10), uuid4()
     for _ in range(2):
         assert copies.get(image_id, source, form="jpeg", width=50)
     assert len(read) == 2
@@ -124,7 +124,7 @@ def half_hidden(hidden: tuple[int, int, int], mode: str = "RGBA") -> bytes:
 @pytest.mark.parametrize("form", FORMATS)
 def test_hidden_colours_show_nowhere(form, width, mode):
     red, green = (
-        Copies().get(uuid4(), lambda hidden=hidden: half_hidden(hidden, mode), form=form, width=width)
+        Thumbnails().get(uuid4(), lambda hidden=hidden: half_hidden(hidden, mode), form=form, width=width)
         for hidden in ((255, 0, 0), (0, 255, 0))
     )
     assert red == green
@@ -141,7 +141,7 @@ def test_a_copy_of_a_picture_with_a_profile_is_srgb():
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), (200, 120, 100)).save(buffer, "PNG", icc_profile=colour_profiles.P3)
     for form in FORMATS:
-        image = Image.open(io.BytesIO(Copies().get(uuid4(), buffer.getvalue, form=form, width=16)))
+        image = Image.open(io.BytesIO(Thumbnails().get(uuid4(), buffer.getvalue, form=form, width=16)))
         assert not image.info.get("icc_profile")
         expected = colour_profiles.in_srgb((200, 120, 100), colour_profiles.P3_TO_SRGB, colour_profiles.srgb_light)
         assert all(abs(a - b) <= 4 for a, b in zip(image.convert("RGB").getpixel((8, 8)), expected, strict=True))
