@@ -17,7 +17,7 @@ from sd_client.errors import InvalidAnswerError
 
 _FIRST = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"images"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*"')
 _NEXT = re.compile(rb'"[ \t\n\r]*,[ \t\n\r]*"')
-_LAST = re.compile(rb'"[ \t\n\r]*\][ \t\n\r]*,')
+_LAST = re.compile(rb'"[ \t\n\r]*\][ \t\n\r]*,[ \t\n\r]*')
 
 
 def read_object(body: bytes) -> dict[str, Any]:
