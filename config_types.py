@@ -5,17 +5,16 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import limits
-import redis
 from pydantic import AfterValidator, BeforeValidator
 
-_SENTINELS = re.compile(
-    r"redis(?P<tls>s?)\+sentinel://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]+)/[^/?#]+(?:/[0-9]{1,5})?(?:\?(?P<query>[^?#]*))?"
-)
+from state.redis_url import parse_redis_url
+from storage.errors import StorageConfigurationError
+from storage.s3_address import S3Address
+
 _THIS_HOST = ("localhost", "127.0.0.1", "::1")
-_OF_SENTINELS = ("sentinel_username", "sentinel_password")
 
 _QUOTES = tuple("\"'`\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::?[-?+][^}]*)?\}")
@@ -100,43 +99,7 @@ def _rate_limit(text: str) -> str:
 
 
 def _redis_url(url: str) -> str:
-    scheme = url.partition("://")[0]
-    if scheme in ("redis+sentinel", "rediss+sentinel"):
-        return _sentinel_url(url)
-    if scheme == "redis+cluster":
-        raise ValueError(
-            "Redis Cluster is not supported: the queue is one key, which a cluster cannot share out; use Sentinel"
-        )
-    parts = _parsed(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must be redis://host:port/db, rediss://…, unix:///path or redis+sentinel://…")
-    if parts.scheme != "unix" and not re.fullmatch(r"(?:/[0-9]{0,5})?", parts.path):
-        raise ValueError("must have the number of its database after the host, or nothing")
-    _parameters_of_redis(url)
-    return url
-
-
-def _parameters_of_redis(url: str) -> None:
-    try:
-        redis.ConnectionPool.from_url(url).make_connection()  # contacts nobody
-    except (TypeError, ValueError, redis.RedisError):
-        raise ValueError("has a parameter that is unknown, or has a wrong value") from None
-
-
-def _sentinel_url(url: str) -> str:
-    found = _SENTINELS.fullmatch(url)
-    if found is None:
-        raise ValueError("must be redis+sentinel://host:port,host:port/service/db, the db optional")
-    for host in found["hosts"].split(","):
-        if not _parsed(f"redis://{host}").hostname:
-            raise ValueError("must name its Sentinels as host:port, separated by commas")
-    asked = parse_qsl(found["query"] or "", keep_blank_values=True)
-    names = [name for name, _ in asked]
-    known = [name in _OF_SENTINELS or (found["tls"] and name.startswith("ssl_")) for name in names]
-    if not all(known) or len(set(names)) < len(names) or not all(value for _, value in asked):
-        raise ValueError("has a parameter that is unknown, or has a wrong value")
-    of_tls = {name: value for name, value in asked if name not in _OF_SENTINELS}
-    _parameters_of_redis(f"rediss:///?{urlencode(of_tls)}")
+    parse_redis_url(url)
     return url
 
 
@@ -147,11 +110,10 @@ def _image_dir(path: str) -> str:
 
 
 def _storage_url(url: str) -> str:
-    parts = _parsed(url)
-    if "@" in url:
-        raise ValueError("must not have credentials: they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    if parts.scheme != "s3" or not parts.hostname:
-        raise ValueError("must be s3://bucket/prefix; a folder is named by IMAGE_DIR")
+    try:
+        S3Address.parse(url)
+    except StorageConfigurationError as error:
+        raise ValueError(str(error)) from None
     return url
 
 

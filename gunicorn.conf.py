@@ -19,18 +19,12 @@ from doctor.settings import holds, misspelt, weak_keys
 from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
 from observability.multiprocess import count_alone, count_together, free_slot, make_folder
-from storage import S3Address, StorageConfigurationError
 
 try:
     _config = Config.from_env(os.environ)
     if _problem := check_folder(_config.runtime_dir):
         raise ConfigError(f"invalid configuration:\n  {_problem}")
-    if _config.storage_url:
-        S3Address.parse(_config.storage_url)
     _metrics = make_folder(Path(_config.runtime_dir))
-except StorageConfigurationError as error:
-    sys.stderr.write(f"invalid configuration:\n  STORAGE_URL: {error}\n")
-    raise SystemExit(2) from None
 except (ConfigError, OSError) as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None

@@ -19,10 +19,10 @@ MAY_IMPORT = {
     "observability": {"state"},
     "simulator": set(),
     "config": {"config_types"},
-    "config_types": set(),
+    "config_types": {"state", "storage"},
     "parts": {"services", "sd_client", "state", "storage", "observability", "config"},
     "stable_diffusion_api": {"api", "parts", "services", "state", "storage", "observability", "config"},
-    "gunicorn.conf": {"api", "config", "doctor", "observability", "storage"},
+    "gunicorn.conf": {"api", "config", "doctor", "observability"},
     "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.

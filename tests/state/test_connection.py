@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from services.failing_fast import FailingFastRedis
-from state.connection import SentinelAddress, open_redis, parse_sentinel_url
+from state.connection import open_redis
+from state.redis_url import SentinelAddress, parse_redis_url
 from tests.hosts.certificates import make_certificates
 from tests.hosts.sentinels import WatchedRedis, needs_tls
 from tests.running import RedisServer
@@ -57,7 +58,7 @@ from tests.running import RedisServer
     ],
 )
 def test_addresses(url: str, address: SentinelAddress) -> None:
-    assert parse_sentinel_url(url) == address
+    assert parse_redis_url(url) == address
 
 
 def test_one_server(redis_server: RedisServer) -> None:
