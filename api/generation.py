@@ -1,4 +1,4 @@
-"""``POST txt2img``, ``img2img`` and ``inpainting``: parse, one call, render."""
+"""``POST txt2img``, ``img2img`` and ``inpainting``: read, generate, render."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from flask import Blueprint, Flask, Response, g, request
 
@@ -16,6 +17,7 @@ from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
 from api.schemas import Fields, FieldSet, RefusedFieldsError, check, to_request
+from api.schemas.values import whole
 from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
 from services.catalog import Catalog
@@ -32,7 +34,7 @@ class Asked:
     """
     A request that passed all checks that need no WebUI.
 
-    :param idempotency: key and fingerprint, where the caller sent a key.
+    :param idempotency: key and fingerprint, if the caller sent a key.
     """
 
     wanted: GenerationRequest
@@ -48,9 +50,9 @@ class GenerationRoutes:
     """
     The three routes and what they need.
 
-    :param uploads: places for bodies; :param prompt_uploads: those of txt2img, which has no pictures to wait with.
-    :param queue_timeout_s: ``SD_QUEUE_TIMEOUT``, over the wait for decoders and for a WebUI together.
-    :param image_base_url: what an image's address begins with.
+    :param uploads: places for bodies; :param prompt_uploads: those of txt2img, which need not wait behind pictures.
+    :param queue_timeout_s: ``SD_QUEUE_TIMEOUT``, for the wait for decoders and for a WebUI together.
+    :param image_base_url: the beginning of an image's address.
     """
 
     service: GenerationService
@@ -74,11 +76,11 @@ class GenerationRoutes:
         app.register_blueprint(routes)
 
     def txt2img(self) -> Response:
-        """Paint a picture from a prompt."""
+        """Generate an image from a prompt."""
         return self._answer("txt2img")
 
     def img2img(self) -> Response:
-        """Paint a picture over another one."""
+        """Generate an image from a picture."""
         return self._answer("img2img")
 
     def inpainting(self) -> Response:
@@ -86,8 +88,8 @@ class GenerationRoutes:
         return self._answer("inpainting")
 
     def _answer(self, mode: Mode) -> Response:
-        asked = self._parse(mode)
-        generation, replayed = self._generation(mode, asked)
+        asked = self._read(mode)
+        generation, replayed = self._generation(asked)
         g.log = {"mode": mode, "model": generation.model, **_seeds([image.seed for image in generation.images])}
         if asked.as_png:
             response = rendering.as_png(generation, self._url)
@@ -100,31 +102,33 @@ class GenerationRoutes:
             self.metrics.idempotent_replays.inc()
         return response
 
-    def _generation(self, mode: Mode, asked: Asked) -> tuple[Generation, bool]:
-        """The generation, and whether it is another attempt's."""
+    def _generation(self, asked: Asked) -> tuple[Generation, bool]:
+        """The generation, and whether it is that of an earlier attempt."""
         caller_is_there = still_there(request)
         if asked.idempotency is None:
-            return self._generate(mode, asked, check=caller_is_there), False
+            return self._generate(asked, check=caller_is_there), False
         key, print_ = asked.idempotency
-        mine = _follow_key()
-        with self.idempotency.claim(key, print_, request=mine, check=caller_is_there, wait_s=asked.wait_s) as claim:
-            if claim.replay is not None:
-                return claim.replay, True
-            generation = self._generate(mode, asked, check=_as_long_as_it_takes)
-            claim.keep(generation)
-            return generation, False
+        return self.idempotency.once(
+            key,
+            print_,
+            lambda: self._generate(asked, check=_as_long_as_it_takes),
+            request=_tracking_key(),
+            check=caller_is_there,
+            wait_s=asked.wait_s,
+        )
 
-    def _generate(self, mode: Mode, asked: Asked, *, check: Callable[[], None]) -> Generation:
-        if asked.wanted.image is not None and asked.idempotency is not None:
-            self.limits.check_generation()  # this is no replay, which may not have been known before
-        # Pictures are brought to their size. What has none does not wait.
-        with asked.decoding() if asked.wanted.image else nullcontext():
+    def _generate(self, asked: Asked, *, check: Callable[[], None]) -> Generation:
+        has_picture = asked.wanted.image is not None
+        if has_picture and asked.idempotency is not None:
+            self.limits.check_generation()  # only now it is known that this is not a replay
+        # Pictures are brought to their size. A request without any does not wait.
+        with asked.decoding() if has_picture else nullcontext():
             choice, params = self.service.prepare(asked.wanted)
-        g.log = {"mode": mode, "model": choice.model, "seed": params.seed}
-        own = timings.Timings(mode=mode)
+        g.log = {"mode": asked.wanted.mode, "model": choice.model, "seed": params.seed}
+        own = timings.Timings(mode=asked.wanted.mode)
         call = Call(
             request_id=g.request_id,
-            key=_follow_key(),
+            key=_tracking_key(),
             started=g.started,
             wait_s=asked.wait_s,
             check=check,
@@ -135,25 +139,17 @@ class GenerationRoutes:
         g.timings = own
         return self.service.generate(asked.wanted, choice, params, call)
 
-    def _parse(self, mode: Mode) -> Asked:
+    def _read(self, mode: Mode) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
         if (request.content_encoding or "identity").strip().lower() != "identity":
-            raise UnsupportedMediaTypeError("a body with a Content-Encoding is not read; send it as it is")
+            raise UnsupportedMediaTypeError("a body with a Content-Encoding cannot be read; send it uncompressed")
         wait_s, problems = _preferred_wait_s()
-        key, key_problems = _idempotency_key()
+        key, key_problems = _idempotency_key(mode)
         problems += key_problems + _query_problems()
-        own_key = None if key is None else _idempotency_of(mode, key)
-        uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
-        with uploads.place() as take:
-            with uploads.in_time(request):
-                most_chars = self.fields.bounds.max_prompt_chars
-                values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
-            problems += form_problems
-            decoding = self._decoding(wait_s, own_key)
-            fields = self._checked(mode, values, problems, decoding)
+        values, fields, decoding = self._read_body(mode, problems, lambda: self._decoding(wait_s, key))
         as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         if as_png and fields.batch_size > 1:
-            message = "must be 1 with Accept: image/png, which has room for one picture"
+            message = "must be 1 with Accept: image/png, which has room for one image"
             problems.append(Problem(field="batch_size", message=message, received=fields.batch_size))
         if problems:
             raise InvalidParamsError(problems)
@@ -162,17 +158,40 @@ class GenerationRoutes:
             with_base64=fields.response_format == "base64",
             as_png=as_png,
             wait_s=wait_s,
-            idempotency=None if own_key is None else (own_key, fingerprint(mode, values)),
+            idempotency=None if key is None else (key, fingerprint(mode, values)),
             decoding=decoding,
         )
 
+    def _read_body(
+        self, mode: Mode, problems: list[Problem], begin_decoding: Callable[[], Decoding]
+    ) -> tuple[Mapping[str, object], Fields, Decoding]:
+        """
+        The body's values as they came, and as checked fields.
+
+        :param problems: those that were found before; problems of the form as such are added.
+        :param begin_decoding: called once the body has arrived.
+        :raises InvalidParamsError: with these problems and all that are found here.
+        """
+        uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
+        with uploads.place() as take:
+            with uploads.in_time(request):
+                most_chars = self.fields.bounds.max_prompt_chars
+                values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
+            problems += form_problems
+            decoding = begin_decoding()
+            try:
+                return values, check(mode, values, self.fields, decoding), decoding
+            except RefusedFieldsError as error:
+                problems += error.problems
+                problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
+                raise InvalidParamsError(problems) from None
+
     def _decoding(self, wait_s: int | None, key: str | None) -> Decoding:
         """
-        Where this request's pictures are decoded. One that the limit has no room for does not wait there; a retry is
-        not looked at, for what it gets may have been counted.
+        How this request's pictures are decoded. A request that the limit has no room for does not wait for that; one
+        with a known key may be a replay, which does not count.
         """
-        now = time.monotonic()
-        until = now + max(self.queue_timeout_s, SHORTEST_WAIT_S)
+        until = time.monotonic() + max(self.queue_timeout_s, SHORTEST_WAIT_S)
         return Decoding(
             self.decoders,
             until=until if wait_s is None else min(until, g.started + wait_s),
@@ -180,26 +199,13 @@ class GenerationRoutes:
             admit=lambda: None if key is not None and self.idempotency.knows(key) else self.limits.check_generation(),
         )
 
-    def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem], decoding: Decoding) -> Fields:
-        """:raises InvalidParamsError: with these problems and all that are found here."""
-        try:
-            return check(mode, values, self.fields, decoding)
-        except RefusedFieldsError as error:
-            problems += error.problems
-            problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
-            raise InvalidParamsError(problems) from None
-
     def _url(self, image: GeneratedImage) -> str | None:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
 
 
-def _follow_key() -> str:
-    """What this request can be followed by."""
+def _tracking_key() -> str:
+    """The key by which this request can be followed."""
     return request_key(caller("following", request_id=g.request_id), g.request_id)
-
-
-def _idempotency_of(mode: Mode, key: str) -> str:
-    return request_key(caller("idempotency"), f"{mode}\n{key}")
 
 
 def _seeds(seeds: Sequence[int]) -> dict[str, object]:
@@ -207,33 +213,12 @@ def _seeds(seeds: Sequence[int]) -> dict[str, object]:
 
 
 def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:
-    """What only the catalogue can check, as far as it is right by itself."""
-
-    def text(field: str) -> str | None:
-        value = values.get(field)
-        return value if field not in refused and isinstance(value, str) else None
-
-    def number(field: str) -> float | None:
-        value = values.get(field)
-        return value if field not in refused and isinstance(value, int | float) else None
-
-    def whole(field: str) -> int | None:
-        value = number(field)
-        return None if value is None else int(value)
-
-    return Wanted(
-        model=text("model"),
-        sampler=text("sampler"),
-        scheduler=text("scheduler"),
-        width=whole("width"),
-        height=whole("height"),
-        steps=whole("steps"),
-        cfg_scale=number("cfg_scale"),
-        seed=max(0, whole("seed") or 0),
-        batch_size=max(1, whole("batch_size") or 1),
-        inpaint_fill=text("inpaint_fill"),
-        strength=number("strength"),
-    )
+    """What only the catalogue can check, of the fields that are right by themselves."""
+    names = {field.name for field in fields(Wanted)} & values.keys() - {*refused, "prompt", "negative_prompt"}
+    right: dict[str, Any] = {name: whole(values[name]) for name in names}
+    if right.get("seed") == -1:
+        del right["seed"]
+    return Wanted(**right)
 
 
 def _as_long_as_it_takes() -> None:
@@ -241,20 +226,23 @@ def _as_long_as_it_takes() -> None:
 
 
 def _query_problems() -> list[Problem]:
-    message = "is in the URL, where nothing is read; send it in the body"
+    message = "is in the URL, which is not read; send it in the body"
     return [Problem(field=name[:80], message=message) for name in list(request.args)[:10]]
 
 
-def _idempotency_key() -> tuple[str | None, list[Problem]]:
+def _idempotency_key(mode: Mode) -> tuple[str | None, list[Problem]]:
+    """The key as it is stored, which belongs to its caller and to the route."""
     key = request.headers.get("Idempotency-Key")
-    if key is None or re.fullmatch(r"[!-~]{1,255}", key):
-        return key, []
+    if key is None:
+        return None, []
+    if re.fullmatch(r"[!-~]{1,255}", key):
+        return request_key(caller("idempotency"), f"{mode}\n{key}"), []
     message = "must be 1 to 255 visible ASCII characters"
     return None, [Problem(field="Idempotency-Key", message=message, received=f"{len(key)} characters")]
 
 
 def _preferred_wait_s() -> tuple[int | None, list[Problem]]:
-    """``Prefer: wait=N`` (RFC 7240); other preferences may be ignored by its section 2."""
+    """``Prefer: wait=N`` (RFC 7240); its section 2 allows ignoring other preferences."""
     for preference in request.headers.get("Prefer", "").split(","):
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait":

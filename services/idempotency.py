@@ -123,6 +123,28 @@ class IdempotencyService:
         except StoreError:
             return False
 
+    def once(
+        self,
+        key: str,
+        fingerprint: str,
+        generate: Callable[[], Generation],
+        *,
+        request: str,
+        check: Callable[[], None],
+        wait_s: float | None = None,
+    ) -> tuple[Generation, bool]:
+        """
+        What ``generate`` returns, or the result of an earlier attempt with the key; and whether it is the latter.
+
+        The other parameters and the errors are those of :meth:`claim`.
+        """
+        with self.claim(key, fingerprint, request=request, check=check, wait_s=wait_s) as claim:
+            if claim.replay is not None:
+                return claim.replay, True
+            generation = generate()
+            claim.keep(generation)
+            return generation, False
+
     @contextmanager
     def claim(
         self, key: str, fingerprint: str, *, request: str, check: Callable[[], None], wait_s: float | None = None
