@@ -39,7 +39,7 @@ CMD ["python", "-m", "simulator", "--host", "0.0.0.0", "--port", "7860"]
 
 FROM base AS service
 
-COPY stable_diffusion_api.py parts.py config.py config_types.py gunicorn.conf.py ./
+COPY stable_diffusion_api.py config.py config_types.py gunicorn.conf.py ./
 COPY api api
 COPY services services
 COPY sd_client sd_client

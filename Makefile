@@ -17,7 +17,7 @@ UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
 PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
-TYPED := $(wildcard api services sd_client state storage observability doctor simulator tools/*.py config.py config_types.py parts.py stable_diffusion_api.py gunicorn.conf.py)
+TYPED := $(wildcard api services sd_client state storage observability doctor simulator tools/*.py config.py config_types.py stable_diffusion_api.py gunicorn.conf.py)
 
 # One process more than processors, for most tests wait for something; neighbours stay together and share a service.
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal

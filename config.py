@@ -1,7 +1,7 @@
 """Every setting of the service: read once from the environment, checked whole, then frozen.
 
 :class:`Config` is the one list of settings; ``docs/configuration.md`` is held against it by a test.
-Only ``stable_diffusion_api.py`` with ``parts.py``, ``gunicorn.conf.py`` and the doctor read it: everything
+Only ``stable_diffusion_api.py``, ``gunicorn.conf.py`` and the doctor read it: everything
 below takes plain keyword arguments.
 """
 

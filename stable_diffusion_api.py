@@ -1,4 +1,4 @@
-"""The service's table of contents: its HTTP edge and its routes, on the parts that ``parts.py`` makes.
+"""The service's table of contents: every part of it is made and joined here, in reading order.
 
 Started by gunicorn (``gunicorn -w 2 -b 0.0.0.0:5002 stable_diffusion_api:app``) or by
 ``python stable_diffusion_api.py``, which starts the same gunicorn. Importing this module builds nothing.
@@ -31,17 +31,28 @@ from config import (
     BODY_BYTES_AT_A_TIME,
     DOWNLOADS_AT_A_TIME,
     PROMPTS_AT_A_TIME,
+    WAITING_RETRIES,
     Config,
     ConfigError,
 )
 from observability.logs import log_config
 from observability.metrics import Metrics
-from parts import Parts, make_parts, make_stores
+from sd_client.pool import WebUIPool
+from services import idempotency
+from services.catalog import Catalog
 from services.decoders import Decoders
+from services.generation import GenerationService
+from services.health import HealthService
+from services.idempotency import IdempotencyService
+from services.installations import Installations
+from services.retention import Retention, folder_name
+from services.runtime_folder import RuntimeFolder
 from services.thumbnails import Thumbnails
+from services.tracking import RequestService
 from state.connection import open_redis
-from state.failover import FailoverStore
-from storage import StorageConfigurationError
+from state.election import Election
+from state.stores import Stores, open_stores
+from storage import StorageConfigurationError, open_storage
 
 VERSION = "0.1.0"
 PREFIX = "/api/v1/ai/generation"
@@ -51,41 +62,83 @@ def create_app(config: Config) -> Flask:
     """
     The whole service, its background threads started: to be called in the process that serves, after any fork.
 
-    Of ``app.extensions``, ``"looked"`` tells whether the WebUIs have been looked at, ``"drain"`` stops taking jobs,
-    ``"idle"`` tells whether none is left, ``"close"`` ends the threads.
+    Entries of ``app.extensions``: ``"looked"`` says whether the WebUIs have been looked at, ``"drain"`` stops taking
+    jobs, ``"idle"`` says whether none is left, ``"close"`` ends the threads.
 
-    :raises OSError: where ``RUNTIME_DIR`` cannot be used.
-    :raises StorageConfigurationError: where ``STORAGE_URL`` or ``IMAGE_DIR`` cannot be used.
+    :raises OSError: ``RUNTIME_DIR`` cannot be used.
+    :raises StorageConfigurationError: ``STORAGE_URL`` or ``IMAGE_DIR`` cannot be used.
     """
     logging.config.dictConfig(
         log_config(level=config.log_level, form=config.log_format, request_id=_current_request_id)
     )
     metrics = Metrics(redis=config.redis_url is not None)
+
+    # What the services rest on: finished images, small shared values, WebUIs.
+    storage = open_storage(config.image_place, on_failure=metrics.storage_failed)
+    stores = _stores(config, metrics)
+    pool = WebUIPool(
+        config.sd_webui_url,
+        slots=config.sd_webui_slots,
+        queue_limit=config.sd_queue_limit,
+        store=stores.shared,
+        holders=stores.holders,
+        folder=Path(config.runtime_dir),
+        use_gpu=config.use_gpu,
+        cpu_fallback=config.cpu_fallback,
+        ca_bundle=config.sd_webui_ca_bundle,
+        patience_s=config.sd_model_switch_patience,
+    )
+
+    # The services.
+    catalog = Catalog(
+        pool.ready_view,
+        default_model=config.sd_model,
+        aliases=config.sd_model_aliases,
+        default_sampler=config.sd_sampler,
+        default_scheduler=config.sd_scheduler,
+    )
+    requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
+    generation = GenerationService(
+        pool=pool,
+        catalog=catalog,
+        storage=storage,
+        requests=requests,
+        metrics=metrics,
+        max_pixels=config.max_pixels,
+        queue_timeout_s=config.sd_queue_timeout,
+        timeout_s=config.sd_timeout,
+    )
+    retries = IdempotencyService(
+        store=stores.durable,
+        holders=stores.holders,
+        storage=storage,
+        requests=requests,
+        longest_wait_s=config.sd_queue_timeout + config.sd_timeout,
+        most_waiting=WAITING_RETRIES,
+    )
+    failover = stores.failover
+    redis_client = open_redis(config.redis_url) if config.redis_url else None
+    installations = redis_client and Installations(redis_client, prefix=config.redis_prefix, webuis=config.sd_webui_url)
+    health = HealthService(
+        pool=pool,
+        catalog=catalog,
+        storage=storage,
+        redis_is_up=None if failover is None else lambda: failover.up,
+        check_runtime=RuntimeFolder(Path(config.runtime_dir)).can_be_written,
+        more=installations.look if installations else lambda: None,
+        queue_limit=config.sd_queue_limit,
+        version=VERSION,
+    )
+    retention = Retention(
+        storage=storage,
+        election=Election(stores.host, stores.holders, f"retention:{folder_name(config.image_place)}"),
+        ttl_s=config.image_ttl_s,
+        max_bytes=config.image_max_bytes,
+        metrics=metrics,
+    )
+
+    # What every request passes, in this order.
     app = _flask(config)
-    stores = make_stores(config, metrics)
-    limits = _add_edge(app, config, stores.failover, metrics)
-    parts = make_parts(config, version=VERSION, stores=stores, metrics=metrics)
-    _add_routes(app, config, parts, limits, metrics)
-    for part in parts.background:
-        part.start()
-    app.extensions["looked"] = parts.pool.has_looked
-    app.extensions["drain"] = parts.pool.drain
-    app.extensions["idle"] = parts.pool.is_idle
-    app.extensions["close"] = lambda: [part.close() for part in reversed(parts.background)]
-    return app
-
-
-def _flask(config: Config) -> Flask:
-    app = Flask(__name__, static_folder=None)
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    # What has // in it is nothing here, and no redirect to whatever host the caller named.
-    app.url_map.merge_slashes = False
-    app.config.update(MAX_CONTENT_LENGTH=config.max_body_bytes)
-    return app
-
-
-def _add_edge(app: Flask, config: Config, store: FailoverStore | None, metrics: Metrics) -> rate_limit.RateLimits:
-    """What every request passes, in this order."""
     hooks.register(app, metrics)
     errors.register(app, public_url=config.public_url)
     auth.identify(app, keys=config.api_keys)
@@ -96,27 +149,22 @@ def _add_edge(app: Flask, config: Config, store: FailoverStore | None, metrics: 
         images=config.rate_limit_images,
         redis_client=open_redis(config.redis_url) if config.redis_url else None,
         redis_prefix=config.redis_prefix,
-        store=store,
+        store=failover,
         metrics=metrics,
     )
     if config.api_keys:
         auth.require(app)
     if config.cors_origins:
         hooks.allow_origins(app, config.cors_origins)
-    if config.trusted_proxies:
-        hops = config.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    return limits
 
-
-def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.RateLimits, metrics: Metrics) -> None:
+    # The routes.
     fields = FieldSet(_bounds(config))
     downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
     body_bytes = max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)
     GenerationRoutes(
-        service=parts.generation,
-        idempotency=parts.idempotency,
-        catalog=parts.catalog,
+        service=generation,
+        idempotency=retries,
+        catalog=catalog,
         limits=limits,
         uploads=Uploads(most=BODIES_AT_A_TIME, most_bytes=body_bytes),
         prompt_uploads=Uploads(most=PROMPTS_AT_A_TIME, most_bytes=body_bytes),
@@ -127,22 +175,57 @@ def _add_routes(app: Flask, config: Config, parts: Parts, limits: rate_limit.Rat
         metrics=metrics,
     ).register(app, PREFIX)
     ImageRoutes(
-        storage=parts.storage,
+        storage=storage,
         thumbnails=Thumbnails(),
         ttl_s=config.image_ttl_s,
         downloads=downloads,
         removed=metrics.images_removed.labels("request").inc,
         sendfile_header=config.sendfile_header,
     ).register(app, PREFIX)
-    ModelRoutes(catalog=parts.catalog, fields=fields).register(app, PREFIX)
-    RequestRoutes(service=parts.requests).register(app, PREFIX)
-    HealthRoutes(service=parts.health).register(app, PREFIX, limits.limiter)
-    MetricsRoutes(metrics=metrics, health=parts.health).register(app, limits.limiter)
+    ModelRoutes(catalog=catalog, fields=fields).register(app, PREFIX)
+    RequestRoutes(service=requests).register(app, PREFIX)
+    HealthRoutes(service=health).register(app, PREFIX, limits.limiter)
+    MetricsRoutes(metrics=metrics, health=health).register(app, limits.limiter)
     PageRoutes(
         settings=_document_settings(config, fields),
         downloads=downloads,
         studio=Path(__file__).resolve().parent / "web" if config.studio else None,
     ).register(app, limits.limiter)
+
+    # The background threads.
+    background = (stores, pool, health, retention)
+    for part in background:
+        part.start()
+    app.extensions["looked"] = pool.has_looked
+    app.extensions["drain"] = pool.drain
+    app.extensions["idle"] = pool.is_idle
+    app.extensions["close"] = lambda: [part.close() for part in reversed(background)]
+    return app
+
+
+def _stores(config: Config, metrics: Metrics) -> Stores:
+    runtime_dir = Path(config.runtime_dir)
+    # A bucket has no room for them: they are kept in RUNTIME_DIR, and in Redis.
+    beside = runtime_dir / f"idempotency-{folder_name(config.image_place)}"
+    return open_stores(
+        runtime_dir,
+        durable_dir=beside if config.storage_url else Path(config.image_dir) / "idempotency",
+        durable=idempotency.PREFIX,
+        redis_url=config.redis_url,
+        redis_prefix=config.redis_prefix,
+        on_redis_error=metrics.redis_failed("records"),
+    )
+
+
+def _flask(config: Config) -> Flask:
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A path with // matches nothing. Flask would redirect to whatever host the caller named.
+    app.url_map.merge_slashes = False
+    app.config.update(MAX_CONTENT_LENGTH=config.max_body_bytes)
+    if hops := config.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app
 
 
 def _bounds(config: Config) -> Bounds:

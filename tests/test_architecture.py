@@ -20,8 +20,7 @@ MAY_IMPORT = {
     "simulator": set(),
     "config": {"config_types"},
     "config_types": {"state", "storage"},
-    "parts": {"services", "sd_client", "state", "storage", "observability", "config"},
-    "stable_diffusion_api": {"api", "parts", "services", "state", "storage", "observability", "config"},
+    "stable_diffusion_api": {"api", "services", "sd_client", "state", "storage", "observability", "config"},
     "gunicorn.conf": {"api", "config", "doctor", "observability"},
     "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
