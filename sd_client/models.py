@@ -184,13 +184,10 @@ class Inpainting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationParams:
+class UnchangedFields:
     """
-    One job, checked and complete: nothing is left for the WebUI to choose but what is None.
+    What a caller chooses and a WebUI receives as it is: part of the request and of the job.
 
-    :param seed: of the first image; image *i* has ``seed + i``.
-    :param checkpoint: what the model's name stands for.
-    :param init_image: encoded picture of exactly ``width`` × ``height`` pixels; None for txt2img.
     :param strength: 0 … 1, None for txt2img.
     """
 
@@ -198,15 +195,27 @@ class GenerationParams:
     negative_prompt: str = field(repr=False)
     steps: int
     cfg_scale: float
+    batch_size: int
+    strength: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationParams(UnchangedFields):
+    """
+    One job, checked and complete: nothing is left for the WebUI to choose but what is None.
+
+    :param seed: of the first image; image *i* has ``seed + i``.
+    :param checkpoint: what the model's name stands for.
+    :param init_image: encoded picture of exactly ``width`` × ``height`` pixels; None for txt2img.
+    """
+
     width: int
     height: int
     seed: int
-    batch_size: int
     checkpoint: Checkpoint
     sampler: str | None = None
     scheduler: str | None = None
     init_image: bytes | None = field(default=None, repr=False)
-    strength: float | None = None
     inpainting: Inpainting | None = None
 
     def for_webui(self, capabilities: Capabilities) -> tuple[GenerationParams, Box | None]:

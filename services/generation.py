@@ -6,13 +6,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, LimitError
-from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage
+from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage, UnchangedFields
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
 from services.image_record import Origin, image_record
@@ -41,7 +41,7 @@ Mode = Literal["txt2img", "img2img", "inpainting"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationRequest:
+class GenerationRequest(UnchangedFields):
     """
     What a caller asked for, each field checked by itself; None where it is left to the service.
 
@@ -50,19 +50,13 @@ class GenerationRequest:
     """
 
     mode: Mode
-    prompt: str = field(repr=False)
-    negative_prompt: str = field(repr=False)
-    steps: int
-    cfg_scale: float
     width: int | None
     height: int | None
     seed: int | None
-    batch_size: int
     model: str | None = None
     sampler: str | None = None
     scheduler: str | None = None
     image: Picture | None = None
-    strength: float | None = None
     resize_mode: ResizeMode = "stretch"
     mask: Mask | None = None
     mask_blur: int = 0
@@ -185,19 +179,14 @@ class GenerationService:
         if inpainting and init_image and choice.plain_inpainting:
             inpainting = with_plain_form(inpainting, init_image)
         params = GenerationParams(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            steps=request.steps,
-            cfg_scale=request.cfg_scale,
+            **{unchanged.name: getattr(request, unchanged.name) for unchanged in fields(UnchangedFields)},
             width=width,
             height=height,
             seed=self._draw(_RANDOM_SEEDS - request.batch_size) if request.seed is None else request.seed,
-            batch_size=request.batch_size,
             checkpoint=choice.checkpoint,
             sampler=choice.sampler,
             scheduler=choice.scheduler,
             init_image=init_image,
-            strength=request.strength,
             inpainting=inpainting,
         )
         return choice, params

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.limits import Limits
 from sd_client.matching import Match
-from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting
+from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, UnchangedFields
 from sd_client.payloads import payload, read_answer
 from sd_client.progress import Progress, stop_reason
 from sd_client.result_json import read_object
@@ -68,6 +68,15 @@ def sent(params: GenerationParams, spelling: Spelling = DEFAULT) -> Any:
     text = b"".join(body)
     assert len(text) == len(body)
     return json.loads(text)
+
+
+@pytest.mark.parametrize("field", fields(UnchangedFields), ids=lambda field: field.name)
+def test_each_field_that_goes_unchanged_is_sent(field: Field[Any]) -> None:
+    params = job(init_image=INIT_IMAGE, strength=0.5)
+    value = getattr(params, field.name)
+    other = f"{value} too" if isinstance(value, str) else value * 2
+    missing = f"{field.name} needs its name in sd_client/payloads.py"
+    assert sent(params) != sent(replace(params, **{field.name: other})), missing
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,24 @@
-"""Other APIs' names lead to fields that exist, and hide none of them."""
+"""Each field has its place in the request; other APIs' names lead to fields that exist, and hide none of them."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 from api.schemas import FIELDS
 from api.schemas.checking import HINTS
 from api.schemas.other_names import plain
+from api.schemas.picture_fields import PICTURE_FIELDS
+from services.generation import GenerationRequest
 
 OURS = {name for model in FIELDS.values() for name in model.model_fields}
+
+
+def test_each_field_has_its_place_in_the_request() -> None:
+    of_the_edge = {"response_format", "mask_mode"}
+    known = {field.name for field in fields(GenerationRequest)}
+    assert OURS - of_the_edge <= known, "add it to UnchangedFields in sd_client/models.py, or to GenerationRequest"
+    assert set(PICTURE_FIELDS) == {"image", "mask"}
 
 
 def test_hints_lead_to_fields_of_ours() -> None:
