@@ -38,6 +38,18 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
 
 
 @pytest.fixture(scope="module")
+def make_shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeApp]:
+    """As `make_app`, for an app that all tests of a module share: making one costs more than most requests."""
+    with ExitStack() as stack:
+
+        def make(webui_url: str, **settings: str) -> Flask:
+            folder = tmp_path_factory.mktemp("service")
+            return stack.enter_context(service_in_process(folder, webui_url, **settings))
+
+        yield make
+
+
+@pytest.fixture(scope="module")
 def shared_simulator() -> Iterator[Simulator]:
     """One WebUI for a module's tests; see `simulator` for how each finds it."""
     with Simulator() as running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from simulator import Simulator
@@ -17,9 +18,14 @@ ORIGIN = "https://shop.example"
 PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Key"}
 
 
+@pytest.fixture(scope="module")
+def locked_app(make_shared_app: MakeApp, shared_simulator: Simulator) -> Flask:
+    return make_shared_app(shared_simulator.url, API_KEYS="k1, kéy2", CORS_ORIGINS=ORIGIN)
+
+
 @pytest.fixture
-def locked(make_app: MakeApp, simulator: Simulator) -> FlaskClient:
-    return make_app(simulator.url, API_KEYS="k1, kéy2", CORS_ORIGINS=ORIGIN).test_client()
+def locked(locked_app: Flask, simulator: Simulator) -> FlaskClient:
+    return locked_app.test_client()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from simulator import Simulator
@@ -28,17 +29,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-@pytest.fixture
-def stored(folder: Path) -> UUID:
-    """An image that is there."""
+def stored_in(folder: Path) -> UUID:
+    """A new image in this folder."""
     image_id = uuid4()
     open_storage(str(folder)).save(image_id, PNG, {})
     return image_id
 
 
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
+
+
+@pytest.fixture(scope="module")
+def shared_app(make_shared_app: MakeApp, shared_simulator: Simulator, shared_folder: Path) -> Flask:
+    return make_shared_app(shared_simulator.url, IMAGE_DIR=str(shared_folder))
+
+
 @pytest.fixture
-def images(make_app: MakeApp, simulator: Simulator, folder: Path) -> FlaskClient:
-    return make_app(simulator.url, IMAGE_DIR=str(folder)).test_client()
+def images(shared_app: Flask, simulator: Simulator) -> FlaskClient:
+    return shared_app.test_client()
+
+
+@pytest.fixture
+def stored(shared_folder: Path) -> UUID:
+    """An image that `images` has."""
+    return stored_in(shared_folder)
 
 
 def test_get(images: FlaskClient, stored: UUID) -> None:
@@ -119,10 +135,10 @@ def test_an_id_with_png_behind_it_is_the_same(images: FlaskClient, stored: UUID)
     ],
 )
 def test_conditions_of_a_removal(
-    make_app: MakeApp, simulator: Simulator, folder: Path, stored: UUID, headers: dict[str, str], status: int
+    make_app: MakeApp, simulator: Simulator, folder: Path, headers: dict[str, str], status: int
 ) -> None:
     client = make_app(simulator.url, IMAGE_DIR=str(folder), API_KEYS="key-of-16-letters").test_client()
-    path = f"{PREFIX}/image/{stored}"
+    path = f"{PREFIX}/image/{stored_in(folder)}"
     answer = client.delete(path, headers={"X-API-Key": "key-of-16-letters", **headers})
     assert answer.status_code == status
     assert client.get(path, buffered=True).status_code == (404 if status == 204 else 200)
@@ -165,17 +181,22 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def without_folder(
+    make_shared_app: MakeApp, shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> FlaskClient:
+    """Were the storage asked at all, a file in the folder's place would make it a 500."""
+    file = tmp_path_factory.mktemp("images") / "kept"
+    file.write_text("not a folder")
+    return make_shared_app(shared_simulator.url, IMAGE_DIR=str(file), API_KEYS="k1").test_client()
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_what_is_no_id_never_touches_the_disk(
-    make_app: MakeApp, simulator: Simulator, tmp_path: Path, method: str, hostile: str
-) -> None:
-    # Were the storage asked at all, a file in the folder's place would make it a 500.
-    (tmp_path / "kept").write_text("no folder")
-    client = make_app(simulator.url, IMAGE_DIR=str(tmp_path / "kept"), API_KEYS="k1").test_client()
+def test_an_invalid_id_never_touches_the_disk(without_folder: FlaskClient, method: str, hostile: str) -> None:
     known = uuid4()
     name = hostile.format(id=known, hex=known.hex, short=str(known)[:-1])
-    answer = client.open(f"{PREFIX}/image/{name}", method=method, headers=KEY)
+    answer = without_folder.open(f"{PREFIX}/image/{name}", method=method, headers=KEY)
 
     assert answer.status_code == 404
     if method != "HEAD":
@@ -236,7 +257,8 @@ def test_delete_is_off_without_keys(images: FlaskClient, stored: UUID) -> None:
     assert images.get(f"{PREFIX}/image/{stored}", buffered=True).data == PNG
 
 
-def test_delete_with_a_key(make_app: MakeApp, simulator: Simulator, folder: Path, stored: UUID) -> None:
+def test_delete_with_a_key(make_app: MakeApp, simulator: Simulator, folder: Path) -> None:
+    stored = stored_in(folder)
     client = make_app(simulator.url, IMAGE_DIR=str(folder), API_KEYS="k1").test_client()
     for headers in ({}, {"X-API-Key": "wrong"}):
         assert client.delete(f"{PREFIX}/image/{stored}", headers=headers).status_code == 401
