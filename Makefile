@@ -19,6 +19,9 @@ UV_LOCK := tools/requirements-uv.txt
 # As many as exist; tests and examples are left to ruff.
 TYPED := $(wildcard api services sd_client state storage observability doctor simulator tools/*.py config.py config_types.py stable_diffusion_api.py gunicorn.conf.py)
 
+# Compiled modules are kept: else each of the hundreds of processes that the tests start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One process more than processors, for most tests wait for something; neighbours stay together and share a service.
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
