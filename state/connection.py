@@ -15,7 +15,7 @@ from state.redis_url import parse_redis_url
 _TIMEOUT_S = 0.25
 
 
-def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
+def open_redis(url: str) -> redis.Redis:
     """
     A client with a pool of connections of its own. Nothing is contacted yet.
 
@@ -29,7 +29,7 @@ def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
     }
     address = parse_redis_url(url)
     if address is None:
-        return kind.from_url(url, **options)
+        return redis.Redis.from_url(url, **options)
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         address.sentinels,
         # Without these a Sentinel that is down would be asked eleven times.
@@ -45,4 +45,4 @@ def open_redis(url: str, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
         username=address.username,
         password=address.password,
     )
-    return sentinels.master_for(address.service, kind)  # type: ignore[no-any-return, no-untyped-call]
+    return sentinels.master_for(address.service)  # type: ignore[no-any-return, no-untyped-call]

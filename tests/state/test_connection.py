@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.failing_fast import FailingFastRedis
 from state.connection import open_redis
 from state.redis_url import SentinelAddress, parse_redis_url
 from tests.hosts.certificates import make_certificates
@@ -75,24 +74,20 @@ def test_one_server(redis_server: RedisServer) -> None:
         {"password": "p@ss", "sentinel_password": "other", "sentinel_user": "watcher"},
     ],
 )
-@pytest.mark.parametrize("kind", [redis.Redis, FailingFastRedis])
-def test_the_master_that_a_sentinel_names(tmp_path: Path, passwords: dict[str, str], kind: type[redis.Redis]) -> None:
+def test_the_master_that_a_sentinel_names(tmp_path: Path, passwords: dict[str, str]) -> None:
     with (
         WatchedRedis(tmp_path, servers=1, sentinels=1, **passwords) as watched,
-        open_redis(watched.url(db=2), kind) as client,
+        open_redis(watched.url(db=2)) as client,
     ):
-        assert type(client) is kind
         assert client.set("key", 1)
         assert client.client_info()["db"] == 2
-        assert client.lock("lock", timeout=5).acquire(blocking=False)
 
 
 @needs_tls
-@pytest.mark.parametrize("kind", [redis.Redis, FailingFastRedis])
-def test_tls_to_the_sentinel_and_to_the_master(tmp_path: Path, kind: type[redis.Redis]) -> None:
+def test_tls_to_the_sentinel_and_to_the_master(tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path / "certificates")
     with WatchedRedis(tmp_path, servers=1, sentinels=1, password="p@ss", tls=certificates) as watched:
-        with open_redis(watched.url(db=2), kind) as client:
+        with open_redis(watched.url(db=2)) as client:
             assert client.set("key", 1)
             assert client.client_info()["db"] == 2
         for url in (
@@ -100,7 +95,7 @@ def test_tls_to_the_sentinel_and_to_the_master(tmp_path: Path, kind: type[redis.
             watched.url().partition("?")[0],  # an authority that this machine does not know
             watched.url().replace("127.0.0.1", "localhost"),  # a name that is not in the certificate
         ):
-            with open_redis(url, kind) as client, pytest.raises(redis.ConnectionError):
+            with open_redis(url) as client, pytest.raises(redis.ConnectionError):
                 client.get("key")
 
 
