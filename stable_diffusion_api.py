@@ -117,15 +117,14 @@ def create_app(config: Config) -> Flask:
         most_waiting=WAITING_RETRIES,
     )
     failover = stores.failover
-    redis_client = open_redis(config.redis_url) if config.redis_url else None
-    installations = redis_client and Installations(redis_client, prefix=config.redis_prefix, webuis=config.sd_webui_url)
+    installations = Installations(stores.shared, prefix=config.redis_prefix, webuis=config.sd_webui_url)
     health = HealthService(
         pool=pool,
         catalog=catalog,
         storage=storage,
         redis_is_up=None if failover is None else lambda: failover.up,
         check_runtime=RuntimeFolder(Path(config.runtime_dir)).can_be_written,
-        more=installations.look if installations else lambda: None,
+        more=lambda: installations.look() if failover and failover.up else None,
         queue_limit=config.sd_queue_limit,
         version=VERSION,
     )

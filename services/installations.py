@@ -1,46 +1,50 @@
-"""Which installations of the service use one Redis under one ``REDIS_PREFIX``, perhaps without meaning to."""
+"""Which installations of the service use one Redis under one ``REDIS_PREFIX``, perhaps unintentionally."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 
-import redis
+from pydantic import TypeAdapter, ValidationError
+
+from state.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-#: Of one that has not been seen for so long nothing is said any more, such as one whose list of WebUIs has changed.
-_FORGOTTEN_S = 60
+_KEY = "installations"
+#: An installation that has not been seen for so long is gone, or its list of WebUIs has changed.
+_FORGOTTEN_S = 60.0
+
+#: By the installation's name: when it was seen last, and its WebUIs.
+_Known = dict[str, tuple[float, frozenset[str]]]
+_KNOWN: TypeAdapter[_Known] = TypeAdapter(_Known)
 
 
 class Installations:
     """
-    Tells what is in the way: two services of different WebUIs that share queue, limits and keys. Services that have a
+    Two services of different WebUIs that share queue, limits and keys are in each other's way. Services that have a
     WebUI in common must share them.
 
-    :param prefix: of all keys.
-    :param webuis: the URLs of this service's WebUIs, of which nothing can be read in Redis. Not their ids: hosts that
-        share limits and paint on a WebUI of their own, ``localhost`` for each, are one installation.
+    :param store: that of all hosts.
+    :param prefix: ``REDIS_PREFIX``, for the log.
+    :param webuis: the URLs of this service's WebUIs; nobody can read them in Redis. Not their ids: hosts that share
+        limits and paint on a WebUI of their own, ``localhost`` for each, are one installation.
     """
 
-    def __init__(self, client: redis.Redis, *, prefix: str, webuis: Iterable[str]) -> None:
-        self._client = client
+    def __init__(self, store: Store, *, prefix: str, webuis: Iterable[str]) -> None:
+        self._store = store
         self._prefix = prefix
-        self._key = f"{prefix}:installations"
         self._webuis = frozenset(_digest(url.rpartition("@")[2].rpartition("://")[2].lower()) for url in webuis)
         self._name = _digest(" ".join(sorted(self._webuis)))
         self._warned: set[str] = set()
 
     def look(self) -> None:
-        """Says that this one is there, and warns once of each that it meets. Of a Redis that fails others tell."""
-        with contextlib.suppress(redis.RedisError):
-            try:
-                others = self._announced()
-            except redis.ResponseError:  # what another program left there
-                self._client.delete(self._key)
-                return
+        """Announces this installation, and warns once of each that it meets. Says nothing of a store that fails."""
+        with suppress(StoreError):
+            known = _load(self._store.update(_KEY, self._announced, ttl_s=_FORGOTTEN_S))
+            others = {name for name, (_, webuis) in known.items() if self._webuis.isdisjoint(webuis)}
             for name in sorted(others - self._warned):
                 self._warned.add(name)
                 log.warning(
@@ -49,22 +53,18 @@ class Installations:
                     self._prefix,
                 )
 
-    def _announced(self) -> set[str]:
-        """The names of those that have other WebUIs and were there lately."""
-        seconds, _ = self._client.time()
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hset(self._key, self._name, " ".join([str(seconds), *sorted(self._webuis)]))
-            pipeline.expire(self._key, _FORGOTTEN_S)
-            pipeline.hgetall(self._key)
-            *_, found = pipeline.execute()
-        others = set()
-        for name, text in found.items():
-            seen, *webuis = text.decode(errors="replace").split(" ")
-            if not seen.isdecimal() or abs(seconds - int(seen)) > _FORGOTTEN_S:
-                self._client.hdel(self._key, name)
-            elif self._webuis.isdisjoint(webuis):
-                others.add(name.decode(errors="replace"))
-        return others
+    def _announced(self, raw: bytes | None) -> bytes:
+        now = self._store.now()
+        known = {name: seen for name, seen in _load(raw).items() if abs(now - seen[0]) <= _FORGOTTEN_S}
+        return _KNOWN.dump_json({**known, self._name: (round(now, 1), self._webuis)})
+
+
+def _load(raw: bytes | None) -> _Known:
+    """Empty also for what another program or version wrote."""
+    try:
+        return {} if raw is None else _KNOWN.validate_json(raw)
+    except ValidationError:
+        return {}
 
 
 def _digest(text: str) -> str:

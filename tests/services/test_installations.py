@@ -1,33 +1,36 @@
-"""Two services that meet in one Redis without meaning to are told so; those that share WebUIs are not."""
+"""Two services that meet in one Redis unintentionally are warned; those that share WebUIs are not."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+import time
+from pathlib import Path
 
 import pytest
-import redis
 
 from services.installations import Installations
-from state.connection import open_redis
-from tests.running import RedisServer
+from state.sqlite import SqliteStore
 
 
 @pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    made = open_redis(redis_server.url)
-    yield made
-    made.close()
+def store(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path / "state.sqlite")
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> int:
     return sum("another installation" in record.getMessage() for record in caplog.records)
 
 
-def test_another_pool_under_the_same_prefix(client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def known(store: SqliteStore) -> dict[str, object]:
+    found: dict[str, object] = json.loads(store.get("installations") or b"{}")
+    return found
+
+
+def test_another_pool_under_the_same_prefix(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    shop = Installations(client, prefix="sd-api", webuis=["http://a:7860", "http://b:7860"])
-    blog = Installations(client, prefix="sd-api", webuis=["http://c:7860"])
+    shop = Installations(store, prefix="sd-api", webuis=["http://a:7860", "http://b:7860"])
+    blog = Installations(store, prefix="sd-api", webuis=["http://c:7860"])
     shop.look()
     assert warnings(caplog) == 0
     blog.look()
@@ -35,7 +38,7 @@ def test_another_pool_under_the_same_prefix(client: redis.Redis, caplog: pytest.
     shop.look()
     assert warnings(caplog) == 2
     assert "REDIS_PREFIX (sd-api)" in caplog.text
-    assert b"7860" not in b" ".join(client.hgetall("sd-api:installations").values())
+    assert b"7860" not in (store.get("installations") or b"")
     for _ in range(3):
         shop.look()
         blog.look()
@@ -43,22 +46,19 @@ def test_another_pool_under_the_same_prefix(client: redis.Redis, caplog: pytest.
 
 
 @pytest.mark.parametrize(
-    ("prefix", "webuis"),
+    "webuis",
     [
-        ("other", ["http://c:7860"]),
-        ("sd-api", ["http://b:7860", "http://me:pw@A:7860"]),
-        ("sd-api", ["http://b:7860", "http://c:7860"]),
-        ("sd-api", ["http://a:7860", "http://b:7860", "http://c:7860"]),
+        ["http://b:7860", "http://me:pw@A:7860"],
+        ["http://b:7860", "http://c:7860"],
+        ["http://a:7860", "http://b:7860", "http://c:7860"],
     ],
 )
-def test_no_warning_where_all_is_well(
-    client: redis.Redis, caplog: pytest.LogCaptureFixture, prefix: str, webuis: list[str]
-) -> None:
-    """Another prefix; the same pool; one that has a WebUI in common, or more of them since a reload."""
+def test_no_warning_where_all_is_well(store: SqliteStore, caplog: pytest.LogCaptureFixture, webuis: list[str]) -> None:
+    """The same pool; one that has a WebUI in common, or more of them since a reload."""
     caplog.set_level(logging.WARNING)
     both = [
-        Installations(client, prefix="sd-api", webuis=["http://a:7860", "http://b:7860"]),
-        Installations(client, prefix=prefix, webuis=webuis),
+        Installations(store, prefix="sd-api", webuis=["http://a:7860", "http://b:7860"]),
+        Installations(store, prefix="sd-api", webuis=webuis),
     ]
     for one in both * 2:
         one.look()
@@ -66,21 +66,22 @@ def test_no_warning_where_all_is_well(
 
 
 @pytest.mark.parametrize("age_s", [3600, -3600])
-def test_one_that_is_gone_is_forgotten(client: redis.Redis, caplog: pytest.LogCaptureFixture, age_s: int) -> None:
+def test_one_that_is_gone_is_forgotten(store: SqliteStore, caplog: pytest.LogCaptureFixture, age_s: int) -> None:
     caplog.set_level(logging.WARNING)
-    seconds, _ = client.time()
-    client.hset("sd-api:installations", mapping={"gone": f"{seconds - age_s} 0123456789ab", "odd": b"\xff"})
-    Installations(client, prefix="sd-api", webuis=["http://a:7860"]).look()
+    store.put("installations", json.dumps({"gone": [time.time() - age_s, ["0123456789ab"]]}).encode(), ttl_s=60)
+    Installations(store, prefix="sd-api", webuis=["http://a:7860"]).look()
     assert warnings(caplog) == 0
-    assert client.hlen("sd-api:installations") == 1
-    assert 0 < client.ttl("sd-api:installations") <= 60
+    assert len(known(store)) == 1
 
 
-def test_what_another_program_left_there_is_replaced(client: redis.Redis, redis_server: RedisServer) -> None:
-    client.set("sd-api:installations", "foreign")
-    shop = Installations(client, prefix="sd-api", webuis=["http://a:7860"])
-    shop.look()
-    shop.look()
-    assert client.hlen("sd-api:installations") == 1
-    redis_server.stop()
-    shop.look()
+@pytest.mark.parametrize("raw", [b"foreign", b"[]", b'{"odd": 1}'])
+def test_what_another_program_left_there_is_replaced(store: SqliteStore, raw: bytes) -> None:
+    store.put("installations", raw, ttl_s=60)
+    Installations(store, prefix="sd-api", webuis=["http://a:7860"]).look()
+    assert len(known(store)) == 1
+
+
+def test_a_store_that_fails_is_for_others_to_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("no folder")
+    Installations(SqliteStore(tmp_path / "run" / "state.sqlite"), prefix="sd-api", webuis=["http://a:7860"]).look()
+    assert caplog.records == []
