@@ -82,7 +82,7 @@ def create_app(config: Config) -> Flask:
         queue_limit=config.sd_queue_limit,
         store=stores.shared,
         holders=stores.holders,
-        folder=Path(config.runtime_dir),
+        host=stores.host,
         use_gpu=config.use_gpu,
         cpu_fallback=config.cpu_fallback,
         ca_bundle=config.sd_webui_ca_bundle,

@@ -1,26 +1,27 @@
-"""The limits that this host's processes have learned, in files that they share: each is paid for with a picture."""
+"""The limits that this host's processes have learned: each cost a picture, so it is learned once for all."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from sd_client.limits import Limits
 from sd_client.models import Capabilities
+from state.store import Store, StoreError
 
 log = logging.getLogger(__name__)
+
+#: As good as for ever: what was learned ends with the WebUI.
+_TTL_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Learned:
-    """``checkpoint``: the title of the model they are of."""
+    """:param checkpoint: the title of the model for which they hold."""
 
     checkpoint: str
     limits: Limits
@@ -30,22 +31,24 @@ _LEARNED = TypeAdapter(_Learned)
 
 
 class LearnedLimits:
-    """By WebUI id. They end with the WebUI's process, since the next one may have another model or other options."""
+    """
+    By WebUI id. They end with the WebUI's process, since the next one may have another model or other options.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[str, tuple[tuple[int, int, int] | None, _Learned]] = {}
+    :param store: of this host.
+    :param pool: names the list of WebUIs.
+    """
+
+    def __init__(self, store: Store, pool: str) -> None:
+        self._store = store
+        self._pool = pool
+        # What was learned, as it is stored; None: it could not be.
+        self._known: dict[str, tuple[bytes | None, _Learned]] = {}
 
     def refresh(self, webuis: Iterable[str]) -> None:
         """Takes over what other processes have learned or forgotten."""
         for webui in webuis:
-            try:
-                self._read(webui)
-            except FileNotFoundError:
-                if webui in self._known and self._known[webui][0] is not None:  # else it could not be written
-                    del self._known[webui]
-            except (OSError, ValidationError):
-                continue
+            with suppress(StoreError, ValidationError):
+                self._refresh(webui)
 
     def applied(self, webui: str, capabilities: Capabilities) -> Capabilities:
         known = self._known.get(webui)
@@ -54,32 +57,31 @@ class LearnedLimits:
         return replace(capabilities, limits=known[1].limits)
 
     def learn(self, webui: str, capabilities: Capabilities, limits: Limits) -> None:
-        """For all processes of this host; for this one even where it cannot be written."""
+        """For all processes of this host; for this one even if the store fails."""
         learned = _Learned(checkpoint=_checkpoint(capabilities), limits=limits)
-        self._known[webui] = None, learned
-        temporary = self._folder / f"{webui}.{uuid.uuid4().hex}.tmp"
+        raw = _LEARNED.dump_json(learned)
         try:
-            temporary.write_bytes(_LEARNED.dump_json(learned))
-            temporary.replace(self._file(webui))
-        except OSError as error:
-            log.error("what was learned of a webui cannot be written: %s", type(error).__name__)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            self._store.put(self._key(webui), raw, ttl_s=_TTL_S)
+            self._known[webui] = raw, learned
+        except StoreError as error:
+            log.error("what was learned about a webui cannot be shared: %s", error)
+            self._known[webui] = None, learned
 
     def forget(self, webui: str) -> None:
         self._known.pop(webui, None)
-        with contextlib.suppress(OSError):
-            self._file(webui).unlink(missing_ok=True)
+        with suppress(StoreError):
+            self._store.delete(self._key(webui))
 
-    def _read(self, webui: str) -> None:
-        path = self._file(webui)
-        found = os.stat(path)
-        version = found.st_ino, found.st_mtime_ns, found.st_size
-        if webui not in self._known or self._known[webui][0] != version:
-            self._known[webui] = version, _LEARNED.validate_json(path.read_bytes())
+    def _refresh(self, webui: str) -> None:
+        raw = self._store.get(self._key(webui))
+        known = self._known.get(webui)
+        if raw is not None and (known is None or known[0] != raw):
+            self._known[webui] = raw, _LEARNED.validate_json(raw)
+        elif raw is None and known is not None and known[0] is not None:
+            del self._known[webui]
 
-    def _file(self, webui: str) -> Path:
-        return self._folder / f"{webui}.limits.json"
+    def _key(self, webui: str) -> str:
+        return f"learned:{self._pool}:{webui}"
 
 
 def _checkpoint(capabilities: Capabilities) -> str:

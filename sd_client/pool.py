@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from sd_client import schedule
 from sd_client.attempt import Attempt
@@ -71,7 +69,7 @@ class WebUIPool:
     :param slots: jobs sent to one WebUI at a time, over all workers and hosts that share a schedule.
     :param queue_limit: jobs that may wait, over the same.
     :param store: keeps the schedule. :param holders: the processes that share it.
-    :param folder: where the workers of this host keep what they see of the WebUIs.
+    :param host: this host's own store, for what its processes see of the WebUIs.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
     """
 
@@ -80,10 +78,10 @@ class WebUIPool:
         urls: Sequence[str],
         *,
         store: Store,
+        host: Store,
         holders: Holders,
         slots: int,
         queue_limit: int,
-        folder: Path,
         use_gpu: bool,
         cpu_fallback: bool,
         ca_bundle: str | None = None,
@@ -99,12 +97,10 @@ class WebUIPool:
         self._store = store
         self._holders = holders
         self._shared = SharedSchedule(store, holders)
-        # Whoever serves the same WebUIs looks at them once.
-        pool = hashlib.sha256(" ".join(sorted(self._clients)).encode()).hexdigest()[:12]
-        (folder / pool).mkdir(exist_ok=True, mode=0o700)
         self._probing = Probing(
             self._clients,
-            folder / pool,
+            host,
+            holders,
             is_busy=lambda webui: self._shared.seen().busy(webui) > 0,
             on_return=lambda webui: self._queue.mended(webui),
             clock=clock,

@@ -7,14 +7,13 @@ the API's), so there is one prober per host, one path, and seconds in between.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,7 +23,9 @@ from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
 from sd_client.limits import Limits
 from sd_client.models import BrokenList, Capabilities, Checkpoint
-from state.files import is_at, make_own_folder, try_lock
+from state.election import Election
+from state.holders import Holders
+from state.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,10 @@ _STATE = TypeAdapter(WebUIState)
 
 class Probing:
     """
+    One process of a host looks at the WebUIs, the others read what it saw.
+
     :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``; the log names them by their place in it.
+    :param store: of this host: another one may reach other WebUIs.
     :param is_busy: whether a WebUI runs a job of ours: one that is too busy to answer a look is not down.
     :param on_return: called when one is there that was not, or that lists other models than before.
     """
@@ -83,7 +87,8 @@ class Probing:
     def __init__(
         self,
         clients: Mapping[str, WebUIClient],
-        folder: Path,
+        store: Store,
+        holders: Holders,
         *,
         is_busy: Callable[[str], bool],
         on_return: Callable[[str], None] = lambda webui: None,
@@ -92,23 +97,26 @@ class Probing:
     ) -> None:
         self._clients = clients
         self._places = {webui: place for place, webui in enumerate(clients)}
-        self._folder = folder
+        # Whoever serves the same WebUIs looks at them once.
+        self._pool = hashlib.sha256(" ".join(sorted(clients)).encode()).hexdigest()[:12]
+        self._store = store
+        self._election = Election(store, holders, f"probing:{self._pool}")
         self._is_busy = is_busy
         self._on_return = on_return
         self._pace = pace
         self._clock = clock
         self._states: dict[str, WebUIState] = {}
-        # What another process saw, as long as its file is the same: with many WebUIs, to read all would be much.
-        self._read: dict[str, tuple[tuple[int, int, int], WebUIState]] = {}
-        self._limits = LearnedLimits(folder)
+        # What another process saw, and as it is stored: with many WebUIs, parsing all of it again would take long.
+        self._read: dict[str, tuple[bytes, WebUIState]] = {}
+        self._limits = LearnedLimits(store, self._pool)
         self._failed: dict[str, float] = {}
         self._mutex = threading.Lock()
         self._stopped = threading.Event()
         self._looked = threading.Event()
         self._wake = {webui: threading.Event() for webui in clients}
-        self._lock_path = folder / "prober.lock"
-        self._lock: int | None = None
+        # Set while another process looks, or nobody.
         self._given_way = threading.Event()
+        self._given_way.set()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -123,9 +131,6 @@ class Probing:
             event.set()
         for thread in self._threads:
             thread.join()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def states(self) -> dict[str, WebUIState]:
         """By WebUI id; without those that were not looked at yet. One that failed a job since is unavailable."""
@@ -171,43 +176,38 @@ class Probing:
         thread.start()
 
     def _run(self) -> None:
+        failing = False
         while not self._stopped.is_set():
             try:
-                self._give_way()
-                if self._lock is None:
-                    self._refresh()
-                    make_own_folder(self._folder)  # it may have been cleared away by hand
-                    self._lock = try_lock(self._lock_path)
-                    if self._lock is not None:
-                        self._begin_to_look()
-                else:
-                    self._refresh_limits()
-            except OSError as error:  # no file descriptor is left, perhaps; there will be one again
-                log.error("whether to look at the WebUIs cannot be told: %s", error.strerror)
+                elected = self._election.is_won()
+            except StoreError as error:
+                if not failing:
+                    log.error("RUNTIME_DIR cannot tell which process looks at the WebUIs: %s", error)
+                failing = True
+            else:
+                failing = False
+                self._begin_or_give_way(elected=elected)
             self._stopped.wait(self._pace.refresh_s)
 
-    def _begin_to_look(self) -> None:
-        self._refresh()  # what an earlier prober knew, models above all
-        self._given_way = threading.Event()
-        for webui in self._clients:
-            self._spawn(self._watch, f"probe-{webui}", webui, self._given_way)
-
-    def _give_way(self) -> None:
-        """Where the lock's file was cleared away, whoever takes the new one looks: there must be one prober."""
-        if self._lock is None or is_at(self._lock, self._lock_path):
-            return
-        os.close(self._lock)
-        self._lock = None
-        self._given_way.set()
-        for event in self._wake.values():
-            event.set()
+    def _begin_or_give_way(self, *, elected: bool) -> None:
+        looks = not self._given_way.is_set()
+        if not looks or not elected:
+            self._refresh()  # whoever begins goes on from what an earlier prober knew, models above all
+        else:
+            self._refresh_limits()
+        if elected and not looks:
+            self._given_way = threading.Event()
+            for webui in self._clients:
+                self._spawn(self._watch, f"probe-{webui}", webui, self._given_way)
+        elif looks and not elected:
+            self._given_way.set()
+            for event in self._wake.values():
+                event.set()
 
     def _refresh(self) -> None:
         for webui in self._clients:
-            try:
+            with suppress(StoreError, ValidationError):
                 self._read_one(webui)
-            except (OSError, ValidationError):
-                continue
         self._refresh_limits()
         now = self._clock()
         with self._mutex:
@@ -226,14 +226,12 @@ class Probing:
             self._limits.refresh(clamping)
 
     def _read_one(self, webui: str) -> None:
-        path = self._file(webui)
-        found = os.stat(path)
-        version = found.st_ino, found.st_mtime_ns, found.st_size
-        if webui not in self._read or self._read[webui][0] != version:
-            self._read[webui] = version, _STATE.validate_json(path.read_bytes())
+        raw = self._store.get(self._key(webui))
+        if raw is not None and (webui not in self._read or self._read[webui][0] != raw):
+            self._read[webui] = raw, _STATE.validate_json(raw)
 
-    def _file(self, webui: str) -> Path:
-        return self._folder / f"{webui}.json"
+    def _key(self, webui: str) -> str:
+        return f"probe:{self._pool}:{webui}"
 
     def _watch(self, webui: str, given_way: threading.Event) -> None:
         pace = self._pace
@@ -304,30 +302,13 @@ class Probing:
                 self._limits.forget(webui)
             self._states = {**self._states, webui: state}
             try:
-                replace_file(self._file(webui), _STATE.dump_json(state))
-            except (OSError, ValueError) as error:
-                # This process goes on with what it sees; to the others it grows stale.
-                why = error.strerror if isinstance(error, OSError) else type(error).__name__
-                log.error("what was seen cannot be written into RUNTIME_DIR: %s", why)
+                self._store.put(self._key(webui), _STATE.dump_json(state), ttl_s=self._pace.stale_s)
+            except (StoreError, ValueError) as error:
+                # This process goes on with what it sees; for the others it grows stale.
+                why = error if isinstance(error, StoreError) else type(error).__name__
+                log.error("what a look at a webui saw cannot be shared with other workers: %s", why)
             if len(self._states) == len(self._clients):
                 self._looked.set()
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """
-    :raises OSError: there is no room.
-    """
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        # On a full disk what is there can be written over; whoever reads half of it reads again.
-        with path.open("rb+") as file:
-            file.write(data)
-            file.truncate()
 
 
 def _broken_lists(state: WebUIState | None) -> dict[str, BrokenList]:

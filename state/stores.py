@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from state.connection import open_redis
@@ -13,7 +11,7 @@ from state.failover import FailoverStore
 from state.holders import Holders
 from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
-from state.store import Store, StoreError
+from state.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +28,14 @@ class Stores:
     durable: Store
     holders: Holders
     failover: FailoverStore | None
-    _closed: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """To be called in the process that serves, after any fork."""
         if self.failover is not None:
             self.failover.start()
-            threading.Thread(target=self._renew, daemon=True).start()
-
-    def _renew(self) -> None:  # until the queue does it
-        while not self._closed.wait(0.25):
-            with suppress(StoreError):
-                self.holders.renew()
 
     def close(self) -> None:
         """This process holds nothing any more."""
-        self._closed.set()
         self.holders.close()
         if self.failover is not None:
             self.failover.close()

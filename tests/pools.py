@@ -10,6 +10,7 @@ from sd_client.pool import WebUIPool
 from state.holders import Holders
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store
+from state.stores import Stores
 
 
 class OwnPool(WebUIPool):
@@ -20,11 +21,26 @@ class OwnPool(WebUIPool):
     """
 
     def __init__(self, urls: Sequence[str], *, folder: Path, store: Store | None = None, **settings: Any) -> None:
-        store = store or SqliteStore(folder / STATE_FILE)
+        host = SqliteStore(folder / STATE_FILE)
+        store = store or host
         self._holder = Holders(folder, store)
         defaults = {"slots": 1, "queue_limit": 20, "use_gpu": True, "cpu_fallback": True}
-        super().__init__(urls, folder=folder, store=store, holders=self._holder, **(defaults | settings))
+        super().__init__(urls, store=store, host=host, holders=self._holder, **(defaults | settings))
 
     def close(self) -> None:
         super().close()
         self._holder.close()
+
+
+def pool_of(stores: Stores) -> WebUIPool:
+    """One whose only WebUI is down."""
+    return WebUIPool(
+        ["http://127.0.0.1:1"],
+        store=stores.shared,
+        host=stores.host,
+        holders=stores.holders,
+        slots=1,
+        queue_limit=1,
+        use_gpu=False,
+        cpu_fallback=True,
+    )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sd_client.client import WebUIClient
 from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Capabilities, Sampler
-from sd_client.probing import Pace, Probing, replace_file
+from sd_client.probing import Pace, Probing
+from state.holders import Holders
+from state.sqlite import SqliteStore
+from state.store import StoreError
 from tests.sd_client.jobs import CHECKPOINT
 from tests.sd_client.servers import (
     NOT_FOUND,
@@ -47,16 +50,38 @@ def web_server(web_server: WebServer) -> WebServer:
 
 
 @contextmanager
-def probing_of(
-    url: str, folder: Path, *, busy: bool = False, pace: Pace = FAST, read_timeout_s: float = 10.0
+def probing_of(url: str, folder: Path, *, read_timeout_s: float = 10.0, **options: object) -> Iterator[Probing]:
+    with probing(folder, {"webui": WebUIClient(url, read_timeout_s=read_timeout_s)}, **options) as started:
+        yield started
+
+
+@contextmanager
+def probing(
+    folder: Path, clients: Mapping[str, WebUIClient], *, busy: bool = False, pace: Pace = FAST, **options: Any
 ) -> Iterator[Probing]:
-    clients = {"webui": WebUIClient(url, read_timeout_s=read_timeout_s)}
-    probing = Probing(clients, folder, is_busy=lambda webui: busy, pace=pace)
-    probing.start()
+    """That of a process of its own, which ends with the block."""
+    holders, ended = Holders(folder), threading.Event()
+
+    def renew() -> None:  # as the queue does
+        while not ended.wait(0.02):
+            with suppress(StoreError):
+                holders.renew()
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    made = Probing(clients, store_of(folder), holders, is_busy=lambda webui: busy, pace=pace, **options)
+    made.start()
     try:
-        yield probing
+        yield made
     finally:
-        probing.close()
+        made.close()
+        ended.set()
+        thread.join()
+        holders.close()
+
+
+def store_of(folder: Path) -> SqliteStore:
+    return SqliteStore(folder / "state.sqlite")
 
 
 def looks(server: WebServer) -> int:
@@ -77,11 +102,14 @@ def available(probing: Probing) -> bool:
 
 
 def test_nothing_is_known_before_the_first_look(web_server: WebServer, tmp_path: Path) -> None:
-    probing = Probing({"webui": WebUIClient(web_server.url)}, tmp_path, is_busy=lambda webui: False, pace=FAST)
+    holders = Holders(tmp_path)
+    clients = {"webui": WebUIClient(web_server.url)}
+    probing = Probing(clients, store_of(tmp_path), holders, is_busy=lambda webui: False, pace=FAST)
     assert probing.states() == {}
     assert not probing.wait_for_first_look(0)
     assert web_server.received == []
     probing.close()
+    holders.close()
 
 
 def test_the_first_look_sees_everything(web_server: WebServer, tmp_path: Path) -> None:
@@ -108,14 +136,12 @@ def test_all_webuis_are_looked_at_before_the_first_look_is_over(web_server: WebS
 
     other = WebServer({MODELS: slow})
     clients = {"one": WebUIClient(web_server.url), "other": WebUIClient(other.url)}
-    probing = Probing(clients, tmp_path, is_busy=lambda webui: False, pace=FAST)
-    probing.start()
-    wait_for(lambda: "one" in probing.states(), "the look at one")
-    assert not probing.wait_for_first_look(0)
-    looked_at.set()
-    assert probing.wait_for_first_look(20)
-    assert probing.states().keys() == {"one", "other"}
-    probing.close()
+    with probing(tmp_path, clients) as started:
+        wait_for(lambda: "one" in started.states(), "the look at one")
+        assert not started.wait_for_first_look(0)
+        looked_at.set()
+        assert started.wait_for_first_look(20)
+        assert started.states().keys() == {"one", "other"}
     other.close()
 
 
@@ -226,10 +252,8 @@ def test_an_error_in_one_look_does_not_end_the_looking(
 ) -> None:
     caplog.set_level(logging.WARNING)
     clients = {"webui": Failing(web_server.url, fails=2)}
-    probing = Probing(clients, tmp_path, is_busy=lambda webui: False, pace=FAST)
-    probing.start()
-    wait_for(lambda: available(probing), "a look without an error")
-    probing.close()
+    with probing(tmp_path, clients) as started:
+        wait_for(lambda: available(started), "a look without an error")
     assert [record.getMessage() for record in caplog.records].count("a look ended in an error: ZeroDivisionError") == 2
 
 
@@ -414,9 +438,9 @@ def test_what_was_learned_ends_with_the_webui(web_server: WebServer, tmp_path: P
 
 def test_what_cannot_be_written_is_known_here(web_server: WebServer, tmp_path: Path) -> None:
     web_server.routes[MODELS] = dummy_models("sd15")
-    (tmp_path / "webui.limits.json").mkdir()
-    with probing_of(web_server.url, tmp_path) as probing:
+    with probing_of(web_server.url, tmp_path / "run") as probing:
         assert probing.wait_for_first_look(20)
+        make_unusable(tmp_path / "run")
         probing.learn("webui", LEARNED)
         wait_for_looks(web_server, 3)
         assert limits_of(probing) == LEARNED
@@ -446,11 +470,12 @@ def test_whoever_begins_beside_another_knows_at_once(web_server: WebServer, tmp_
 
 
 def test_a_prober_that_ends_is_followed_by_another(web_server: WebServer, tmp_path: Path) -> None:
-    with probing_of(web_server.url, tmp_path) as follower_to_be:
-        assert follower_to_be.wait_for_first_look(20)
+    with ExitStack() as stack:
+        first = stack.enter_context(probing_of(web_server.url, tmp_path))
+        assert first.wait_for_first_look(20)
         with probing_of(web_server.url, tmp_path) as follower:
             assert follower.wait_for_first_look(20)
-            follower_to_be.close()
+            stack.close()
             wait_for_looks(web_server, 3)
             assert available(follower)
     # It went on from what the first had seen.
@@ -471,47 +496,57 @@ def test_a_prober_that_is_killed_is_followed_by_another(
         wait_for(lambda: not available(follower), "what the new prober sees")
 
 
-def state_file(folder: Path, *, seen: float) -> None:
-    state = {"available": True, "seen": seen, "full_look": seen, "capabilities": {"checkpoints": []}}
-    for webui in ("webui", "another"):
-        (folder / f"{webui}.json").write_text(json.dumps(state))
+def looked_at(server: WebServer, folder: Path, *, ago_s: float) -> None:
+    """By an earlier run, by the clock of this one."""
+    with probing_of(server.url, folder, clock=lambda: time.monotonic() - ago_s) as earlier:
+        assert earlier.wait_for_first_look(20)
+        wait_for(lambda: available(earlier), "it was there")
 
 
-@pytest.mark.parametrize("age_s", [31.0, 100_000.0, -5.0])
-def test_what_an_earlier_run_saw_is_not_believed(tmp_path: Path, age_s: float) -> None:
+@pytest.mark.parametrize("ago_s", [31.0, -1000.0])
+def test_what_an_earlier_run_saw_is_not_believed(web_server: WebServer, tmp_path: Path, ago_s: float) -> None:
     """Also not what was seen "later" than now: it is of another boot."""
-    state_file(tmp_path, seen=time.monotonic() - age_s)
-    with probing_of(f"http://127.0.0.1:{closed_port()}", tmp_path) as probing:
+    looked_at(web_server, tmp_path, ago_s=ago_s)
+    web_server.routes[MODELS] = NOT_FOUND
+    with probing_of(web_server.url, tmp_path) as probing:
         assert probing.wait_for_first_look(20)
         assert probing.states()["webui"].capabilities is None
 
 
 def test_what_was_seen_just_before_a_restart_is_used(web_server: WebServer, tmp_path: Path) -> None:
-    state_file(tmp_path, seen=time.monotonic())
+    looked_at(web_server, tmp_path, ago_s=0.0)
     gate = threading.Event()
     web_server.routes[MODELS] = held(gate)
     with probing_of(web_server.url, tmp_path) as probing:
         assert probing.wait_for_first_look(20)
         assert available(probing)
-        assert probing.states().keys() == {"webui"}
         gate.set()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"5", b'{"available": true}'])
-def test_a_broken_file_is_written_anew(web_server: WebServer, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "webuis.json").write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"available": true}'])
+def test_what_another_version_wrote_is_written_over(web_server: WebServer, tmp_path: Path, content: bytes) -> None:
+    looked_at(web_server, tmp_path, ago_s=0.0)
+    store = store_of(tmp_path)
+    ((key, _, _),) = store.items("probe:")
+    store.put(key, content, ttl_s=60)
     with probing_of(web_server.url, tmp_path) as probing, probing_of(web_server.url, tmp_path) as other:
         for observer in (probing, other):
             assert observer.wait_for_first_look(20)
             assert available(observer)
 
 
-def test_a_file_that_cannot_be_written_does_not_stop_the_looks(web_server: WebServer, tmp_path: Path) -> None:
-    (tmp_path / "webui.tmp").mkdir()  # in the way of the file that is written first
-    with probing_of(web_server.url, tmp_path) as probing:
+def make_unusable(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("no folder")
+
+
+def test_a_store_that_fails_does_not_stop_the_looks(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path / "run") as probing:
         assert probing.wait_for_first_look(20)
-        assert available(probing)
+        make_unusable(tmp_path / "run")
         wait_for_looks(web_server, 3)
+        web_server.routes[MODELS] = NOT_FOUND
+        wait_for(lambda: not available(probing), "the WebUI gone")
 
 
 def test_closing_ends_all_threads(web_server: WebServer, tmp_path: Path) -> None:
@@ -523,7 +558,6 @@ def test_closing_ends_all_threads(web_server: WebServer, tmp_path: Path) -> None
 def test_a_folder_that_was_cleared_away(web_server: WebServer, tmp_path: Path) -> None:
     """All processes go on to see, and still one looks."""
     folder, pace = tmp_path / "run" / "pool", replace(FAST, interval_s=0.2)
-    folder.mkdir(parents=True)
     with probing_of(web_server.url, folder, pace=pace) as one, probing_of(web_server.url, folder, pace=pace) as two:
         assert one.wait_for_first_look(20)
         assert two.wait_for_first_look(20)
@@ -541,11 +575,3 @@ def test_a_folder_that_was_cleared_away(web_server: WebServer, tmp_path: Path) -
         most = 3 + (time.monotonic() - begun) / pace.interval_s
         assert looks(web_server) - looked <= most, "one process looks"
         assert folder.stat().st_mode & 0o077 == 0
-
-
-def test_what_was_seen_is_written_over_where_there_is_no_room(tmp_path: Path) -> None:
-    path = tmp_path / "webui.json"
-    path.write_bytes(b"x" * 100)
-    path.with_suffix(".tmp").mkdir()  # nothing can be written beside it
-    replace_file(path, b"y" * 90)
-    assert path.read_bytes() == b"y" * 90

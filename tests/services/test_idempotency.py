@@ -17,12 +17,12 @@ import pytest
 import redis
 
 from sd_client.errors import JobCancelledError
-from sd_client.pool import WebUIPool
 from services.generation import GeneratedImage, Generation
 from services.idempotency import Claim, IdempotencyMismatchError, IdempotencyService, fingerprint
 from services.tracking import RequestService
 from state.stores import Stores, open_stores
 from storage import ImageNotFoundError, LocalStorage
+from tests.pools import pool_of
 from tests.running import DEADLINE_S, ROOT, RedisServer, wait_until
 
 PNG = b"\x89PNG\r\n\x1a\n not looked at here"
@@ -68,7 +68,7 @@ def make_process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mak
                 redis_prefix="test",
                 on_redis_error=nothing,
             )
-            pool = make_pool(stores, tmp_path / host / "run")
+            pool = pool_of(stores)
             requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
             service = IdempotencyService(
                 store=stores.durable,
@@ -83,19 +83,6 @@ def make_process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mak
             return Process(service=service, requests=requests, stores=stores)
 
         yield make
-
-
-def make_pool(stores: Stores, folder: Path) -> WebUIPool:
-    return WebUIPool(
-        ["http://127.0.0.1:1"],
-        store=stores.shared,
-        holders=stores.holders,
-        slots=1,
-        queue_limit=1,
-        folder=folder,
-        use_gpu=False,
-        cpu_fallback=True,
-    )
 
 
 @pytest.fixture

@@ -8,21 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sd_client.errors import JobCancelledError
-from sd_client.pool import WebUIPool
+from sd_client.errors import JobCancelledError, QueueUnavailableError
 from services.tracking import RequestNotFoundError, RequestService, RequestStatus
 from state.stores import Stores, open_stores
+from tests.pools import pool_of
 from tests.running import RedisServer, wait_until
 
 DONE = RequestStatus(status="done", progress=1.0, image_ids=("a", "b"))
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> WebUIPool:
-    """Without any job."""
-    return WebUIPool(
-        ["http://127.0.0.1:1"], slots=1, queue_limit=1, folder=tmp_path / "pool", use_gpu=False, cpu_fallback=True
-    )
 
 
 def opened(folder: Path, redis_url: str | None = None) -> Stores:
@@ -36,8 +28,9 @@ def opened(folder: Path, redis_url: str | None = None) -> Stores:
     )
 
 
-def service_of(pool: WebUIPool, stores: Stores) -> RequestService:
-    return RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
+def service_of(stores: Stores) -> RequestService:
+    """Without any job."""
+    return RequestService(pool=pool_of(stores), store=stores.shared, host=stores.host, holders=stores.holders)
 
 
 @pytest.fixture
@@ -48,8 +41,8 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
 
 
 @pytest.fixture
-def requests(pool: WebUIPool, stores: Stores) -> RequestService:
-    return service_of(pool, stores)
+def requests(stores: Stores) -> RequestService:
+    return service_of(stores)
 
 
 def test_a_request_is_done_once_its_images_are_there(requests: RequestService) -> None:
@@ -77,9 +70,9 @@ def test_a_request_that_takes_longer_than_possible_was_lost(requests: RequestSer
         assert requests.status("key").status == "failed"
 
 
-def test_the_request_of_a_dead_process_has_failed(pool: WebUIPool, requests: RequestService, tmp_path: Path) -> None:
+def test_the_request_of_a_dead_process_has_failed(requests: RequestService, tmp_path: Path) -> None:
     other = opened(tmp_path / "run")
-    with service_of(pool, other).following("key", longest_s=60):
+    with service_of(other).following("key", longest_s=60):
         assert requests.status("key").status == "running"
         other.holders.close()
         assert requests.status("key").status == "failed"
@@ -113,20 +106,20 @@ def test_a_store_that_fails_costs_no_picture_and_is_logged_once(
     for _ in range(3):
         requests.done("key", ["a"])
     assert [record.getMessage() for record in caplog.records] == ["requests cannot be followed: File exists"]
-    with pytest.raises(RequestNotFoundError):
+    with pytest.raises(QueueUnavailableError):
         requests.status("key")
     (tmp_path / "run").unlink()
     requests.done("key", DONE.image_ids)
     assert requests.status("key") == DONE
 
 
-def test_what_was_done_while_redis_was_down_is_done(pool: WebUIPool, tmp_path: Path, redis_server: RedisServer) -> None:
+def test_what_was_done_while_redis_was_down_is_done(tmp_path: Path, redis_server: RedisServer) -> None:
     here, elsewhere = opened(tmp_path / "here", redis_server.url), opened(tmp_path / "elsewhere", redis_server.url)
     for stores in (here, elsewhere):
         stores.start()
-    requests = service_of(pool, here)
+    requests = service_of(here)
     with requests.following("key", longest_s=60) as image_ids:
-        assert service_of(pool, elsewhere).status("key").status == "running"
+        assert service_of(elsewhere).status("key").status == "running"
         redis_server.freeze()
         image_ids += DONE.image_ids
     assert requests.status("key") == DONE
