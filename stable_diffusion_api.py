@@ -212,7 +212,7 @@ def _stores(config: Config, metrics: Metrics) -> Stores:
         durable=idempotency.PREFIX,
         redis_url=config.redis_url,
         redis_prefix=config.redis_prefix,
-        on_redis_error=metrics.redis_failed("records"),
+        on_redis_error=metrics.redis_failed("store"),
     )
 
 

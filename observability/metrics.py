@@ -23,7 +23,7 @@ MODES: Final = ("txt2img", "img2img", "inpainting")
 #: Why images are removed.
 REMOVALS: Final = ("age", "size", "request")
 #: What Redis is used for: see docs/metrics.md.
-REDIS_USES: Final = ("limits", "schedule", "records")
+REDIS_USES: Final = ("limits", "store")
 #: What is asked of a storage, its methods.
 STORAGE_OPERATIONS: Final = ("save", "open", "look", "read_record", "delete", "images", "sweep", "check")
 
