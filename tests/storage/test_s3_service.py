@@ -14,10 +14,9 @@ from flask import Flask
 from localbucket import S3Handler
 from PIL import Image
 
-from config import Config
+from config import Config, ConfigError
 from simulator import Simulator
 from stable_diffusion_api import create_app
-from storage import StorageConfigurationError
 from tests.api.conditional_requests import CASES, Conditional, check
 from tests.running import NO_LIMITS, PREFIX
 from tests.storage.s3_servers import S3Server, serving
@@ -142,6 +141,6 @@ def test_a_bucket_that_does_not_exist_keeps_nobody_from_the_picture(
 
 
 def test_an_address_with_a_misspelling_stops_the_start(shared_simulator: Simulator, tmp_path: Path) -> None:
-    with pytest.raises(StorageConfigurationError, match="'regoin' is unknown"):
+    with pytest.raises(ConfigError, match="'regoin' is unknown"):
         create_app(settings(shared_simulator.url, "s3://pictures?regoin=eu", tmp_path))
     assert list(tmp_path.iterdir()) == []
