@@ -71,7 +71,7 @@ def _events(pieces: Iterable[bytes], boundary: str, piece_bytes: int) -> Iterato
         try:
             decoder.receive_data(piece)
         except RequestEntityTooLarge:
-            raise MalformedRequestError("the form's boundary is wrong, or a part's head is too large") from None
+            raise MalformedRequestError("the form's boundary is wrong, or a part's header is too large") from None
         while not isinstance(event := _next_event(decoder), NeedData):
             yield event
             if isinstance(event, Epilogue):
@@ -96,7 +96,7 @@ def _next_event(decoder: MultipartDecoder) -> Event:
     try:
         return decoder.next_event()
     except ValueError:
-        raise MalformedRequestError("the form is broken: it ends too early, or a part has no proper head") from None
+        raise MalformedRequestError("the form is broken: it ends too early, or a part has an invalid header") from None
 
 
 def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
@@ -128,7 +128,7 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
 def too_much_text(most_text: int) -> PayloadTooLargeError:
     """The refusal of any body that has more beside its pictures than a request needs."""
     names = " and ".join(map(repr, PICTURE_FIELDS))
-    return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB beside the pictures in {names}")
+    return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB besides the pictures in {names}")
 
 
 def _given_twice(parts: Iterable[_Part]) -> list[Problem]:

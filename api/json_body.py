@@ -164,12 +164,12 @@ def _fields(text: str) -> dict[str, object]:
 def _parsed_object(text: str) -> dict[str, object]:
     values = _parsed(text)
     if not isinstance(values, dict):
-        twice = ", and is a text: it was made JSON twice" if isinstance(values, str) else ""
+        twice = ", not a string: it was encoded as JSON twice" if isinstance(values, str) else ""
         raise MalformedRequestError(f"the body must be a JSON object{twice}")
     try:
         "".join(values).encode()
     except UnicodeEncodeError:
-        raise MalformedRequestError("a field's name has a lone surrogate in it") from None
+        raise MalformedRequestError("a field's name contains a lone surrogate") from None
     return values
 
 
@@ -184,7 +184,7 @@ def _parsed(text: str) -> object:
         place = f"line {error.lineno} column {error.colno}"
         raise MalformedRequestError(f"the body is not JSON: {error.msg} at {place}") from None
     except ValueError:
-        raise MalformedRequestError("the body holds a number that cannot be read") from None
+        raise MalformedRequestError("the body contains a number that cannot be read") from None
 
 
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:

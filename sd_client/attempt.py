@@ -98,4 +98,4 @@ class Attempt:
 def _too_long(capabilities: Capabilities) -> str:
     if capabilities.can_interrupt or capabilities.ends_on_hang_up:
         return "the job took longer than allowed and is being interrupted"
-    return "the job took longer than allowed; its WebUI cannot interrupt it and paints on"
+    return "the job took longer than allowed; its WebUI cannot interrupt it and goes on"

@@ -71,7 +71,7 @@ def candidates(
 def _raise_if_beyond_limits(params: GenerationParams, states: States) -> None:
     for state in states.values():
         if state.capabilities and match(state.capabilities, params):
-            text = "no WebUI can paint this size, so many steps, or so long a prompt"
+            text = "no WebUI can generate this size, this many steps, or this long a prompt"
             raise LimitError(text, state.capabilities.limits, reason="wrong_size")
 
 

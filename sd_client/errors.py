@@ -20,7 +20,7 @@
         ├── NoWebUIError         none is reachable
         │   └── BrokenModelError those that have the model cannot load it
         ├── NoGPUError           none has a GPU and the CPU is not allowed
-        ├── QueueFullError       too many jobs wait already
+        ├── QueueFullError       too many jobs are already waiting
         ├── QueueTimeoutError    none became free in time
         └── DrainingError        this process is about to end
 

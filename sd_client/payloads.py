@@ -260,7 +260,7 @@ def _check_prompts(info: Mapping[str, Any], params: GenerationParams, limits: Li
         rest = prompt[len(kept) :].strip(_AFTER_CUT)
         if rest and "<lora:" not in rest:
             limits = replace(limits, most_prompt_bytes=len(kept.encode()))
-            raise LimitError("the WebUI painted a part of the prompt", limits, reason="wrong_prompt")
+            raise LimitError("the WebUI used only a part of the prompt", limits, reason="wrong_prompt")
 
 
 def _told(info: Mapping[str, Any], name: str, asked: float) -> float:

@@ -203,7 +203,7 @@ class JobQueue:
         if job in after.waiting and len(after.waiting) > self._limit:
             others = schedule.leave(after, job.ticket)
             retry_after_s = self._retry_after_s(others, len(job.webuis))
-            raise QueueFullError(f"{len(others.waiting)} jobs wait already", retry_after_s=retry_after_s)
+            raise QueueFullError(f"{len(others.waiting)} jobs are already waiting", retry_after_s=retry_after_s)
         return after
 
     def _wait(self, ticket: str, waiting: _Waiting, order: Order) -> Lease:

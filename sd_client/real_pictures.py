@@ -56,7 +56,7 @@ def real_pictures(with_text: Sequence[bool], *, wanted: int) -> tuple[int, ...]:
     The places of the pictures, ``wanted`` of them.
 
     :param with_text: of each image from ``index_of_first_image`` on: whether the generation's text is in it.
-    :raises InvalidAnswerError: too few, or more than were asked for and nothing tells which they are.
+    :raises InvalidAnswerError: too few, or more than were asked for and nothing says which are which.
     """
     marked = tuple(place for place, has_text in enumerate(with_text) if has_text)
     if len(marked) == wanted:
@@ -68,7 +68,7 @@ def real_pictures(with_text: Sequence[bool], *, wanted: int) -> tuple[int, ...]:
     # What a server adds to a single picture stands behind it.
     if not marked and (len(with_text) == wanted or wanted == 1):
         return tuple(range(wanted))
-    message = f"the WebUI returned {len(with_text)} images for {wanted} pictures, and nothing tells which they are"
+    message = f"the WebUI returned {len(with_text)} images for {wanted} pictures, and nothing says which are which"
     raise InvalidAnswerError(message, reason="ambiguous_images")
 
 
@@ -135,7 +135,7 @@ def painted_image(picture: object, *, seed: int, infotext: str | None) -> Painte
             raise InvalidAnswerError("the WebUI sent a damaged picture: it is cut off", reason="damaged_image")
     elif not head.startswith(_JPEG) and not (head.startswith(b"RIFF") and head[8:] == b"WEBP"):
         raise InvalidAnswerError(
-            "the WebUI sent a damaged picture: it is neither PNG, JPEG nor WebP", reason="damaged_image"
+            "the WebUI sent a damaged picture: it is not a PNG, JPEG or WebP", reason="damaged_image"
         )
     return PaintedImage(data=data, seed=seed, infotext=infotext)
 

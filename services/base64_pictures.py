@@ -18,7 +18,7 @@ _WHITE_SPACE = b" \t\n\r\f\v"
 _NO_BASE64: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), message)
     for pattern, message in (
-        (r"(undefined|null|none|nan|true|false)$", "is no picture but the word for a missing value; send a picture"),
+        (r"(undefined|null|none|nan|true|false)$", "is the word for a missing value, not a picture; send a picture"),
         (
             r"blob:",
             "a blob: URL can be read only in the page that made it; read it there, and send its bytes",
@@ -29,11 +29,11 @@ _NO_BASE64: Final = tuple(
         ),
         (
             r"[a-z]:[\\/]fakepath[\\/]",
-            "is the value of a file input, which is no path; send the file itself: the input's files[0]",
+            "is the value of a file input, which is not a path; send the file itself: the input's files[0]",
         ),
         (
             r"@[^\s]{1,300}$",
-            "@ with a file's name is read by curl's -F alone; send the picture itself, as base64 or as a form's file",
+            "only curl's -F reads a file from @ and its name; send the picture itself, as base64 or as a form's file",
         ),
         (
             r"~?/(?!9j/)|\.{1,2}[/\\]|[a-z]:|\\\\|[^\s/\\]{1,200}\.[a-z]{3,4}$",
@@ -52,14 +52,14 @@ _MISTAKES: Final = tuple(
     for pattern, message in (
         (
             r"\[object \w+\]",
-            "is an object that JavaScript has turned into text ([object …]); send the picture's bytes as base64, "
+            "is an object that JavaScript turned into text ([object …]); send the picture's bytes as base64, "
             "as FileReader.readAsDataURL gives them",
         ),
         (
             r"b(?P<quote>['\"]).*(?P=quote)$|b['\"].{1990}",
-            "is Python's way to write bytes (b'…'); send base64.b64encode(data).decode() instead of str(…)",
+            "is how Python prints bytes (b'…'); send base64.b64encode(data).decode() instead of str(…)",
         ),
-        (r"(?P<quote>['\"]).*", "has quotes around it: it was made JSON twice; send the base64 without them"),
+        (r"(?P<quote>['\"]).*", "has quotes around it: it was encoded as JSON twice; send the base64 without them"),
         (
             r"(\d{1,3}[\s,]+){8}|\[\s*\d{1,3}\s*,",
             "is a list of numbers as text; send the picture's bytes as base64",
@@ -70,7 +70,7 @@ _MISTAKES: Final = tuple(
         ),
         (r"<\?xml|<svg|<!doctype|<html", "is SVG or HTML; send a PNG, JPEG, WebP or BMP"),
         (r"<[\w.]+[\s>]", "is an object that was turned into text (<…>); send the picture's bytes as base64"),
-        (r"\s*\{", "is JSON in a text; send the picture itself, as base64 or as a data URI"),
+        (r"\s*\{", "is JSON inside a string; send the picture itself, as base64 or as a data URI"),
         (
             r"(image/[\w.+-]+)?;?base64,",
             "is a data URI without its beginning; it must have the form data:image/...;base64,...",
@@ -82,10 +82,10 @@ _STANDARD = "must be base64 in the standard alphabet (+ and /, not - and _) with
 _URL_SAFE = "is base64 in the URL-safe alphabet; it must be the standard alphabet: + for each -, and / for each _"
 _NO_PADDING = "is base64 without its padding; in the standard alphabet it ends in = or == to a multiple of 4 characters"
 _CUT_OFF = "is cut off: base64 in the standard alphabet, padding included, has a multiple of 4 characters"
-_BLANKS = "has blanks where + should be, as a text has that went through a URL or a form unencoded; send it as it was"
-_ENCODED = "is percent-encoded (%2B is +); send it as it was before that"
-_BACKSLASHES = "has backslashes in it, which base64 has none of; send it without them"
-_SHORTENED = "is shortened: it ends in …; send all of it"
+_BLANKS = "has spaces where + should be, as after passing through a URL or a form unencoded; send it as it was before"
+_ENCODED = "is percent-encoded (%2B is +); send it as it was before"
+_BACKSLASHES = "contains backslashes, which base64 never does; send it without them"
+_SHORTENED = "is shortened: it ends in …; send the whole text"
 _TWO_PREFIXES = "has its data URI's beginning (data:image/…;base64,) twice; send it once"
 _TWICE = "is base64 of base64, or base64 text in a file; send the picture's bytes as a file, or their base64 as text"
 _EMPTY_CANVAS = "is the data URI of an empty canvas (data:,): its width or its height was 0 when it was read"

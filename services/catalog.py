@@ -261,7 +261,7 @@ def _pair_problem(able: Sequence[Capabilities], sampler: str, scheduler: str, na
     """Each of the two is offered, and no WebUI has both for one job."""
     fitting = [name for name in names if any(spell(c, sampler, name) for c in able)]
     others = f"; with it go: {_some(fitting)}" if fitting else "; leave scheduler out"
-    message = f"does not go together with the sampler {sampler!r}, though each is offered{others}"
+    message = f"cannot be combined with the sampler {sampler!r}, although each is offered{others}"
     return Problem(field="scheduler", message=message, received=scheduler)
 
 

@@ -247,7 +247,7 @@ class GenerationService:
                 params = self._within_limits(request, params)
             else:
                 return params, painted
-        raise InvalidAnswerError("the WebUI paints something else each time", reason="wrong_size")
+        raise InvalidAnswerError("the WebUI generates another size each time", reason="wrong_size")
 
     def _within_limits(self, request: GenerationRequest, params: GenerationParams) -> GenerationParams:
         """

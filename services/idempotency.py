@@ -222,7 +222,7 @@ class IdempotencyService:
     ) -> Record | None:
         """:meth:`_begin`, as soon as the other attempt has ended."""
         if not self._waiting.acquire(blocking=False):
-            raise QueueFullError("too many requests wait for another with their key", retry_after_s=5)
+            raise QueueFullError("too many requests are waiting for one with the same key", retry_after_s=5)
         try:
             until = time.monotonic() + min(self._longest_wait_s, self._longest_wait_s if wait_s is None else wait_s)
             while True:
@@ -232,7 +232,7 @@ class IdempotencyService:
                 if found is None or found.answer is not None:
                     return found
                 if time.monotonic() > until:
-                    raise QueueTimeoutError("another request with this key still runs", retry_after_s=5)
+                    raise QueueTimeoutError("another request with this key is still running", retry_after_s=5)
                 time.sleep(_LOOK_S)
         finally:
             self._waiting.release()

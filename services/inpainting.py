@@ -36,7 +36,7 @@ def able_to_fill(able: Sequence[Capabilities], fill: str | None) -> list[Capabil
 def fill_problems(able: Sequence[Capabilities], fill: str | None) -> list[Problem]:
     if able_to_fill(able, fill):
         return []
-    message = 'is something that no WebUI of this service can begin with; use "original" or "fill"'
+    message = 'is not available, because no WebUI of this service can begin with it; use "original" or "fill"'
     return [Problem(field="inpaint_fill", message=message, received=fill)]
 
 

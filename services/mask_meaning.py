@@ -38,9 +38,9 @@ def unclear(image: Image.Image, grey: Image.Image) -> str | None:
     :param image: the mask as it was sent; :param grey: the same in mode L over black, where the white is repainted.
     """
     if _has_hole(image):
-        return "has a transparent part in an opaque picture, as masks have whose transparent part is repainted"
+        return "has a transparent part in an opaque picture, like a mask whose transparent part is repainted"
     if grey.getextrema()[1] >= HALF and not _is_flat(grey) and not _is_soft(image, grey):  # type: ignore[operator]
-        return "has many greys, as a photo has"
+        return "has many greys, like a photo"
     return None
 
 

@@ -89,11 +89,9 @@ def _nothing_left(
     colour = {"white": "white", "black": "black", "alpha": "transparent"}[mask.mode or "white"]
     largest = _fitting(binary.size, size)
     if resize_mode == "crop" and ImageOps.fit(binary, largest, Image.Resampling.NEAREST).getbbox() is None:
-        message = (
-            f'cuts off all that is {colour} in the mask; use "stretch" or "fill", or a width and height of its shape'
-        )
+        message = f'cuts off everything that is {colour} in the mask; use "stretch" or "fill", or a size of its shape'
         return MaskLostError(message, received=received, by_crop=True)
-    message = f"at {size[0]}x{size[1]} nothing is left of the little that is {colour} in the mask; draw it larger"
+    message = f"at {size[0]}x{size[1]} nothing is left of the small {colour} part of the mask; draw it larger"
     return MaskLostError(message, received=received, by_crop=False)
 
 

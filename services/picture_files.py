@@ -224,5 +224,5 @@ def _check_bmp(data: bytes) -> None:
     header_length, width, height = struct.unpack_from("<Iii", data.ljust(34, b"\0"), 14)
     compression = int.from_bytes(data[30:34], "little")
     if header_length >= 40 and compression in (1, 2) and max(len(data), width * abs(height)) > MAX_RLE_BMP:
-        message = f"a run-length encoded BMP may have {MAX_RLE_BMP} pixels and bytes at most; send it as PNG"
+        message = f"a run-length encoded BMP may have at most {MAX_RLE_BMP} pixels and bytes; send it as PNG"
         raise PictureError(message, received=describe(data))

@@ -45,12 +45,12 @@ def read_picture(data: bytes, *, max_pixels: int) -> Picture:
     """
     file = read_file(data)
     if file.colours.hdr:
-        message = "is an HDR picture (PQ or HLG) that does not tell how it looks on an ordinary screen; send it as sRGB"
+        message = "is an HDR picture (PQ or HLG) without a profile for ordinary screens; send it as sRGB"
         raise PictureError(message, received=describe(data))
     size, image = see_whole(data, file, max_pixels=max_pixels)
     has_alpha = image is not None and image.has_transparency_data
     if image is not None and has_alpha and in_channels(image).getchannel("A").getbbox() is None:
-        message = "is transparent everywhere, so that it shows nothing; send it without its alpha channel"
+        message = "is transparent everywhere and shows nothing; send it without its alpha channel"
         raise PictureError(message, received=describe(data))
     width, height = upright_size(size, file)
     plain = file.plain and exif.orientation(file.exif) == 1 and to_srgb("RGB", file.colours.profile) is None

@@ -292,9 +292,9 @@ def pictures() -> Iterator[BadRequest]:
         "a Uint8Array": (dict(enumerate(PNG)), "as JSON.stringify writes a Uint8Array"),
         "a Buffer": ({"type": "Buffer", "data": list(PNG)}, "buffer.toString('base64')"),
         "numbers": (list(PNG), "is a list of numbers"),
-        "a JavaScript object": ("[object Object]", "JavaScript has turned into text"),
-        "Python's bytes": (str(PNG), "Python's way to write bytes"),
-        "Python's base64": (str(base64.b64encode(PNG)), "Python's way to write bytes"),
+        "a JavaScript object": ("[object Object]", "JavaScript turned into text"),
+        "Python's bytes": (str(PNG), "is how Python prints bytes"),
+        "Python's base64": (str(base64.b64encode(PNG)), "is how Python prints bytes"),
         "two prefixes": ("data:image/png;base64,data:image/png;base64," + text(PNG), "twice"),
         "an empty canvas": ("data:,", "an empty canvas"),
         "a blob": ("blob:null/3d3a", "only in the page that made it"),
@@ -338,7 +338,7 @@ def pictures() -> Iterator[BadRequest]:
     yield _wrong("inpainting", "empty black mask", "mask", "the mask is empty", mask=text(white), mask_mode="black")
     yield _wrong("inpainting", "no alpha", "mask", "no alpha channel", mask=text(MASK), mask_mode="alpha")
     photo = samples.encode(samples.noise(*SIZE))
-    yield _wrong("inpainting", "a photo as mask", "mask", "many greys, as a photo has; say with", mask=text(photo))
+    yield _wrong("inpainting", "a photo as mask", "mask", "many greys, like a photo; say with", mask=text(photo))
     hole = Image.new("RGBA", SIZE, "white")
     hole.paste((0, 0, 0, 0), (16, 16, 48, 48))
     yield _wrong("inpainting", "a mask with a hole", "mask", "say with mask_mode", mask=text(samples.encode(hole)))
@@ -361,7 +361,7 @@ def bodies() -> Iterator[BadRequest]:
     yield _unreadable("empty", b"", "is empty")
     yield _unreadable("blank", b" \r\n\t", "is empty")
     twice = json.dumps(ok.decode()).encode()
-    yield _unreadable("JSON twice", twice, "must be a JSON object, and is a text: it was made JSON twice")
+    yield _unreadable("JSON twice", twice, "must be a JSON object, not a string: it was encoded as JSON twice")
     for value in (b"[]", b"[{}]", b'"prompt"', b"1", b"null", b"true"):
         yield _unreadable(f"not an object: {value.decode()}", value, "must be a JSON object")
     for cut in (
@@ -407,7 +407,7 @@ def bodies() -> Iterator[BadRequest]:
 
 def large_bodies() -> Iterator[BadRequest]:
     """What is no picture is bounded, before anything is made of it."""
-    too_large = {"status": 413, "code": "payload_too_large", "says": "more than 1 MB beside the pictures in 'image'"}
+    too_large = {"status": 413, "code": "payload_too_large", "says": "more than 1 MB besides the pictures in 'image'"}
     more = 1024 * 1024
     start = json.dumps(VALID["img2img"]).encode()[:-1]
     for name, body in {
@@ -518,7 +518,7 @@ def forms() -> Iterator[BadRequest]:
     base64_file = part("image", text(PNG).encode(), "a.txt")
     yield _form("img2img", "base64 in a file", "image", prompt, base64_file, says="base64 text in a file")
     js_object = part("image", b"[object File]", "blob")
-    yield _form("img2img", "an object in a file", "image", prompt, js_object, says="JavaScript has turned into text")
+    yield _form("img2img", "an object in a file", "image", prompt, js_object, says="JavaScript turned into text")
     yield _form(
         "img2img", "a URL", "image", prompt, part("image", b"http://127.0.0.1/a.png"), says="URLs are not fetched"
     )

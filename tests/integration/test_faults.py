@@ -137,7 +137,7 @@ def test_a_webui_that_cannot_be_interrupted(tmp_path: Path) -> None:
         webui.set_fault("hang-before", times=1)
         told = problem_of(app.test_client().post(f"{PREFIX}/txt2img", json=BODY))
         assert (told["status"], told["code"]) == (504, "webui_timeout")
-        assert told["detail"] == "the job took longer than allowed; its WebUI cannot interrupt it and paints on"
+        assert told["detail"] == "the job took longer than allowed; its WebUI cannot interrupt it and goes on"
         webui.clear_faults()
 
 

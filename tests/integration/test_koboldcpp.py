@@ -143,7 +143,7 @@ def test_a_size_above_its_area_is_painted_once_and_refused_from_then_on(bench: C
         told = problem_of(service.post(width=1024, height=1024))
         assert (told["status"], told["code"]) == (422, "validation_error")
         assert {entry["field"] for entry in told["errors"]} == {"width", "height"}
-        assert f"{832 * 832} pixels can be painted" in told["detail"]
+        assert f"{832 * 832} pixels can be generated" in told["detail"]
         assert len(service.webui.generations) == 1
     assert service.paint(width=832, height=832)["width"] == 832
 

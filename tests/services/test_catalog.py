@@ -191,7 +191,7 @@ def test_what_was_seen_to_be_too_large_is_refused_with_what_can_be_painted() -> 
     small = capabilities(V15, limits=Limits(too_many_pixels=1024 * 1024, most_pixels=832 * 832))
     found = problems(catalog(small), Wanted(width=1024, height=1024))
     assert found.keys() == {"width", "height"}
-    assert f"{832 * 832} pixels can be painted" in found["width"]
+    assert f"{832 * 832} pixels can be generated" in found["width"]
     assert problems(catalog(small), Wanted(width=1024, height=960)) == {}
     assert problems(catalog(small, capabilities(V15)), Wanted(width=1024, height=1024)) == {}
     assert catalog(small).choose(Wanted()).most_pixels == 832 * 832
@@ -203,7 +203,7 @@ def test_what_no_single_webui_can_do_is_refused_though_each_part_can_be_done() -
     known = catalog(coarse, small)
     assert problems(known, Wanted(width=1024, height=1024)) == {}
     assert problems(known, Wanted(width=520, height=520)) == {}
-    assert "any one WebUI" in problems(known, Wanted(width=1096, height=1096))["width"]
+    assert "any single WebUI" in problems(known, Wanted(width=1096, height=1096))["width"]
 
 
 @pytest.mark.parametrize(("setting", "field"), [("default_sampler", "sampler"), ("default_scheduler", "scheduler")])
@@ -237,7 +237,7 @@ def test_a_pair_that_does_not_go_together_is_told_as_a_pair() -> None:
     one = capabilities(V15, samplers=(Sampler(name="Euler"),), schedulers=(KARRAS,))
     other = capabilities(V15, samplers=(Sampler(name="LCM"),), schedulers=(exponential,))
     found = problems(catalog(one, other), Wanted(sampler="Euler", scheduler="Exponential"))
-    said = "does not go together with the sampler 'Euler', though each is offered; with it go: Karras"
+    said = "cannot be combined with the sampler 'Euler', although each is offered; with it go: Karras"
     assert found == {"scheduler": said}
 
 
@@ -245,7 +245,7 @@ def test_a_name_of_two_does_not_go_with_a_third() -> None:
     exponential = Sampler(name="exponential", aliases=("Exponential",))
     both = capabilities(V15, schedulers=(KARRAS, exponential))
     found = problems(catalog(both), Wanted(sampler="DPM++ 2M Karras", scheduler="Exponential"))
-    assert found["scheduler"].endswith("though each is offered; with it go: Karras")
+    assert found["scheduler"].endswith("although each is offered; with it go: Karras")
 
 
 def test_a_name_is_never_suggested_for_itself() -> None:

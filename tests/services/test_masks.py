@@ -107,7 +107,7 @@ def test_a_mask_that_vanishes_in_the_cut_is_refused() -> None:
     image.paste(255, (0, 0, 20, 50))
     mask = read(samples.encode(image))
     assert samples.pixels(fit_mask(mask, 64, 64, "stretch")).getbbox() is not None
-    with pytest.raises(MaskLostError, match="cuts off all that is white in the mask") as caught:
+    with pytest.raises(MaskLostError, match="cuts off everything that is white in the mask") as caught:
         fit_mask(mask, 64, 64, "crop")
     assert caught.value.by_crop
 
@@ -125,7 +125,7 @@ def test_a_mask_that_vanishes_in_scaling_is_told_so(
     mask = read(samples.encode(image), mode)
     assert samples.pixels(fit_mask(mask, 640, 640, resize_mode)).getbbox() == (320, 320, 323, 323)
     with pytest.raises(
-        MaskLostError, match=f"at 64x64 nothing is left of the little that is {colour} in the mask"
+        MaskLostError, match=f"at 64x64 nothing is left of the small {colour} part of the mask"
     ) as caught:
         fit_mask(mask, 64, 64, resize_mode)
     assert not caught.value.by_crop

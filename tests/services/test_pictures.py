@@ -190,7 +190,7 @@ def test_refuses_a_jpeg_of_endless_scans() -> None:
 def test_run_length_encoded_bmp() -> None:
     rows = (b"\x10\x01\x00\x00") * 20 + b"\0\1"
     assert samples.pixels(sent(samples.rle_bmp(16, 20, rows))).getpixel((3, 3)) == WHITE
-    with pytest.raises(PictureError, match="run-length encoded BMP may have 4000000"):
+    with pytest.raises(PictureError, match="run-length encoded BMP may have at most 4000000"):
         read(samples.rle_bmp(7000, 7000, rows))
 
 
