@@ -13,7 +13,7 @@ from api.errors import MalformedRequestError, UnsupportedMediaTypeError
 from api.forms import read_form
 from api.json_body import read_json
 from api.schemas import from_form
-from services.generation import Mode
+from services.generation_request import Mode
 from services.problems import Problem
 
 #: Everything but the pictures is less than this in any request, prompts aside.

@@ -22,7 +22,8 @@ from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
 from services.catalog import Catalog
 from services.decoders import SHORTEST_WAIT_S, Decoders, Decoding
-from services.generation import Call, GeneratedImage, Generation, GenerationRequest, GenerationService, Mode
+from services.generation import Call, GeneratedImage, Generation, GenerationService
+from services.generation_request import GenerationRequest, Mode
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
 from services.tracking import request_key

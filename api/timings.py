@@ -10,7 +10,8 @@ from flask import Blueprint, Response, g
 from api.errors import CODES, code_of
 from observability.metrics import Metrics
 from sd_client.errors import JobCancelledError, PoolError, WebUIError
-from services.generation import GenerationCourse, Mode
+from services.generation import GenerationCourse
+from services.generation_request import Mode
 
 
 @dataclass(frozen=True, kw_only=True)

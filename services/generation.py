@@ -7,25 +7,23 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
 from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, LimitError
-from sd_client.models import Course, GenerationParams, Inpainting, PaintedImage, UnchangedFields
+from sd_client.models import Course, GenerationParams, PaintedImage, UnchangedFields
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
+from services.generation_request import GenerationRequest
 from services.image_record import Origin, image_record
-from services.inpainting import Area, Fill, with_plain_form
-from services.masks import Mask, MaskLostError, fit_mask
+from services.inpainting import requested_inpainting, with_plain_form
 from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
-from services.pictures import Picture, ResizeMode, fit
+from services.pictures import fit
 from services.problems import InvalidParamsError, Problem
 from services.results import check_whole, png_size, to_png
 from services.sizes import derive_size
 from services.tracking import RequestService
-from services.webui_limits import Wanted
 from storage.base import ImageStorage
 from storage.errors import StorageError
 
@@ -37,55 +35,10 @@ _RANDOM_SEEDS = 2**31
 #: Each time that a WebUI has met one of its limits, they are known better: its step of sizes after three at most.
 _MOST_TRIES = 6
 
-Mode = Literal["txt2img", "img2img", "inpainting"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationRequest(UnchangedFields):
-    """
-    What a caller asked for, each field checked by itself; None where it is left to the service.
-
-    :param mode: which of the three routes.
-    :param image: None for txt2img only; :param mask: None but for inpainting.
-    """
-
-    mode: Mode
-    width: int | None
-    height: int | None
-    seed: int | None
-    model: str | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    image: Picture | None = None
-    resize_mode: ResizeMode = "stretch"
-    mask: Mask | None = None
-    mask_blur: int = 0
-    inpaint_area: Area = "whole"
-    inpaint_padding: int = 0
-    inpaint_fill: Fill = "original"
-
-    def wanted(self) -> Wanted:
-        """The part that the catalogue has a say in."""
-        return Wanted(
-            model=self.model,
-            sampler=self.sampler,
-            scheduler=self.scheduler,
-            width=self.width,
-            height=self.height,
-            steps=self.steps,
-            cfg_scale=self.cfg_scale,
-            prompt=self.prompt,
-            negative_prompt=self.negative_prompt,
-            seed=self.seed or 0,
-            batch_size=self.batch_size,
-            strength=self.strength,
-            inpaint_fill=self.inpaint_fill if self.mode == "inpainting" else None,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """``stored``: False where it could not be kept; the caller has it all the same."""
+    """``stored``: False if it could not be stored; the caller receives it all the same."""
 
     image_id: UUID
     png: bytes = field(repr=False)
@@ -97,7 +50,7 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """``processing_time_s``: from the accepted request to the stored images, the wait for a WebUI included."""
+    """``processing_time_s``: from the accepted request to the stored images, including the wait for a WebUI."""
 
     images: tuple[GeneratedImage, ...]
     model: str
@@ -107,7 +60,7 @@ class Generation:
 
 @dataclass(kw_only=True)
 class GenerationCourse(Course):
-    """``store_s``: how long it took to store its pictures; None where it did not come to that."""
+    """``store_s``: how long it took to store the images; None if none was stored."""
 
     store_s: float | None = None
 
@@ -117,12 +70,12 @@ class Call:
     """
     How a request came in.
 
-    :param key: what its caller can ask for it by; see :func:`services.tracking.request_key`.
+    :param key: by which its caller can follow it; see :func:`services.tracking.request_key`.
     :param started: when it was accepted, by the generation service's clock.
     :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
-    :param waited_s: seconds that it has waited already, for its pictures to be decoded.
+    :param waited_s: seconds that it has already waited for its pictures to be decoded.
     :param check: called now and then; what it raises ends the job.
-    :param course: where it is noted how the job goes.
+    :param course: records how the job goes.
     """
 
     request_id: str
@@ -175,7 +128,7 @@ class GenerationService:
         choice = self._catalog.choose(request.wanted())
         width, height = self._size(request, choice)
         init_image = fit(request.image, width, height, request.resize_mode) if request.image else None
-        inpainting = _inpainting(request, width, height)
+        inpainting = requested_inpainting(request, width, height)
         if inpainting and init_image and choice.plain_inpainting:
             inpainting = with_plain_form(inpainting, init_image)
         params = GenerationParams(
@@ -194,7 +147,7 @@ class GenerationService:
     def generate(self, request: GenerationRequest, choice: Choice, params: GenerationParams, call: Call) -> Generation:
         """
         :param choice: and ``params``: what was prepared for the request.
-        :raises InvalidParamsError: its WebUI has shown by now that it cannot paint this.
+        :raises InvalidParamsError: its WebUI has since shown that it cannot paint this.
         :raises WebUIError:
         """
         self._pool.check_room(params)
@@ -226,7 +179,7 @@ class GenerationService:
     def _painted(
         self, request: GenerationRequest, params: GenerationParams, call: Call
     ) -> tuple[GenerationParams, tuple[PaintedImage, ...]]:
-        """The pictures, and what they were asked for with: a size that was left to the service may be another now."""
+        """The images, and the parameters they were painted with: a size left to the service may have changed."""
         queue_s = max(0.0, self._queue_timeout_s - call.waited_s)
         ends = self._clock() + queue_s + self._timeout_s
         if call.wait_s is not None:
@@ -251,9 +204,9 @@ class GenerationService:
 
     def _within_limits(self, request: GenerationRequest, params: GenerationParams) -> GenerationParams:
         """
-        The same with another size, where the caller left it to the service.
+        The same parameters with another size, if the caller left the size to the service.
 
-        :raises InvalidParamsError: the caller asked for what no WebUI can paint, as is known now.
+        :raises InvalidParamsError: the caller asked for something that no WebUI can paint, as is now known.
         """
         _, again = self.prepare(replace(request, seed=params.seed))
         self._catalog.choose(replace(request.wanted(), width=again.width, height=again.height))
@@ -277,7 +230,7 @@ class GenerationService:
 
     def _finished(self, image: PaintedImage, params: GenerationParams) -> GeneratedImage:
         """
-        The WebUI's picture as PNG of the size asked for, what the mask keeps kept.
+        The image as a PNG of the requested size; what the mask keeps is the caller's picture.
 
         :raises InvalidAnswerError:
         """
@@ -316,31 +269,3 @@ class GenerationService:
         self._metrics.images_stored.inc()
         self._metrics.images_stored_bytes.inc(len(image.png))
         return image
-
-
-def _inpainting(request: GenerationRequest, width: int, height: int) -> Inpainting | None:
-    if request.mask is None:
-        return None
-    try:
-        mask = fit_mask(request.mask, width, height, request.resize_mode)
-    except MaskLostError as error:
-        raise InvalidParamsError([_lost(error, request)]) from error
-    except PictureError as error:
-        raise InvalidParamsError([Problem(field="mask", message=error.message, received=error.received)]) from error
-    return Inpainting(
-        mask=mask,
-        mask_blur=request.mask_blur,
-        area=request.inpaint_area,
-        padding=request.inpaint_padding,
-        fill=request.inpaint_fill,
-    )
-
-
-def _lost(error: MaskLostError, request: GenerationRequest) -> Problem:
-    """Told of the field that did it; where the service chose the size, of the mask."""
-    if error.by_crop:
-        return Problem(field="resize_mode", message=error.message, received=request.resize_mode)
-    for side in ("width", "height"):
-        if (pixels := getattr(request, side)) is not None:
-            return Problem(field=side, message=error.message, received=pixels)
-    return Problem(field="mask", message=error.message, received=error.received)

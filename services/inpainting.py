@@ -1,4 +1,4 @@
-"""What a job asks of its mask, and the same job for a WebUI that repaints what a mask shows and knows nothing else.
+"""What a job asks of its mask, and the same for a WebUI that repaints what a mask shows and knows no other option.
 
 stable-diffusion.cpp's server and KoboldCpp read neither the area, its padding nor the fill. So the service cuts out the
 area, fills under the mask, and lays what was painted over the picture again (:func:`services.overlay.keep_unmasked`).
@@ -9,27 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final
 
 from PIL import Image, ImageFilter, ImageOps, ImageStat
 
 from sd_client.models import Box, Capabilities, Inpainting, PlainInpainting
+from services.generation_request import GenerationRequest
+from services.masks import MaskLostError, fit_mask
 from services.overlay import around, reach_of
 from services.picture_decoding import decode_upright
+from services.picture_formats import PictureError
 from services.pictures import flatten
 from services.png import encode_png
-from services.problems import Problem
-
-Area = Literal["whole", "masked"]
-Fill = Literal["original", "fill", "noise", "nothing"]
+from services.problems import InvalidParamsError, Problem
 
 _LATENT_FILLS: Final = ("noise", "nothing")
-# Pixels over which the surroundings are spread under the mask, the farthest first: near its edge the nearest count.
+#: Pixels over which the surroundings are spread under the mask, the farthest first: near its edge the nearest count.
 _SPREADS: Final = (256, 64, 16, 4)
 
 
 def able_to_fill(able: Sequence[Capabilities], fill: str | None) -> list[Capabilities]:
-    """Those of the WebUIs that can begin like that, or for which the service can."""
+    """The WebUIs that can begin with this fill, or for which the service can."""
     return [c for c in able if c.inpaint_options or fill not in _LATENT_FILLS]
 
 
@@ -38,6 +38,39 @@ def fill_problems(able: Sequence[Capabilities], fill: str | None) -> list[Proble
         return []
     message = 'is not available, because no WebUI of this service can begin with it; use "original" or "fill"'
     return [Problem(field="inpaint_fill", message=message, received=fill)]
+
+
+def requested_inpainting(request: GenerationRequest, width: int, height: int) -> Inpainting | None:
+    """
+    The mask in the size of the generation, and what is asked of it; None if there is no mask.
+
+    :raises InvalidParamsError: nothing would be repainted, or it is not clear what.
+    """
+    if request.mask is None:
+        return None
+    try:
+        mask = fit_mask(request.mask, width, height, request.resize_mode)
+    except MaskLostError as error:
+        raise InvalidParamsError([_lost(error, request)]) from error
+    except PictureError as error:
+        raise InvalidParamsError([Problem(field="mask", message=error.message, received=error.received)]) from error
+    return Inpainting(
+        mask=mask,
+        mask_blur=request.mask_blur,
+        area=request.inpaint_area,
+        padding=request.inpaint_padding,
+        fill=request.inpaint_fill,
+    )
+
+
+def _lost(error: MaskLostError, request: GenerationRequest) -> Problem:
+    """Names the field that caused it, or the mask if the service chose the size."""
+    if error.by_crop:
+        return Problem(field="resize_mode", message=error.message, received=request.resize_mode)
+    for side in ("width", "height"):
+        if (pixels := getattr(request, side)) is not None:
+            return Problem(field=side, message=error.message, received=pixels)
+    return Problem(field="mask", message=error.message, received=error.received)
 
 
 def with_plain_form(inpainting: Inpainting, picture: bytes) -> Inpainting:

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from api.schemas.fields import FIELDS, MAX_SEED, Fields, FieldSet, InpaintingFields
 from api.schemas.other_names import Hint, hints, plain
 from api.schemas.values import LONE_SURROGATE, MOST_SHOWN_CHARS, OWN_KINDS, PictureReading, shown, shown_text
-from services.generation import GenerationRequest, Mode
+from services.generation_request import GenerationRequest, Mode
 from services.problems import Problem, nearest
 
 #: Wrong fields listed in one answer: a body of 100 000 unknown fields must not get an answer of 10 MB.

@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from api.schemas.fields import FieldSet
-from services.generation import Mode
+from services.generation_request import Mode
 
 #: JSON Schema's words, and those of ``GET …/options``.
 _RANGE_WORDS = {"minimum": "minimum", "maximum": "maximum", "multipleOf": "multiple_of", "maxLength": "max_length"}

@@ -15,7 +15,7 @@ from pydantic import WithJsonSchema as Described
 
 from api.schemas import values
 from api.schemas.other_names import NOT_FETCHED, OtherNames
-from services.generation import Mode
+from services.generation_request import Mode
 from services.masks import Mask
 from services.pictures import Picture
 

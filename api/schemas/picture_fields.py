@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, get_args, get_type_hints
 
-from services.generation import GenerationRequest
+from services.generation_request import GenerationRequest
 from services.masks import Mask
 from services.pictures import Picture
 

@@ -9,7 +9,7 @@ from api.schemas import FIELDS
 from api.schemas.checking import HINTS
 from api.schemas.other_names import plain
 from api.schemas.picture_fields import PICTURE_FIELDS
-from services.generation import GenerationRequest
+from services.generation_request import GenerationRequest
 
 OURS = {name for model in FIELDS.values() for name in model.model_fields}
 

@@ -15,7 +15,8 @@ from sd_client.models import GenerationParams, PaintedImage
 from sd_client.pool import PoolView, WebUIPool
 from sd_client.schedule import Schedule
 from services.catalog import Catalog
-from services.generation import Call, Generation, GenerationCourse, GenerationRequest, GenerationService
+from services.generation import Call, Generation, GenerationCourse, GenerationService
+from services.generation_request import GenerationRequest
 from services.masks import read_mask
 from services.pictures import read_picture
 from services.problems import InvalidParamsError
