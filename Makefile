@@ -71,7 +71,7 @@ test-webui: install ## hold a real WebUI against what the service relies on: SD_
 
 # What is found is kept in tests/fuzz/cases, and played again by `make test`.
 fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECONDS=600 for each of three targets
-	@for target in pictures answers wire; do \
+	@for target in pictures results wire; do \
 	  $(PYTHON_OF_VENV) -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
 fuzz-api: install ## requests made from the API's description, right and wrong ones, without and with API keys: EXAMPLES=100 random ones per operation

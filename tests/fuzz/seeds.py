@@ -43,7 +43,7 @@ _PICTURES = [
     ("data:image/png;base64," + _TEXT).encode(),
 ]
 
-_ANSWERS = [
+_RESULTS = [
     _answer(_SMALL),
     _answer(_SMALL, json.dumps(_INFO), parameters={}),
     _answer(samples.encode(samples.noise(24, 16), "JPEG"), ""),
@@ -72,7 +72,7 @@ def _with_length(body: bytes) -> bytes:
 
 
 _WIRE = [
-    *(_with_length(body) for body in (*_LISTS, *_ANSWERS[5:])),
+    *(_with_length(body) for body in (*_LISTS, *_RESULTS[5:])),
     _HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n",
     _HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\0",
     _HEAD + b"Content-Encoding: deflate\r\nSet-Cookie: a=b; Path=/; Expires=Thu\r\n\r\nx",
@@ -85,7 +85,7 @@ _WIRE = [
 
 SEEDS_OF: Mapping[str, list[bytes]] = {
     "pictures": _PICTURES,
-    "answers": _ANSWERS,
+    "results": _RESULTS,
     "wire": [bytes([call]) + answer for answer in _WIRE for call in range(5)],
 }
 
@@ -124,7 +124,7 @@ WORDS_OF: Mapping[str, list[bytes]] = {
         *(b"acsp", b"mntr", b"prtr", b"RGB ", b"GRAY", b"CMYK", b"A2B0", b"D2B0", b"rTRC", b"mft1", b"mAB ", b"para"),
         *(b"Adobe", b"JFIF\0", b"BM", b"II*\0", b"MM\0*", b"\x01\x12", b"data:image/png;base64,"),
     ],
-    "answers": [
+    "results": [
         *(b'"images"', b'"info"', b'"all_seeds"', b'"infotexts"', b'"index_of_first_image"', b'"sd_model_hash"'),
         *(b'"sd_model_name"', b'"sampler_name"', b'"error"', b'"errors"', b'"detail"', b'"message"', b'"msg"'),
         *(

@@ -73,8 +73,8 @@ def pictures(data: bytes) -> None:
                 assert (fitted.size, fitted.mode) == (SIZE, "L")
 
 
-def answers(data: bytes) -> None:
-    """The body of a WebUI's answer: images, or an error of the tree."""
+def results(data: bytes) -> None:
+    """The body of a WebUI's answer to a job: images, or an error of the tree."""
     for status in (302, 401, 404, 422, 500, 503):
         error = status_error(status, data)
         assert isinstance(error, WebUIStatusError)
@@ -111,7 +111,7 @@ def wire(data: bytes) -> None:
         _is_discreet(error)
 
 
-TARGETS: Mapping[str, Callable[[bytes], None]] = {"pictures": pictures, "answers": answers, "wire": wire}
+TARGETS: Mapping[str, Callable[[bytes], None]] = {"pictures": pictures, "results": results, "wire": wire}
 
 
 def _is_short(error: PictureError) -> None:
