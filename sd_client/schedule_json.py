@@ -6,6 +6,7 @@ jobs waiting for 50 WebUIs that halves the bytes, and the jobs that are read sha
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from sd_client.schedule import Entry, Job, Schedule
+
+#: The first bytes tell one change from all others.
+HEAD_BYTES = len(b'{"change":"') + 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,12 @@ class _WrittenJob(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """:param rest: the schedule without its jobs."""
+    """
+    :param change: names these bytes, uniquely.
+    :param rest: the schedule without its jobs.
+    """
 
+    change: str
     webuis: tuple[tuple[str, ...], ...]
     waiting: tuple[_WrittenJob, ...]
     running: tuple[_WrittenJob, ...]
@@ -51,6 +59,7 @@ class ScheduleJson:
         by_id = {known_id: numbers.setdefault(webuis, len(numbers)) for known_id, webuis in sets.items()}
         raw = to_json(
             {
+                "change": uuid.uuid4().hex,
                 "webuis": list(numbers),
                 "waiting": _written(schedule.waiting, by_id),
                 "running": _written(schedule.running, by_id),
@@ -67,6 +76,11 @@ class ScheduleJson:
             schedule = _parsed(raw or b"")
             self._last = raw or b"", schedule
         return schedule
+
+    def last(self, head: bytes) -> Schedule | None:
+        """What was read or written last, if it begins with these :data:`HEAD_BYTES`; None if it must be read."""
+        raw, schedule = self._last
+        return schedule if head and raw[:HEAD_BYTES] == head else None
 
 
 def _written(jobs: tuple[Job, ...], numbers: dict[int, int]) -> list[dict[str, Any]]:

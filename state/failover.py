@@ -84,6 +84,12 @@ class FailoverStore:
             return (kept or self._host).get(key)
         return _read(kept, key) if found is None and kept is not None else found
 
+    def head(self, key: str, size: int) -> bytes:
+        try:
+            return self._ask_redis(lambda redis: redis.head(key, size))
+        except StoreError:
+            return self._host.head(key, size)
+
     def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         shared = self._shared(lambda redis: redis.put(key, value, ttl_s=ttl_s))
         kept = self._kept_at(key)

@@ -39,6 +39,16 @@ class RedisStore:
         with _translating():
             return _value(self._client, self._prefix + key)
 
+    def head(self, key: str, size: int) -> bytes:
+        with _translating():
+            try:
+                found = self._client.getrange(self._prefix + key, 0, size - 1)
+            except redis.ResponseError as error:
+                if not _is_foreign(error):
+                    raise
+                return b""
+            return found if isinstance(found, bytes) else b""
+
     def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         with _translating():
             self._client.set(self._prefix + key, value, px=_milliseconds(ttl_s))
@@ -111,10 +121,15 @@ def _value(client: redis.Redis | Pipeline, name: str) -> bytes | None:
     try:
         found = client.get(name)
     except redis.ResponseError as error:
-        if not str(error).startswith("WRONGTYPE"):
+        if not _is_foreign(error):
             raise
         return None
     return found if isinstance(found, bytes) else None
+
+
+def _is_foreign(error: redis.ResponseError) -> bool:
+    """Whether another program's value, of another type, is under the key."""
+    return str(error).startswith("WRONGTYPE")
 
 
 def _milliseconds(ttl_s: float) -> int:

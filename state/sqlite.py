@@ -37,6 +37,7 @@ _TABLE = """
     (key TEXT PRIMARY KEY, value BLOB NOT NULL, written REAL NOT NULL, expires REAL NOT NULL)
 """
 _GET = "SELECT value FROM state WHERE key = ? AND expires > ?"
+_HEAD = "SELECT substr(value, 1, ?) FROM state WHERE key = ? AND expires > ?"
 _PUT = """
     INSERT INTO state VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (key) DO UPDATE SET value = ?2, written = ?3, expires = ?4
@@ -70,6 +71,10 @@ class SqliteStore:
 
     def get(self, key: str) -> bytes | None:
         return self._run(lambda connection: _value(connection, key))
+
+    def head(self, key: str, size: int) -> bytes:
+        row = self._run(lambda connection: connection.execute(_HEAD, (size, key, time.time())).fetchone())
+        return (row[0] if row else None) or b""  # of an empty one SQLite returns NULL
 
     def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         self._run(lambda connection: _write(connection, key, value, ttl_s))

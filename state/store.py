@@ -27,6 +27,13 @@ class Store(Protocol):
     def get(self, key: str) -> bytes | None:
         """:raises StoreError:"""
 
+    def head(self, key: str, size: int) -> bytes:
+        """
+        The first bytes of a value: whoever looks often at a large one need not read all of it. Empty if there is none.
+
+        :raises StoreError:
+        """
+
     def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """:raises StoreError:"""
 

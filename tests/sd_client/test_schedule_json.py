@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sd_client.schedule import Job, Schedule, Trouble
-from sd_client.schedule_json import ScheduleJson
+from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
 
 TEXTS = st.text(max_size=6)
 TIMES = st.floats(min_value=0, max_value=2e9)
@@ -46,6 +46,16 @@ def test_a_set_of_webuis_is_written_once() -> None:
     assert ScheduleJson().dump(Schedule(waiting=jobs[:25], running=jobs[25:])).count(b"webui-99") == 1
 
 
+def test_the_head_tells_one_change_from_another() -> None:
+    json = ScheduleJson()
+    first = json.dump(Schedule(epoch="same"))[:HEAD_BYTES]
+    assert json.last(first) == Schedule(epoch="same")
+    second = json.dump(Schedule(epoch="same"))[:HEAD_BYTES]
+    assert json.last(first) is None
+    assert json.last(second) is not None
+    assert json.last(b"") is None
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -55,8 +65,8 @@ def test_a_set_of_webuis_is_written_once() -> None:
         b'{"waiting":[],"running":[],"loaded":{}}',
         b"\xff\xfe\x00",
         b"not ours",
-        b'{"webuis":[],"waiting":5,"running":[],"rest":{}}',
-        b'{"webuis":[],"running":[],"rest":{},"waiting":[{"ticket":"t","holder":"h","webuis":0,"model":"m","since":1}]}',
+        b'{"change":"c","webuis":[],"waiting":5,"running":[],"rest":{}}',
+        b'{"change":"c","webuis":[],"running":[],"rest":{},"waiting":[{"ticket":"t","holder":"h","webuis":0,"model":"m","since":1}]}',
     ],
     ids=["empty", "no fields", "a list", "another release's", "bytes", "text", "no list", "a set that is missing"],
 )

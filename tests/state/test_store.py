@@ -36,6 +36,15 @@ def test_a_value_is_what_was_put_last(store: Store) -> None:
     assert store.get("another key") is None
 
 
+def test_the_head_of_a_value(store: Store) -> None:
+    assert store.head("key", 4) == b""
+    store.put("key", b"\x00one two", ttl_s=60)
+    assert store.head("key", 4) == b"\x00one"
+    assert store.head("key", 400) == b"\x00one two"
+    store.put("key", b"", ttl_s=60)
+    assert store.head("key", 4) == b""
+
+
 def test_a_deleted_value_is_gone(store: Store) -> None:
     store.put("key", b"", ttl_s=60)
     assert store.get("key") == b""
