@@ -59,6 +59,7 @@ class ScheduleJson:
         by_id = {known_id: numbers.setdefault(webuis, len(numbers)) for known_id, webuis in sets.items()}
         raw = to_json(
             {
+                # Workers of an earlier release need it: during a rolling restart they share the queue.
                 "change": uuid.uuid4().hex,
                 "webuis": list(numbers),
                 "waiting": _written(schedule.waiting, by_id),
