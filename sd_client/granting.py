@@ -1,4 +1,4 @@
-"""Who is next, and where: pure functions of the schedule."""
+"""Decides which waiting job gets which WebUI: pure functions of the schedule."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from sd_client.schedule import FUTURE_S, Job, Schedule
 
 def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> Schedule:
     """
-    Free slots go to waiting jobs, oldest first.
+    Gives free slots to waiting jobs, oldest first.
 
-    A job takes an idle WebUI that has its model; else it leaves idle ones to younger jobs for up to ``patience_s``
-    where one that has it is busy; else it takes an idle one that must load it. Among several it takes one without
-    failures, none that is doubted as long as there is another one, busy or idle, and none that cannot load its model.
+    A job takes an idle WebUI that has its model loaded. If such a WebUI is busy, the job leaves other idle ones to
+    younger jobs for up to ``patience_s`` seconds. Otherwise it takes an idle one that must load the model. Among
+    several it prefers one without failures; a doubted one is taken only if all that can do the job are doubted, and one
+    that cannot load the model never.
+
+    :param slots: jobs that may run on one WebUI at a time. :param now: by the schedule's clock.
     """
     schedule = _without_future(schedule, now)
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
@@ -43,8 +46,8 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
 
 def _without_future(schedule: Schedule, now: float) -> Schedule:
     """
-    Since the clock was set back, what was to be over soon is as far away as it was set: a WebUI would be out, and a job
-    behind all that come, for that long. It is taken to have been now.
+    Replaces times in the future by now. They date from before the clock was set back: otherwise a WebUI would be out,
+    and a job behind all that come, for as long as the clock was set back.
     """
     latest = now + FUTURE_S
     if any(job.since > latest or (job.passed or now) > latest for job in (*schedule.waiting, *schedule.running)):
@@ -62,7 +65,7 @@ def _not_after(job: Job, now: float) -> Job:
 
 
 def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> tuple[Job, str] | None:
-    """The oldest job that may start now, and where. What one start loads may be what an older job waits for."""
+    """The oldest job that may start now, and its WebUI. What one start loads may be what an older job waits for."""
     idle = _idle(schedule, slots=slots, now=now)
     if not idle:
         return None
@@ -78,16 +81,16 @@ def _next_start(schedule: Schedule, *, slots: int, patience_s: float, now: float
 
 def _idle(schedule: Schedule, *, slots: int, now: float) -> dict[str, int]:
     """
-    The WebUIs that may be given a job now, and how many each has already.
+    The WebUIs that may get a job now, and how many each runs already.
 
-    One that failed gets one on trial when its time out is over. One with a job that is to be interrupted gets none:
-    an interrupt hits whatever runs.
+    A WebUI that failed gets one job on trial after its time out. One with a job that is to be interrupted gets none,
+    since an interrupt hits whatever runs.
     """
     if not schedule.waiting:
         return {}
     busy = Counter(job.webui for job in schedule.running)
     ending = {job.webui for job in schedule.running if job.cancelled}
-    # Nearly all jobs have one object in common, which is looked at once.
+    # Nearly all jobs share one object, which is looked at once.
     wanted = {id(job.webuis): job.webuis for job in schedule.waiting}
     webuis = dict.fromkeys(webui for webuis in wanted.values() for webui in webuis)
     return {
@@ -118,7 +121,7 @@ def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: b
 
 
 def _open(schedule: Schedule, job: Job, idle: Mapping[str, int], now: float) -> list[str]:
-    """The idle WebUIs that a job may be given to: none that is doubted, unless all that can do it are."""
+    """The idle WebUIs that a job may get: no doubted one, unless all that can do it are doubted."""
     able = _able(schedule, job, now)
     open_webuis = [webui for webui in idle if webui in able]
     if not schedule.troubles or all(_is_doubted(schedule, webui, now) for webui in able):
@@ -127,7 +130,7 @@ def _open(schedule: Schedule, job: Job, idle: Mapping[str, int], now: float) -> 
 
 
 def _able(schedule: Schedule, job: Job, now: float) -> Collection[str]:
-    """A model may have turned out to be broken on a WebUI since the job came."""
+    """The WebUIs that can do a job: a model may have turned out to be broken since the job came."""
     if not schedule.broken:
         return job.webuis
     return [webui for webui in job.webuis if not is_broken(schedule.broken, webui, job.model, now)]
@@ -139,13 +142,13 @@ def _is_doubted(schedule: Schedule, webui: str, now: float) -> bool:
 
 
 def _model_is_busy(schedule: Schedule, job: Job) -> bool:
-    """Whether a WebUI that has the job's model runs jobs, without having failed lately: the job can wait for it."""
+    """Whether a WebUI with the job's model is busy and has not failed lately, so that the job can wait for it."""
     has_model = {w for w in job.webuis if schedule.loaded.get(w) == job.model and w not in schedule.troubles}
     return any(running.webui in has_model for running in schedule.running)
 
 
 def _with_passed(schedule: Schedule, *, slots: int, now: float) -> Schedule:
-    """The jobs that wait although they could have an idle WebUI are noted as passed from now on."""
+    """Marks the jobs that wait although they could have an idle WebUI, from now on."""
     idle = _idle(schedule, slots=slots, now=now)
     if not idle:
         return schedule

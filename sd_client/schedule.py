@@ -1,4 +1,4 @@
-"""Who waits, who runs where, and who is next: pure values and pure functions.
+"""Who waits and who runs where: one value, and the pure functions that change it.
 
 Where this state is stored is the business of :mod:`sd_client.shared_schedule`.
 Times are seconds of one clock that all holders share.
@@ -15,22 +15,22 @@ from sd_client.failures import Broken, Trouble, after_doubt, after_failure, with
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """
-    What is known of a job, but for the WebUIs that can do it.
+    What is known about a job, except the WebUIs that can do it.
 
-    :param ticket: names the job; unique.
-    :param holder: the process that answers for it; its jobs end when it dies.
+    :param ticket: a unique name of the job.
+    :param holder: the process that is responsible for it; its jobs end when it dies.
     :param model: the checkpoint it needs, by its ``model_name``.
     :param since: when it began to wait, or, once running, when it began to run.
     :param webui: where it runs; None while it waits.
-    :param request: what its caller can ask for it by; "" where nobody can.
-    :param cancelled: its caller wants it no more; its holder ends it.
+    :param request: the id by which its caller can ask about it; "" if nobody can.
+    :param cancelled: its caller no longer wants it; its holder ends it.
     :param passed: since when it has left idle WebUIs to others because one that has its model is busy.
     :param switches: it runs on a WebUI that had another model.
     :param proven: it runs on one that has painted with its model just before, or has failed nothing lately.
-    :param before: the model that its WebUI painted with before, or has loaded; "" where that is not known.
-    :param sound: its WebUI has just painted with another model: if it fails to load this one, that is this one's fault.
-    :param painted: how many of its ``pictures`` are there, where they are painted one by one.
-    :param task: what its WebUI calls it.
+    :param before: the model that its WebUI painted with before, or has loaded; "" if unknown.
+    :param sound: its WebUI has just painted with another model: if it fails to load this one, the model is to blame.
+    :param painted: how many of its ``pictures`` are finished, if they are painted one by one.
+    :param task: its id at the WebUI.
     """
 
     ticket: str
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Entry):
-    """``webuis``: ids of those that can do it."""
+    """:param webuis: ids of the WebUIs that can do it."""
 
     webuis: tuple[str, ...]
 
@@ -60,13 +60,13 @@ class Job(Entry):
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """
-    :param waiting: first come, first served.
+    :param waiting: in the order in which they came.
     :param loaded: the model that each WebUI ran last, by the WebUI's id.
-    :param painted: the model that each WebUI painted with last, where nothing has failed there since.
-    :param troubles: by WebUI.
-    :param broken: by WebUI and model: those that it cannot paint with, and until when they are not sent.
+    :param painted: the model that each WebUI painted with last, if nothing has failed there since.
+    :param troubles: what failed lately, by WebUI.
+    :param broken: the models that a WebUI cannot load, and until when they are not sent to it.
     :param job_seconds: moving average of how long a job runs; None before the first has ended.
-    :param epoch: another one tells that what was known before was lost; "" before it is stored.
+    :param epoch: names this schedule; another name shows that the one before was lost. "" before it is stored.
     """
 
     waiting: tuple[Job, ...] = ()
@@ -82,26 +82,26 @@ class Schedule:
         return next((job for job in (*self.waiting, *self.running) if job.ticket == ticket), None)
 
     def busy(self, webui: str) -> int:
-        """Slots of a WebUI that are taken."""
+        """How many jobs run on a WebUI."""
         return sum(job.webui == webui for job in self.running)
 
 
-#: How far the processes' notions of the time differ. What is further in the future is of a clock that was set back.
+#: Seconds by which the processes' clocks may differ. Later times date from before a clock was set back.
 FUTURE_S = 1.0
-#: What a job is taken to last before one has been measured.
+#: How long a job is assumed to run before one has been measured.
 DEFAULT_JOB_S = 10.0
 #: Weight of the newest job in the average: about the last ten count.
 _NEWEST = 0.2
 
 
 def enter(schedule: Schedule, job: Job) -> Schedule:
-    """The job waits, behind all who came before it."""
+    """The job waits, behind all that came before it."""
     waiting = sorted((*schedule.waiting, job), key=lambda waiting: waiting.since)
     return replace(schedule, waiting=tuple(waiting))
 
 
 def count(schedule: Schedule, ticket: str, *, painted: int, pictures: int) -> Schedule:
-    """So many of a running job's pictures are there."""
+    """Records how many of a running job's pictures are finished."""
     running = (
         replace(job, painted=painted, pictures=pictures) if job.ticket == ticket else job for job in schedule.running
     )
@@ -112,7 +112,7 @@ def leave(schedule: Schedule, ticket: str, *, ran_s: float | None = None) -> Sch
     """
     The job is gone, waiting or running.
 
-    :param ran_s: how long it ran, where that tells something about the next ones.
+    :param ran_s: how long it ran, in seconds; None if that says nothing about the next jobs.
     """
     average = schedule.job_seconds
     if ran_s is not None:
@@ -135,7 +135,7 @@ def forget(schedule: Schedule, dead: Collection[str]) -> Schedule:
 
 
 def succeeded(schedule: Schedule, webui: str) -> Schedule:
-    """It is no longer out, nor doubted; one of its failures is forgotten, and after a few successes all."""
+    """A job succeeded: the WebUI is neither out nor doubted any more. Each success removes one of its failures."""
     trouble = schedule.troubles.get(webui)
     return schedule if trouble is None else _with_trouble(schedule, webui, trouble.after_success())
 
@@ -144,15 +144,15 @@ def failed(schedule: Schedule, webui: str, *, now: float, answered: bool) -> Sch
     """
     A job failed on a WebUI.
 
-    :param answered: with an error of the WebUI's own, which may be the job's fault; else the WebUI was not reachable,
-        lost the answer or never gave one.
+    :param answered: the WebUI answered with an error, which may be the job's fault; otherwise it was unreachable, lost
+        the answer or never gave one.
     """
     trouble = after_failure(schedule.troubles.get(webui), now=now, answered=answered)
     return _with_trouble(schedule, webui, trouble)
 
 
 def painted_with(schedule: Schedule, webui: str, model: str | None) -> Schedule:
-    """What a WebUI could paint with last; None: it failed since."""
+    """The model that a WebUI has painted with; None: it has failed since."""
     others = {other: name for other, name in schedule.painted.items() if other != webui}
     if model is None:
         return replace(schedule, painted=others)
@@ -165,7 +165,7 @@ def broke(schedule: Schedule, webui: str, models: Sequence[str], *, now: float, 
 
 
 def mended(schedule: Schedule, webui: str) -> Schedule:
-    """It was started anew, or has other files: what it could not load before says nothing now."""
+    """A WebUI was restarted, or has other files: what it could not load before is irrelevant now."""
     if webui not in schedule.broken and webui not in schedule.painted:
         return schedule
     broken = {other: models for other, models in schedule.broken.items() if other != webui}
@@ -173,12 +173,12 @@ def mended(schedule: Schedule, webui: str) -> Schedule:
 
 
 def doubt(schedule: Schedule, webui: str, *, now: float) -> Schedule:
-    """It could not do a job that another one perhaps can, for want of memory."""
+    """A WebUI had too little memory for a job that another one may be able to do."""
     return _with_trouble(schedule, webui, after_doubt(schedule.troubles.get(webui), now=now))
 
 
 def pardon(schedule: Schedule, webuis: Collection[str]) -> Schedule:
-    """Of what they were doubted for the job was to blame."""
+    """The job was to blame for what these WebUIs were doubted for."""
     for webui in webuis:
         trouble = schedule.troubles.get(webui)
         if trouble is not None:
@@ -201,13 +201,16 @@ def cancel(schedule: Schedule, name: str) -> Schedule:
 
 
 def disclaim(schedule: Schedule, ticket: str) -> Schedule:
-    """The running job's caller has its answer: nobody can ask for the job any more, which still has its place."""
+    """The caller of a running job has its answer: nobody can ask about the job any more, but it keeps its place."""
     running = tuple(replace(job, request="") if job.ticket == ticket else job for job in schedule.running)
     return replace(schedule, running=running)
 
 
 def retarget(schedule: Schedule, webuis: Mapping[str, tuple[str, ...]]) -> Schedule:
-    """Waiting jobs, by ticket, can now be done by other WebUIs than before."""
+    """Sets which WebUIs can do each waiting job.
+
+    :param webuis: by ticket.
+    """
     if all(job.webuis == webuis.get(job.ticket, job.webuis) for job in schedule.waiting):
         return schedule
     waiting = tuple(replace(job, webuis=webuis.get(job.ticket, job.webuis)) for job in schedule.waiting)
@@ -215,7 +218,7 @@ def retarget(schedule: Schedule, webuis: Mapping[str, tuple[str, ...]]) -> Sched
 
 
 def put_back(schedule: Schedule, jobs: Collection[Job]) -> Schedule:
-    """With those of the jobs that are missing, waiting or running as they were; none waits that runs already."""
+    """Re-adds those jobs that are missing, as they were. A job that runs never becomes one that waits."""
     known = {job.ticket: job for job in (*schedule.waiting, *schedule.running)}
     lost = [job for job in jobs if _is_lost(known.get(job.ticket), job)]
     if not lost:
@@ -240,7 +243,7 @@ def _is_lost(found: Job | None, job: Job) -> bool:
 
 
 def disown(schedule: Schedule, holder: str, tickets: Collection[str]) -> Schedule:
-    """Without the holder's jobs, but for those that it still has: the others ended while it could not say so."""
+    """Removes the holder's jobs except those it still has: the others ended while the store could not be reached."""
 
     def kept(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
         return tuple(job for job in jobs if job.holder != holder or job.ticket in tickets)
@@ -249,7 +252,7 @@ def disown(schedule: Schedule, holder: str, tickets: Collection[str]) -> Schedul
 
 
 def seconds_until_free(schedule: Schedule, *, slots: int, webuis: int) -> float:
-    """How long a job that came now would wait, from measured job times and the queue."""
+    """How long a job that came now would wait, estimated from measured times and the jobs ahead of it."""
     places = max(1, slots * webuis)
     ahead = len(schedule.waiting) + len(schedule.running) - places + 1
     return max(0, ahead) * (schedule.job_seconds or DEFAULT_JOB_S) / places
