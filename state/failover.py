@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from state.redis import RedisStore
+from state.sqlite import SqliteStore
 from state.store import Change, Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class FailoverStore:
         redis: RedisStore,
         *,
         durable: str = "",
-        kept: Store | None = None,
+        kept: SqliteStore | None = None,
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
@@ -118,13 +119,6 @@ class FailoverStore:
             kept.delete(key)
         if not shared:
             kept.put(_MISSED + key, b"", ttl_s=_DAY_S)
-
-    def items(self, prefix: str) -> Iterator[tuple[str, bytes, float]]:
-        try:
-            found = self._ask_redis(lambda redis: list(redis.items(prefix)))
-        except StoreError:
-            return (self._kept_at(prefix) or self._host).items(prefix)
-        return iter(found)
 
     def now(self) -> float:
         return self._redis.now() if self.up else self._host.now()

@@ -75,19 +75,6 @@ class RedisStore:
         with _translating():
             self._client.delete(self._prefix + key)
 
-    def items(self, prefix: str) -> Iterator[tuple[str, bytes, float]]:
-        with _translating():
-            names = self._client.scan_iter(f"{self._prefix}{prefix}*", count=_BATCH)
-            while batch := list(islice(names, _BATCH)):
-                with self._client.pipeline(transaction=False) as pipeline:
-                    for name in batch:
-                        pipeline.get(name)
-                        pipeline.pttl(name)
-                    answers = pipeline.execute(raise_on_error=False)
-                for name, value, left_ms in zip(batch, answers[::2], answers[1::2], strict=True):
-                    if isinstance(value, bytes) and left_ms > 0:
-                        yield name.decode().removeprefix(self._prefix), value, left_ms / 1000
-
     def add(self, items: Iterable[tuple[str, bytes, float]]) -> None:
         """Writes those that are missing: keys, values and seconds to live. :raises StoreError:"""
         left = iter(items)

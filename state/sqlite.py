@@ -103,6 +103,7 @@ class SqliteStore:
         self._run(lambda connection: connection.execute("DELETE FROM state WHERE key = ?", (key,)))
 
     def items(self, prefix: str) -> Iterator[tuple[str, bytes, float]]:
+        """Key, value and remaining seconds of each key that begins with ``prefix``. :raises StoreError:"""
         start, end = prefix, f"{prefix}\U0010ffff"
         while page := self._page(start, end):
             yield from page

@@ -6,7 +6,7 @@ Redis keeps each key under ``REDIS_PREFIX``. The first part of a key says whose 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 #: Receives the stored value, None if there is none, and returns the one to store. It may be called more than once.
@@ -50,9 +50,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """:raises StoreError:"""
-
-    def items(self, prefix: str) -> Iterator[tuple[str, bytes, float]]:
-        """Key, value and remaining seconds of each key that begins with ``prefix``. :raises StoreError:"""
 
     def now(self) -> float:
         """Seconds since 1970 by the clock that all users of the store have in common."""

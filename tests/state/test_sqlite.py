@@ -142,6 +142,17 @@ def test_a_value_written_before_the_clock_was_set_back_lives_as_long_as_any_othe
     assert 30 < left_s < 101
 
 
+def test_items_are_those_of_a_prefix(path: Path) -> None:
+    store = SqliteStore(path)
+    for number in range(1200):
+        store.put(f"many:{number}", b"%d" % number, ttl_s=60)
+    store.put("other:1", b"1", ttl_s=60)
+    store.put("many:old", b"1", ttl_s=0.001)
+    time.sleep(0.002)
+    found = {key: value for key, value, left_s in store.items("many:") if 0 < left_s <= 60}
+    assert found == {f"many:{number}": b"%d" % number for number in range(1200)}
+
+
 def test_it_holds_few_descriptors(path: Path) -> None:
     store = SqliteStore(path)
     before = len(os.listdir("/proc/self/fd"))
