@@ -1,4 +1,4 @@
-"""A form's fields, read while they come: texts up to a bound, pictures as the bytes that they are."""
+"""A form's fields, read while they arrive: texts up to a bound, pictures as bytes."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Form:
 
 def read_form(pieces: Iterable[bytes], boundary: str, *, piece_bytes: int, most_text: int) -> Form:
     """
-    :param pieces: the body as it comes, each of at most ``piece_bytes``.
+    :param pieces: the body as it arrives, each of at most ``piece_bytes``.
     :param most_text: bytes that it may have beside its pictures.
-    :raises MalformedRequestError: it is no form.
+    :raises MalformedRequestError: it is not a form.
     :raises PayloadTooLargeError: it has more parts, or more text, than any request needs.
     """
     if not boundary or not boundary.isascii():
@@ -79,7 +79,7 @@ def _events(pieces: Iterable[bytes], boundary: str, piece_bytes: int) -> Iterato
 
 
 def _ending_at_lines(pieces: Iterable[bytes], boundary_chars: int) -> Iterator[bytes]:
-    """The same with no boundary cut in two: before one that lacks its last dash werkzeug leaves the part a CR."""
+    """The same pieces, with no boundary cut in two: before one without its last dash, werkzeug leaves the part a CR."""
     longest = boundary_chars + len("\r\n----\r\n")
     left = b""
     for piece in pieces:
@@ -126,7 +126,7 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
 
 
 def too_much_text(most_text: int) -> PayloadTooLargeError:
-    """The refusal of any body that has more beside its pictures than a request needs."""
+    """The refusal of a body that has more beside its pictures than any request needs."""
     names = " and ".join(map(repr, PICTURE_FIELDS))
     return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB besides the pictures in {names}")
 

@@ -1,4 +1,4 @@
-"""Which images of an answer are the pictures that were asked for.
+"""Which images of a result are the pictures that were requested.
 
 A1111 and Forge put an inpainting's mask and composite directly behind each picture where the options ``return_mask``
 and ``return_mask_composite`` are on, and a grid in front; ControlNet appends its maps; scripts add what they like. Only

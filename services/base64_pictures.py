@@ -1,4 +1,4 @@
-"""Pictures that come as text: base64 and data URIs, and what a text is that is neither."""
+"""Pictures sent as text: base64 and data URIs, and diagnoses for a text that is neither."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pybase64
 
 from services.picture_formats import PictureError, sniff
 
-#: Of a text, looked at to tell what it is: none of the mistakes hides further in.
+#: Characters of a text that are searched for a mistake: none hides further in.
 _HEAD_CHARS = 2000
 
 _WHITE_SPACE = b" \t\n\r\f\v"
 
-#: What begins like this is no base64 of an accepted picture: that of a JPEG begins with /9j/.
-_NO_BASE64: Final = tuple(
+#: A text that begins like this is not the base64 of an accepted picture: a JPEG's begins with /9j/.
+_NOT_BASE64: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), message)
     for pattern, message in (
         (r"(undefined|null|none|nan|true|false)$", "is the word for a missing value, not a picture; send a picture"),
@@ -46,14 +46,14 @@ _NO_BASE64: Final = tuple(
     )
 )
 
-#: What a text is that cannot be decoded, most certain first. The remedies are those of the languages it comes from.
+#: Why a text cannot be decoded, the most certain first. The remedies are those of the languages that cause it.
 _MISTAKES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), message)
     for pattern, message in (
         (
             r"\[object \w+\]",
             "is an object that JavaScript turned into text ([object …]); send the picture's bytes as base64, "
-            "as FileReader.readAsDataURL gives them",
+            "as FileReader.readAsDataURL returns them",
         ),
         (
             r"b(?P<quote>['\"]).*(?P=quote)$|b['\"].{1990}",
@@ -95,14 +95,14 @@ def decode_base64(text: str) -> bytes:
     """
     A data URI (``data:image/png;base64,...``) or bare base64: standard alphabet with padding, white space allowed.
 
-    The media type is not looked at: the bytes decide what the picture is.
+    The media type is ignored: the bytes decide what the picture is.
 
-    :raises PictureError: anything else, named for what it is.
+    :raises PictureError: it is anything else; the message says what.
     """
     payload = text.strip()
     if not payload:
         raise _refused("is empty; send a picture as base64", text)
-    for pattern, message in _NO_BASE64:
+    for pattern, message in _NOT_BASE64:
         if pattern.match(payload):
             raise _refused(message, text)
     if payload[:5].lower() == "data:":
@@ -118,9 +118,9 @@ def decode_base64(text: str) -> bytes:
 
 def refuse_text(data: bytes) -> None:
     """
-    To be asked about bytes that are no picture.
+    Diagnoses bytes that are not a picture.
 
-    :raises PictureError: they are a text that stands for one.
+    :raises PictureError: they are a text that stands for a picture.
     """
     try:
         text = data.decode("ascii").strip()
@@ -141,7 +141,7 @@ def _is_base64_of_a_picture(text: str) -> bool:
 
 
 def _of_data_uri(uri: str, text: str) -> str:
-    """What stands behind its comma."""
+    """The part behind its comma."""
     head, comma, payload = uri.partition(",")
     if not payload and head.lower() == "data:":
         raise _refused(_EMPTY_CANVAS, text)
@@ -157,12 +157,12 @@ def _decoded(text: str) -> bytes:
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError:
-        # Looking for white space costs several times as much as decoding, and hardly any text has some.
+        # Looking for white space costs several times as much as decoding, and hardly any text has it.
         return pybase64.b64decode(text.encode("ascii").translate(None, _WHITE_SPACE), validate=True)
 
 
 def _what_is_wrong(payload: str) -> str:
-    """With a text that cannot be decoded."""
+    """The diagnosis for a text that cannot be decoded."""
     for pattern, message in _MISTAKES:
         if pattern.match(payload[:_HEAD_CHARS]):
             return message

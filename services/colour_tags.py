@@ -1,7 +1,7 @@
-"""What a picture file says about its colours, brought to one form: an ICC profile, or None where they are sRGB.
+"""What a picture file says about its colours, in one form: an ICC profile, or None if they are sRGB.
 
-Of what contradicts each other the PNG specification's order counts (section 4.3 of its third edition): cICP, iCCP,
-sRGB, then gAMA with cHRM. What is damaged or says nothing known is passed over, as viewers do.
+If chunks contradict each other, the PNG specification's order counts (section 4.3 of its third edition): cICP, iCCP,
+sRGB, then gAMA with cHRM. What is damaged or unknown is ignored, as viewers do.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from services.icc_profiles import SRGB, SRGB_CURVE, Chromaticities, Curve, rgb_p
 #: Profiles of presses, the largest in use, have 0.5 to 3 MB.
 MAX_PROFILE_BYTES: Final = 8 * 1024 * 1024
 
-#: PNG chunks that tell of colours.
+#: PNG chunks that describe colours.
 PNG_CHUNKS: Final = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 
 _JPEG_MARK: Final = b"ICC_PROFILE\0"
 
-# H.273's numbers, those that pictures of standard range use.
+#: By their numbers in H.273: those that pictures of standard range use.
 _PRIMARIES: Final[Mapping[int, Chromaticities]] = {
     1: SRGB,
     9: Chromaticities((0.3127, 0.3290), (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),  # BT.2020
@@ -38,16 +38,16 @@ _CURVES: Final[Mapping[int, Curve]] = {
 }
 _HDR_CURVES: Final = (16, 18)  # PQ and HLG
 
-# Of the gamma that PNG files write for sRGB, 1 / 2.2; libpng takes less than this for no difference.
+#: The gamma that PNG files write for sRGB, 1 / 2.2; libpng ignores smaller differences than this tolerance.
 _SRGB_GAMMA: Final = 45455
 _GAMMA_TOLERANCE: Final = 0.05
-# Of a chromaticity: files round them to two digits.
+#: Of a chromaticity: files round them to two digits.
 _XY_TOLERANCE: Final = 0.006
 
 
 class Colours(NamedTuple):
     """
-    :param profile: ICC; None where the colours are sRGB, or nothing is said.
+    :param profile: ICC; None if the colours are sRGB, or the file does not say.
     :param hdr: its samples are PQ or HLG, and nothing says how they look on an ordinary screen.
     """
 
@@ -95,7 +95,7 @@ def _bounded(profile: bytes | None) -> bytes | None:
 
 
 def _inflated(body: bytes | None) -> bytes | None:
-    """Of an iCCP chunk: a name, its end, the method 0, and the compressed profile."""
+    """The profile in an iCCP chunk, which has a name, its end, the method 0, and the compressed profile."""
     name_end = (body or b"").find(b"\0")
     if body is None or name_end < 0 or body[name_end + 1 : name_end + 2] != b"\0":
         return None
@@ -108,7 +108,7 @@ def _inflated(body: bytes | None) -> bytes | None:
 
 
 def _coded(cicp: bytes | None) -> tuple[Chromaticities | None, Curve | None]:
-    """Of RGB samples with their full range; those of video have another."""
+    """A cICP chunk for RGB samples with their full range; those of video have another."""
     if cicp is None or len(cicp) != 4 or cicp[2:] != b"\0\1":
         return None, None
     return _PRIMARIES.get(cicp[0]), _CURVES.get(cicp[1])
@@ -119,7 +119,7 @@ def _is_hdr(cicp: bytes | None) -> bool:
 
 
 def _measured(gama: bytes | None, chrm: bytes | None) -> bytes | None:
-    """A PNG's gAMA is the exponent from light to samples, in 100 000ths; of cHRM each number is in 100 000ths."""
+    """gAMA is the exponent from light to samples, in 100 000ths; each number of cHRM is in 100 000ths."""
     colours, gamma = SRGB, 0
     if chrm is not None and len(chrm) == 32:
         values = [value / 100_000 for value in struct.unpack(">8I", chrm)]

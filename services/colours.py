@@ -1,9 +1,9 @@
-"""Colours as a picture's profile means them, brought to sRGB, which WebUIs and their models take every picture for.
+"""Converts colours from a picture's profile to sRGB, which WebUIs and their models assume for every picture.
 
 Relative colorimetric with black point compensation: what sRGB can show comes out as exactly that colour, white stays
 white and the deepest black becomes black, as a photo looks on an ordinary screen. (Perceptual is left to each
 profile's maker, and moves colours that would have fitted; for profiles without tables, a phone's among them, both are
-the same.) What is more vivid than sRGB can be is brought to its edge.
+the same.) Colours more vivid than sRGB are brought to its edge.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Conversion = Callable[[Image.Image], Image.Image]
 
 #: By the colour space in a profile's header, the mode of the pictures that it may describe.
 _MODES: Final = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
-#: Of a scanner, a screen, a printer and a space as such. Others (links between devices, effects, named colours) do
+#: Profiles of scanners, screens, printers and colour spaces. Others (links between devices, effects, named colours) do
 #: not say what colour a sample is.
 _CLASSES: Final = (b"scnr", b"mntr", b"prtr", b"spac")
-# What lcms would put together beforehand for greys has too few steps in the dark: up to 10 levels off.
+#: For greys: the table that lcms would prepare has too few steps in the dark, up to 10 levels off.
 _EXACT_GREYS: Final = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE
 _GREY_MODES: Final = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
-#: In a profile; lcms opens none that has more.
+#: Tags in a profile; lcms opens none that has more.
 _MOST_TAGS: Final = 100
-#: Levels of 255. Profiles of sRGB differ by this from each other, and a picture is not made anew for it.
+#: Levels of 255 by which profiles of sRGB differ from each other; a picture is not encoded again for that.
 _SAME: Final = 2
 
 
@@ -37,8 +37,8 @@ def to_srgb(stored_mode: str, profile: bytes | None) -> Conversion | None:
     How a picture, as :func:`in_channels` gives it, becomes sRGB: RGB or RGBA.
 
     :param stored_mode: of the picture as it was decoded, by which a profile that is not meant for it is known.
-    :returns: None where there is nothing to do: no profile, one of sRGB, or one that is damaged or of another kind of
-        picture, which counts as none, as viewers have it.
+    :returns: None if there is nothing to do: no profile, one of sRGB, or one that is damaged or for another kind of
+        picture, which counts as none, as in viewers.
     """
     if profile is None:
         return None
@@ -98,7 +98,7 @@ def _may_describe(mode: str, stored_mode: str) -> bool:
 
 
 def _without_floating_tables(profile: bytes) -> bytes:
-    """The tags D2B0 to D2B3 renamed to nothing, since their cost has no bound.
+    """The tags D2B0 to D2B3 renamed, so that lcms ignores them: their cost has no bound.
 
     Every profile that has them has ordinary tables or curves as well (ICC.1:2010, section 8).
     """
@@ -116,7 +116,7 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """By what it does to samples of all colours and all greys."""
+    """Judged by samples of all colours and all greys."""
     if mode == "CMYK":
         return False
     before = _samples().convert(mode)

@@ -1,4 +1,4 @@
-"""Who may decode pictures now: as many at a time as there are processors, the others in the order they came in."""
+"""Limits how many pictures are decoded at a time to the number of processors; others wait in order."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 from sd_client.errors import QueueTimeoutError
 
-#: How often one that waits looks whether its caller is still there.
+#: How often a waiting request checks that its caller is still there.
 _LOOK_S = 0.25
 
-#: What any may wait, whatever ``SD_QUEUE_TIMEOUT`` is: several large pictures take as long, and no WebUI is waited for.
+#: Any request may wait this long, whatever ``SD_QUEUE_TIMEOUT`` is: several large pictures take as long, without a
+#: WebUI.
 SHORTEST_WAIT_S = 5.0
 
 
@@ -64,7 +65,7 @@ class Decoders:
             if mine in self._waiting:
                 self._waiting.remove(mine)
                 return
-        self.release()  # it was given a decoder at the last moment
+        self.release()  # it received a decoder at the last moment
 
 
 class Decoding:
@@ -73,7 +74,7 @@ class Decoding:
 
     :param until: by the clock.
     :param check: called while it waits.
-    :param admit: called once, before the first picture: what it raises keeps the request from waiting at all.
+    :param admit: called once, before the first picture: if it raises, the request does not wait at all.
     :ivar waited_s: so far.
     """
 

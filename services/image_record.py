@@ -1,4 +1,4 @@
-"""What is kept beside an image: how it was made, enough to make it again."""
+"""The record stored beside an image: how it was made, enough to make it again."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from services.colours import in_channels
 #: From here on grey is white; below it is black.
 HALF: Final = 128
 
-# Levels of 255. What is as near to a level is that level, for JPEG and smoothing move it.
+#: Levels of 255: a grey as near to a level as this belongs to it, because JPEG and smoothing move it.
 _NEAR: Final = 16
-#: Two levels of a mask differ at least by this.
+#: Two levels of a mask differ by at least this.
 _APART: Final = 100
 #: Share of the pixels that may be anything else in a mask of two levels.
 _FLAT: Final = 0.05
@@ -27,13 +27,13 @@ _PURE: Final = 0.5
 #: Share of the pixels that may have structure of their own there, and that may have a colour.
 _STRUCTURED: Final = 0.08
 _COLOURED: Final = 0.05
-# Pixels a side: enough to tell structure, and a few milliseconds.
+#: Pixels a side: enough to see structure, in a few milliseconds.
 _LOOKED_AT: Final = 128
 
 
 def unclear(image: Image.Image, grey: Image.Image) -> str | None:
     """
-    Why it is not plain which part of a mask is repainted where its caller did not say; None where it is.
+    Why it is not clear which part of a mask is repainted, if its caller did not say; None if it is clear.
 
     :param image: the mask as it was sent; :param grey: the same in mode L over black, where the white is repainted.
     """
@@ -45,7 +45,7 @@ def unclear(image: Image.Image, grey: Image.Image) -> str | None:
 
 
 def _has_hole(image: Image.Image) -> bool:
-    """A drawing on a transparent canvas has a frame that is mostly transparent."""
+    """Not true of a drawing on a transparent canvas, whose frame is mostly transparent."""
     image = in_channels(image)
     if image.mode not in ("LA", "RGBA"):
         return False
@@ -79,7 +79,7 @@ def _is_soft(image: Image.Image, grey: Image.Image) -> bool:
 
 
 def _structured(grey: Image.Image) -> float:
-    """The share of what is neither level, no edge between both, and no steady slope, which a median leaves as it is."""
+    """The share of pixels that are at neither level, not at an edge between them, and not on a steady slope."""
     dark, light = _levels(grey)
     small = _small(grey)
     is_dark = small.point([255 * (abs(level - dark) <= _NEAR) for level in range(256)])

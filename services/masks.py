@@ -1,4 +1,4 @@
-"""Masks of an inpainting: 8-bit grey, white is repainted, black is kept, whatever the caller's convention was."""
+"""Masks for inpainting: 8-bit grey, white is repainted and black is kept, whatever the caller's convention was."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,13 +15,13 @@ from services.png import encode_png
 
 MaskMode = Literal["white", "black", "alpha"]
 
-# Numbers of things, which some programs write as grey: of a few dozen things at most.
+#: Some programs write labels as grey values: a few dozen at most.
 _LABELS = 64
 _SAYS_WHAT = 'say with mask_mode what is repainted ("white", "black" or "alpha")'
 
 
 class MaskLostError(PictureError):
-    """Nothing of the mask is left after it was brought to the generation's size. ``by_crop``: the rest was cut off."""
+    """Nothing is left of the mask in the size of the generation. ``by_crop``: what it would repaint was cut off."""
 
     def __init__(self, message: str, *, received: str, by_crop: bool) -> None:
         super().__init__(message, received=received)
@@ -32,7 +32,7 @@ class MaskLostError(PictureError):
 class Mask:
     """A mask that has been decoded once without a fault. Width and height are upright, in pixels.
 
-    `mode` None: the caller did not say, and its white is repainted where that is plain.
+    `mode` None: the caller did not say; the white is repainted, if that is clearly meant.
     """
 
     width: int
@@ -44,8 +44,8 @@ class Mask:
 def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:
     """Checks a mask as `read_picture` checks a picture. Its colours are its meaning: no profile changes them.
 
-    What is transparent is kept in the modes "white" and "black", so that a drawing on a transparent canvas works in
-    either colour; in mode "alpha" the colours do not matter and what is transparent is repainted.
+    Transparent parts are kept in the modes "white" and "black", so that a drawing on a transparent canvas works in
+    either colour; in mode "alpha" the colours do not matter and transparent parts are repainted.
 
     :raises PictureError: as `read_picture`; in mode "alpha" also a mask without transparency information.
     """
@@ -61,7 +61,7 @@ def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:
 def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> bytes:
     """The PNG to send to a WebUI: exactly width x height, mode L, 0 or 255 only (half grey, 128, is repainted).
 
-    :raises PictureError: nothing would be repainted, or it is not plain what.
+    :raises PictureError: nothing would be repainted, or it is not clear what.
     :raises MaskLostError: something would have been, at the mask's own size.
     """
     data = mask.data
@@ -96,7 +96,7 @@ def _nothing_left(
 
 
 def _found(mode: MaskMode, image: Image.Image, repainted: Image.Image) -> str:
-    """What is repainted in this mode, and what came instead."""
+    """Says what is repainted in this mode, and what the mask has instead."""
     _, most = (int(level) for level in repainted.getextrema())  # type: ignore[arg-type]
     channels = in_channels(image)
     alpha = channels.getchannel("A") if channels.mode in ("LA", "RGBA") else None
@@ -125,7 +125,7 @@ def _fitting(picture: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int
 def _to_repaint(image: Image.Image, mode: MaskMode) -> Image.Image:
     match mode:
         case "white":
-            # Grey is grey; by way of RGB it would be the same.
+            # The conversion by way of RGB would give the same.
             plain = image.mode == "L" and not image.has_transparency_data
             return image if plain else flatten(image, "black").convert("L")
         case "black":

@@ -1,4 +1,4 @@
-"""Files of pictures decoded: by the decoder that their bytes name, upright, and no larger than is allowed."""
+"""Decodes picture files: by their bytes, upright, and no larger than allowed."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ _DECODERS: Final[Mapping[PictureFormat, type[ImageFile.ImageFile]]] = MappingPro
     {"PNG": PngImageFile, "JPEG": JpegImageFile, "WEBP": WebPImageFile, "BMP": BmpImageFile}
 )
 
-# All that Pillow's four decoders raise on damaged data. Not MemoryError: that is this machine's state.
+#: All that Pillow's four decoders raise on damaged data. Not MemoryError: that is about this machine.
 _DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -57,7 +57,7 @@ _TURNS: Final[Mapping[int, Image.Transpose]] = MappingProxyType(
 
 
 def see_whole(data: bytes, file: PictureFile, *, max_pixels: int) -> tuple[tuple[int, int], Image.Image | None]:
-    """Width and height as stored, and the picture; None for an RGB one of whose pixels each has been looked at.
+    """Width and height as stored, and the picture; None for a plain PNG whose rows are all there.
 
     :raises PictureError: damaged, too large or too small.
     """
@@ -73,7 +73,7 @@ def see_whole(data: bytes, file: PictureFile, *, max_pixels: int) -> tuple[tuple
 def decode_upright(data: bytes, *, max_pixels: int | None = None) -> Image.Image:
     """The first frame with its EXIF orientation applied, in whatever mode it was stored.
 
-    :param max_pixels: None for a file that has been seen whole.
+    :param max_pixels: None for a file that has been checked before.
     :raises PictureError: as `read_file`; damaged, too large or too small.
     """
     file = read_file(data)

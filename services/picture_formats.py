@@ -1,4 +1,4 @@
-"""What kind of file a picture is, by its first bytes, and the error that tells what came instead."""
+"""The format of a picture file, by its first bytes, and the error that describes what came instead."""
 
 import re
 from typing import Literal
@@ -45,7 +45,7 @@ class PictureError(ValueError):
 
 
 def sniff(data: bytes) -> PictureFormat | None:
-    """The format by the file's first bytes, None for one that is not accepted."""
+    """The format by the file's first bytes; None if it is not accepted."""
     if data.startswith(PNG_SIGNATURE):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -58,7 +58,7 @@ def sniff(data: bytes) -> PictureFormat | None:
 
 
 def describe(data: bytes) -> str:
-    """What came, for a message: its kind and its length, none of its content."""
+    """Format and length of a file, for a message; none of its content."""
     kind: str | None = sniff(data)
     if kind is None:
         kind = next((name for pattern, name in _OTHER_FORMATS if pattern.match(data[:1024])), "unknown format")

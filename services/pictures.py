@@ -1,7 +1,7 @@
-"""Pictures that come in: from a file's bytes to exactly the pixels that a WebUI is sent.
+"""Callers' pictures: from a file's bytes to exactly the pixels that are sent to a WebUI.
 
 A `Picture` keeps the encoded file and not its pixels, which are 10 to 50 times as many bytes, since it waits with
-its job for a free WebUI. WebUIs take every picture for sRGB, so that other colours are brought to it here.
+its job for a free WebUI. WebUIs assume sRGB for every picture, so other colours are converted to it here.
 """
 
 from dataclasses import dataclass, field
@@ -23,9 +23,8 @@ ResizeMode = Literal["stretch", "crop", "fill"]
 class Picture:
     """A picture that has been decoded once without a fault. Width and height are upright, in pixels.
 
-    `plain`: `data` is an upright RGB PNG or JPEG of one frame; the metadata that came with it has been cut out, so that
-    it may be sent on as it is.
-    `has_alpha`: it tells what is transparent, be it nothing.
+    `plain`: `data` is an upright RGB PNG or JPEG of one frame without metadata, which may be sent on as it is.
+    `has_alpha`: it has an alpha channel, or another way of saying what is transparent.
     """
 
     width: int
@@ -39,7 +38,7 @@ class Picture:
 def read_picture(data: bytes, *, max_pixels: int) -> Picture:
     """Decodes the whole picture once, so that a damaged one is found here. Safe to call from many threads.
 
-    :param max_pixels: refused by the header, before anything is decoded.
+    :param max_pixels: a larger picture is refused by its header, before anything is decoded.
     :raises PictureError: not PNG, JPEG, WebP or BMP; damaged or cut off; too large; smaller than 16 x 16; transparent
         everywhere; of a high dynamic range that no profile explains.
     """
@@ -82,7 +81,7 @@ def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> b
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """Any mode to RGB, what is transparent over the background. 16-bit grey keeps its upper 8 bits."""
+    """Any mode to RGB, transparent parts over the background. 16-bit grey keeps its upper 8 bits."""
     image = in_channels(image)
     if image.mode not in ("LA", "RGBA"):
         return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The size of a generation where the caller leaves it to the picture."""
+"""The size of a generation if the caller leaves it to the picture."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from services.picture_formats import PictureError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Sides:
-    """What a side may be, in pixels; both bounds are multiples of the step."""
+    """The bounds of a side, in pixels; both are multiples of the step."""
 
     step: int
     smallest: int
@@ -40,8 +40,8 @@ def derive_size(
 
     Two wanted sides are taken as they are. One wanted side is taken as it is, and the other follows the picture's
     shape. With none the picture's size is scaled only as far as the bounds ask. A derived side is the nearest multiple
-    of `step` within `smallest` ... `largest`, and with a derived side the product is at most `max_pixels`: where all
-    of that and the picture's proportions cannot be had together, the proportions give way.
+    of `step` within `smallest` ... `largest`, and with a derived side the product is at most `max_pixels`. If the
+    picture's proportions cannot be kept within all of that, they give way.
 
     :raises PictureError: the wanted side leaves less than `smallest` for the other.
     :raises ValueError: no size at all satisfies the bounds.

@@ -22,10 +22,10 @@ from services.pictures import flatten
 Format = Literal["png", "jpeg", "webp"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-#: Of encoded copies, in each worker.
+#: Bytes of encoded copies, in each worker.
 CACHE_BYTES = 32 * 1024 * 1024
 
-#: What a copy may wait until it is made: as many as may be asked for at a time take less.
+#: How long a request may wait for its copy: as many as may be requested at a time take less.
 MAKING_WAIT_S = 30.0
 
 _OPTIONS: dict[Format, dict[str, object]] = {
@@ -37,9 +37,9 @@ _OPTIONS: dict[Format, dict[str, object]] = {
 
 class Thumbnails:
     """
-    Each copy is kept while it stays among those used last.
+    Each copy is kept while it is among those used last.
 
-    :param at_a_time: made at a time; None: as many as there are processors. More would only add up their memory.
+    :param at_a_time: copies made at a time; None: as many as there are processors. More would only add up their memory.
     """
 
     def __init__(self, *, cache_bytes: int = CACHE_BYTES, at_a_time: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Thumbnails:
         """
         The image ``width`` pixels wide, its height in proportion.
 
-        :param read: the stored PNG; called where the copy has to be made.
+        :param read: returns the stored PNG; called if the copy has to be made.
         :param check: called while others are made first; what it raises ends the wait.
         :raises QueueTimeoutError: too many others are made first.
         """
@@ -98,9 +98,9 @@ def _encoded(png: bytes, *, form: Format, width: int) -> bytes:
 
 
 def _shown(png: bytes, *, with_alpha: bool) -> Image.Image:
-    """As it looks, in sRGB: RGBa where it has and may have transparent parts, else RGB over white.
+    """The image in sRGB: RGBa where it has and may have transparent parts, else RGB over white.
 
-    RGBa has colours weighed by their opacity: those of hidden pixels are gone, and bleed into no neighbours.
+    RGBa has colours weighed by their opacity, so that those of hidden pixels do not bleed into their neighbours.
     """
     file = read_file(png)
     stored = decode(png, file, max_pixels=None)

@@ -62,7 +62,7 @@ class ImageStorage(Protocol):
         """
 
     def look(self, image_id: UUID) -> ImageFacts:
-        """What :meth:`open` tells, without fetching the image.
+        """What :meth:`open` says, without fetching the image.
 
         :raises ImageNotFoundError:
         :raises StorageUnavailableError:
@@ -90,7 +90,7 @@ class ImageStorage(Protocol):
         """
 
     def sweep(self) -> int:
-        """Remove what crashed processes left behind, and tell how many files that were. Safe beside saves.
+        """Remove what crashed processes left behind, and return how many files that were. Safe beside saves.
 
         :raises StorageUnavailableError:
         """
@@ -118,7 +118,7 @@ def encode_record(record: Mapping[str, object]) -> bytes:
     :raises TypeError, ValueError: the record is not JSON.
     """
     text = json.dumps(dict(record), ensure_ascii=False, sort_keys=True, allow_nan=False)
-    # A lone surrogate (half an emoji in a prompt) is no UTF-8; its backslash form is JSON's own escape for it.
+    # A lone surrogate (half an emoji in a prompt) is not UTF-8; its backslash form is JSON's own escape for it.
     return text.encode("utf-8", errors="backslashreplace")
 
 

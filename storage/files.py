@@ -1,4 +1,4 @@
-"""Single files and folders: opening, looking and removing, where others may do the same at the same moment."""
+"""Opening, looking at and removing single files and folders while others may do the same."""
 
 import errno
 import os

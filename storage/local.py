@@ -25,7 +25,7 @@ from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, enco
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
 from storage.files import children, closing, is_older, is_there, open_existing, open_new, remove_if_there
 
-# Who may what as in storage/files.py.
+# The owner writes, the group reads, as in storage/files.py.
 _FOLDER_MODE = 0o750
 
 # A save takes well under a second. An hour is far beyond a suspended process or a clock that was just set.
@@ -162,7 +162,7 @@ class LocalStorage:
                 yield from _images_in(shard)
 
     def sweep(self, *, older_than_s: float = LEFTOVER_AGE_S) -> int:
-        """Remove what crashed processes left behind, and tell how many files that were.
+        """Remove what crashed processes left behind, and return how many files that were.
 
         Safe beside other sweeps, and beside saves as long as none of them takes ``older_than_s``: age is the only
         sign that a writer is gone. Never touches an image, its record, or a file this class would not have made.
@@ -226,7 +226,7 @@ class LocalStorage:
             os.fsync(file)
 
     def _make_folder(self, path: Path) -> None:
-        # Whatever else has the name of the folder shows when something is opened in it.
+        # Anything else with the name of the folder shows when something is opened in it.
         try:
             os.mkdir(path, _FOLDER_MODE)
         except FileExistsError:
@@ -266,7 +266,7 @@ class LocalStorage:
 
 
 def _claim(image_id: UUID, paths: _Paths) -> int:
-    # An image without record is none of ours (restored by hand, perhaps), and not ours to overwrite either.
+    # An image without a record was not stored by this class (restored by hand, perhaps), and must not be overwritten.
     if is_there(paths.image):
         raise ImageExistsError(image_id)
     try:
@@ -277,7 +277,7 @@ def _claim(image_id: UUID, paths: _Paths) -> int:
 
 def _remove_in_order(*paths: Path) -> None:
     # Stops at the first that cannot be removed: a record must outlive its image. The error that led here is the one
-    # to tell.
+    # to report.
     with suppress(OSError):
         for path in paths:
             path.unlink(missing_ok=True)

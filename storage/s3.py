@@ -162,7 +162,7 @@ class S3Storage:
                         yield StoredImage(image_id=image_id, size_bytes=item["size"], modified=modified)
 
     def sweep(self, *, older_than_s: float = LEFTOVER_AGE_S) -> int:
-        """Remove what crashed processes left behind, and tell how many objects that were.
+        """Remove what crashed processes left behind, and return how many objects that were.
 
         Safe beside other sweeps, and beside saves as long as none of them takes ``older_than_s``. Never touches an
         image, its record, or an object this class would not have made.

@@ -1,4 +1,4 @@
-"""What the S3 library's exceptions mean: its classes are few, the rest is in their text."""
+"""What the S3 library's exceptions mean: it has few classes, and the rest is in their text."""
 
 import errno
 import re
@@ -33,12 +33,12 @@ _REASON_OF_CODE: dict[str, UnavailableReason] = {
     "XMinioAdminBucketQuotaExceeded": "disk_full",
     "XMinioStorageFull": "disk_full",
 }
-# How the library tells that it has nothing to sign with: half a pair of keys; a machine's role that was asked for in
-# vain; the token service, to which goes the only POST there is.
+# How the library says that it has nothing to sign with: half a pair of keys; a machine's role that was requested in
+# vain; the token service, which receives the only POST there is. An answer's status alone would say "missing".
 _NO_CREDENTIALS = re.compile(
     r"MissingSecretAccessKey|MissingAccessKeyId|/latest/(?:api/token|meta-data)|performing POST|token file"
 )
-# What has no code, in this order.
+# For answers without a code, in this order.
 _REASON_OF_TEXT: tuple[tuple[re.Pattern[str], UnavailableReason], ...] = (
     (re.compile(r"redirect without LOCATION"), "region"),
     (re.compile(r"status code: 401\b"), "credentials"),
@@ -81,6 +81,6 @@ def _reason(exc: Exception) -> UnavailableReason:
 
 
 def code_of(exc: Exception) -> str:
-    """S3's own word for what is wrong, from the body of its answer; empty where there was none."""
+    """S3's own code for the error, from the body of its answer; empty if there was none."""
     found = _CODE.search(str(exc))
     return found[1] if found else ""
