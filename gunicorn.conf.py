@@ -122,12 +122,12 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def pre_exec(server: Any) -> None:
     """Called for USR2, in the process that becomes another gunicorn and takes callers on the same sockets."""
-    SIBLINGS.tell_of_newer_gunicorn(os.getpid())
+    SIBLINGS.set_newer_gunicorn(os.getpid())
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Called in the master once a worker has ended."""
-    SIBLINGS.tell(worker.age, State.GONE)
+    SIBLINGS.set_state(worker.age, State.GONE)
 
 
 def on_exit(server: Any) -> None:

@@ -47,7 +47,7 @@ def read_values(
     :raises MalformedRequestError: the body is neither a JSON object nor a form.
     :raises UnsupportedMediaTypeError: the body has another type.
     :raises RequestEntityTooLarge: it is larger than ``MAX_BODY_MB``, chunked or not.
-    :raises PayloadTooLargeError: it has more beside its pictures than any request needs.
+    :raises PayloadTooLargeError: besides its pictures, it has more than any request needs.
     :raises InvalidParamsError: the same, and what it has is a picture's bytes as numbers.
     """
     most_text = max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
@@ -64,15 +64,15 @@ def read_values(
 
 
 def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:
-    """:raises RequestEntityTooLarge: behind the last piece, too, where its size was not told."""
-    told, size = request.content_length, 0
-    most = told if told is not None else request.max_content_length or sys.maxsize
+    """:raises RequestEntityTooLarge: also after the last piece, if the size was not declared."""
+    declared, size = request.content_length, 0
+    most = declared if declared is not None else request.max_content_length or sys.maxsize
     while size < most and (piece := request.stream.read(min(PIECE_BYTES, most - size))):
         size += len(piece)
         take(len(piece))
         yield piece
     # A chunked body is cut at the limit by werkzeug's stream, without a word: what is left must not be left unnoticed.
-    if told is None and request.environ["wsgi.input"].read(1):
+    if declared is None and request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
 
 

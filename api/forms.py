@@ -49,7 +49,7 @@ class Form:
 def read_form(pieces: Iterable[bytes], boundary: str, *, piece_bytes: int, most_text: int) -> Form:
     """
     :param pieces: the body as it arrives, each of at most ``piece_bytes``.
-    :param most_text: bytes that it may have beside its pictures.
+    :param most_text: bytes that it may have besides its pictures.
     :raises MalformedRequestError: it is not a form.
     :raises PayloadTooLargeError: it has more parts, or more text, than any request needs.
     """
@@ -126,7 +126,7 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
 
 
 def too_much_text(most_text: int) -> PayloadTooLargeError:
-    """The refusal of a body that has more beside its pictures than any request needs."""
+    """The refusal of a body that has more besides its pictures than any request needs."""
     names = " and ".join(map(repr, PICTURE_FIELDS))
     return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB besides the pictures in {names}")
 

@@ -49,7 +49,7 @@ def read_json(pieces: Iterable[bytes], *, most_text: int) -> dict[str, object]:
     The fields of a JSON object: a large picture as bytes, of a list or an object only so much as says what it is.
 
     :param pieces: the body as it arrives.
-    :param most_text: bytes that it may have beside its pictures, which is what bounds the work of parsing it.
+    :param most_text: bytes that it may have besides its pictures, which is what bounds the work of parsing it.
     :raises MalformedRequestError: the body is not a JSON object, or names a field twice.
     :raises PayloadTooLargeError: it has more text.
     :raises InvalidParamsError: it has more text because a picture's bytes are written as numbers.

@@ -1,4 +1,4 @@
-"""What the workers of one gunicorn know of each other: whether somebody else takes the callers whom one leaves."""
+"""What the workers of one gunicorn know about each other, so that none leaves its callers before another takes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PID_BYTES = 8
 
 
 class State(IntEnum):
-    """Of a worker. One that is stopping still takes callers until another one serves."""
+    """The state of a worker. One that is stopping still takes callers until another one serves."""
 
     GONE = 0
     COMING = 1
@@ -23,24 +23,24 @@ class State(IntEnum):
 
 class Siblings:
     """
-    In memory that is shared with all processes forked later. A worker's age is its number, from 1 on.
+    The workers' states, in memory shared with all processes forked later. A worker's age is its number from 1 on.
 
-    :param environ: where gunicorn names an older one, of which it is the upgrade, as long as it lives.
+    :param environ: in which gunicorn names the older one that it upgrades, as long as that one lives.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._memory = mmap.mmap(-1, _BYTES)
         self._environ = environ
 
-    def tell(self, age: int, state: State) -> None:
+    def set_state(self, age: int, state: State) -> None:
         self._memory[_place(age)] = state
 
-    def tell_of_newer_gunicorn(self, pid: int) -> None:
-        """One that takes callers on the same sockets: an upgrade by USR2."""
+    def set_newer_gunicorn(self, pid: int) -> None:
+        """:param pid: of a gunicorn that takes callers on the same sockets: an upgrade by USR2."""
         self._memory[:_PID_BYTES] = pid.to_bytes(_PID_BYTES)
 
-    def others_are(self, *states: State, age: int) -> bool:
-        """Whether any other than the worker of this age is in one of the states; another gunicorn serves."""
+    def any_other_is(self, *states: State, age: int) -> bool:
+        """Whether any but the worker of this age is in one of the states. Another gunicorn counts as serving."""
         others = bytearray(self._memory[:])
         others[_place(age)] = State.GONE
         if any(state in others[_PID_BYTES:] for state in states):
@@ -54,7 +54,7 @@ def _place(age: int) -> int:
 
 
 def _lives(pid: int) -> bool:
-    """Whether there is such a process; 0: none is meant."""
+    """Whether there is such a process; 0 stands for no process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -64,5 +64,5 @@ def _lives(pid: int) -> bool:
     return pid != 0
 
 
-#: Made in gunicorn's master, which imports the worker's class before it forks.
+#: Created in gunicorn's master, which imports the worker's class before it forks.
 SIBLINGS = Siblings()

@@ -85,7 +85,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, age: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(age, *args, **kwargs)
-        SIBLINGS.tell(age, State.COMING)
+        SIBLINGS.set_state(age, State.COMING)
         self._lingering = threading.BoundedSemaphore(_MOST_LINGERING)
         self._waiting: set[Connection] = set()
         self._swept = 0.0
@@ -103,19 +103,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serves until a signal stops it, then finishes what has begun."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
-        if SIBLINGS.others_are(State.SERVING, State.STOPPING, age=self.age):
+        if SIBLINGS.any_other_is(State.SERVING, State.STOPPING, age=self.age):
             looked = self._extension("looked")
             self._run_until(lambda: bool(looked()) or not self.alive, most_s=_FIRST_LOOK_S)
         # If it is stopped before its first look, it leaves callers to the others, if there are any.
-        self._takes_callers = self.alive or not SIBLINGS.others_are(*_TAKERS, age=self.age)
+        self._takes_callers = self.alive or not SIBLINGS.any_other_is(*_TAKERS, age=self.age)
         if self.alive:
-            SIBLINGS.tell(self.age, State.SERVING)
+            SIBLINGS.set_state(self.age, State.SERVING)
         self._run_until(lambda: not self.alive, each_s=1.0)
         self._stop()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Called for SIGTERM."""
-        SIBLINGS.tell(self.age, State.STOPPING)
+        SIBLINGS.set_state(self.age, State.STOPPING)
         self._got_signal = True
         super().handle_exit(sig, frame)
 
@@ -124,26 +124,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         If another worker serves, that one takes new callers from now on. Otherwise this one tells them that the service
         is stopping, for as long as jobs run.
         """
-        SIBLINGS.tell(self.age, State.STOPPING)
+        SIBLINGS.set_state(self.age, State.STOPPING)
         self._run_until(lambda: False, most_s=_SETTLED_S)
         self._run_until(self._another_serves_or_none_comes, most_s=_COMING_S)
         self._hurry()
         idle = self._extension("idle")
         self._run_until(lambda: not self._is_the_last() or bool(idle()) or self._is_late())
         self._stop_accepting()
-        SIBLINGS.tell(self.age, State.GONE)
+        SIBLINGS.set_state(self.age, State.GONE)
         self._run_until(lambda: self.nr_conns == 0 or (self._is_the_last() and self._is_late()))
         self.tpool.shutdown(wait=False)
         self.poller.close()
         self.method_queue.close()
 
     def _another_serves_or_none_comes(self) -> bool:
-        serves = SIBLINGS.others_are(State.SERVING, age=self.age)
-        return serves or not SIBLINGS.others_are(State.COMING, age=self.age)
+        serves = SIBLINGS.any_other_is(State.SERVING, age=self.age)
+        return serves or not SIBLINGS.any_other_is(State.COMING, age=self.age)
 
     def _is_the_last(self) -> bool:
         """Whether the whole service stops; if so, waiting jobs are dropped."""
-        if not self._got_signal or SIBLINGS.others_are(State.SERVING, State.COMING, age=self.age):
+        if not self._got_signal or SIBLINGS.any_other_is(State.SERVING, State.COMING, age=self.age):
             return False
         if self._drained_at is None:
             self._drained_at = time.monotonic()

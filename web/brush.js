@@ -135,7 +135,7 @@ export class Brush {
     by("mask-load").addEventListener("click", () => by("mask-file").click());
     by("mask-file").addEventListener("change", async () => {
       const [file] = by("mask-file").files;
-      if (file) await this.#mask.load(file).catch(() => this.#say("This file is no picture"));
+      if (file) await this.#mask.load(file).catch(() => this.#say("This file is not a picture"));
       by("mask-file").value = "";
     });
   }

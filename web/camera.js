@@ -31,7 +31,7 @@ export class Camera {
       by("camera-shoot").disabled = false;
     } catch (error) {
       by("camera-error").textContent =
-        error.name === "NotAllowedError" ? "The camera was not allowed for this page." : "There is no camera to be had.";
+        error.name === "NotAllowedError" ? "The camera was not allowed for this page." : "No camera is available.";
       by("camera-error").hidden = false;
     }
   }

@@ -13,7 +13,7 @@ const LONGEST_PAUSE = 5;
 const FEW_CALLS = 8;
 const RARELY = 15;
 const CANCELLED = { status: 409, code: "cancelled", title: "Cancelled", detail: "You cancelled this picture." };
-const UNTOLD = { ...CANCELLED, detail: "The service cannot be reached: it could not be told, and may finish the picture." };
+const UNTOLD = { ...CANCELLED, detail: "The service cannot be reached to cancel the job, and may still finish the picture." };
 const LOST = {
   status: 0,
   code: "lost",

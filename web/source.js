@@ -58,7 +58,7 @@ export class SourcePicture extends EventTarget {
     try {
       source = await readPicture(blob);
     } catch {
-      this.#say("", "This file is no picture that your browser can read.");
+      this.#say("", "Your browser cannot read this file as a picture.");
       return;
     }
     this.remove();

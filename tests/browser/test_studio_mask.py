@@ -197,4 +197,4 @@ def test_the_mask_of_a_large_photo_is_saved_as_large_as_the_photo(page: Page, se
 def test_what_is_no_picture_is_refused_at_its_field(page: Page, service: Service) -> None:
     studio_of(page, service).mode("Image to image")
     page.set_input_files("#source-file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})
-    expect(page.locator("#image-error")).to_have_text("This file is no picture that your browser can read.")
+    expect(page.locator("#image-error")).to_have_text("Your browser cannot read this file as a picture.")
