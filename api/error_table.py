@@ -6,9 +6,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 _FILE = Path(__file__).with_name("errors.toml")
+
+_USUAL_RETRY = {True: "Yes, after the seconds in `Retry-After`.", False: "No. The same request gets the same answer."}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,15 @@ def read_error_table(path: Path = _FILE) -> Mapping[str, ErrorKind]:
     :raises ValueError: a row contradicts itself.
     """
     rows = tomllib.loads(path.read_text(encoding="utf-8"))
-    kinds = [ErrorKind(code=code, **row) for code, row in rows.items()]
+    kinds = [_kind(code, row) for code, row in rows.items()]
     if kinds != sorted(kinds, key=lambda kind: kind.status):
         raise ValueError(f"{path.name}: the rows are not in the order of their statuses")
     return {kind.code: kind for kind in kinds}
+
+
+def _kind(code: str, row: dict[str, Any]) -> ErrorKind:
+    usual = _USUAL_RETRY.get(row.get("retryable", ""))
+    return ErrorKind(code=code, **({"retry": usual} if usual else {}) | row)
 
 
 #: Read once, when the service starts.
