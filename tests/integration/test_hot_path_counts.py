@@ -1,4 +1,4 @@
-"""What one picture costs in what can be counted, which a busy machine does not change: memory, calls, round trips.
+"""What one picture costs in what can be counted, which a busy machine does not change: memory and round trips.
 
 The figures are what is needed today, with the reason beside each. Whoever raises one adds a reason.
 """
@@ -8,15 +8,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import re
 import resource
-import shutil
 import socket
-import subprocess
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +21,6 @@ import redis
 from PIL import Image
 
 from api import rendering
-from api.body import PIECE_BYTES
 from sd_client.matching import Match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams
 from sd_client.payloads import payload
@@ -140,119 +135,6 @@ def test_a_picture_is_encoded_for_the_webui_while_it_is_sent(png: bytes) -> None
     assert most < 3 * PIECE
 
 
-# --- System calls of a worker, jobs one after another ---------------------------------------------------------------
-
-REQUESTS = 8
-BODY = {"prompt": "a", "width": 512, "height": 512, "steps": 1}
-
-
-@pytest.fixture(scope="module")
-def one_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with (
-        Simulator() as webui,
-        running_service(tmp_path_factory.mktemp("counts"), webui.url, workers=1) as service,
-    ):
-        service.wait_until_answering()
-        service.post("/txt2img", BODY)  # what is imported, opened and started once
-        yield service
-
-
-@contextmanager
-def traced(service: Service, report: Path) -> Iterator[list[str]]:
-    """The lines of strace for the service's one worker, there when the block has ended."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    master = service.process.pid
-    (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-    calls = "fsync,fdatasync,mkdir,mkdirat,clone,clone3,sendto,sendmsg,write,pwrite64,pread64,recvfrom,recvmsg,execve"
-    command = ["strace", "-f", "-q", "-y", "-s", "0", "-e", f"trace={calls}", "-o", str(report), "-p", worker]
-    lines: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
-        wait_until(lambda: strace.poll() is not None or is_traced(int(worker)), "strace is attached")
-        if strace.poll() is not None:
-            pytest.skip("strace may not attach here")
-        yield lines
-        strace.terminate()
-    lines += whole(report.read_text().splitlines())
-
-
-def whole(lines: list[str]) -> Iterator[str]:
-    """A call that took a while has two lines, and only the first says which file it was for."""
-    begun: dict[str, str] = {}
-    for line in lines:
-        thread, _, rest = line.partition(" ")
-        if rest.endswith("<unfinished ...>"):
-            begun[thread] = line.removesuffix("<unfinished ...>")
-        elif rest.lstrip().startswith("<... "):
-            yield begun.pop(thread, "") + rest.partition(" resumed>")[2]
-        else:
-            yield line
-
-
-def is_traced(worker: int) -> bool:
-    """Every thread of it."""
-    tasks = Path(f"/proc/{worker}/task").glob("*/status")
-    return all("\nTracerPid:\t0\n" not in task.read_text() for task in tasks)
-
-
-def successes(lines: list[str], *names: str) -> list[int]:
-    """What the calls returned, those aside that failed."""
-    found = (re.search(rf"\b(?:{'|'.join(names)})\b.* = (\d+)", line) for line in lines)
-    return [int(match[1]) for match in found if match]
-
-
-@pytest.fixture(scope="module")
-def calls(one_worker: Service, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[int], list[int]]:
-    """The calls of some generations, and the sizes of the answers and of the images."""
-    before = set(one_worker.images.rglob("*.png"))
-    with traced(one_worker, tmp_path_factory.mktemp("strace") / "report") as lines:
-        answers = [len(one_worker.post("/txt2img", BODY).content) for _ in range(REQUESTS)]
-    sizes = [path.stat().st_size for path in one_worker.images.rglob("*.png") if path not in before]
-    assert len(sizes) == REQUESTS
-    return lines, answers, sizes
-
-
-def test_what_is_flushed_to_the_disk(calls: tuple[list[str], list[int], list[int]]) -> None:
-    """Record, image, and their folder before and after the image has its name; and the parent of each new folder."""
-    lines, _, _ = calls
-    # Every five seconds it is tried whether the disk takes images.
-    lines = [line for line in lines if not re.search(r"\.probe>|/\.incoming>", line)]
-    folders = len(successes(lines, "mkdir", "mkdirat"))
-    assert len(successes(lines, "fsync", "fdatasync")) == 4 * REQUESTS + folders
-
-
-def test_threads_that_are_started(calls: tuple[list[str], list[int], list[int]]) -> None:
-    """One calls the WebUI, and may outlive its caller; gunicorn and the prober start their own as they need them."""
-    lines, _, _ = calls
-    assert len(successes(lines, "clone", "clone3")) < 2 * REQUESTS
-    assert not [line for line in lines if "execve" in line]
-
-
-def test_a_picture_comes_in_once_is_written_once_and_goes_out_once(
-    calls: tuple[list[str], list[int], list[int]],
-) -> None:
-    """A tenth more is for heads, records, log lines, the schedule and the prober."""
-    lines, answers, sizes = calls
-    written = sum(successes(lines, "write", "pwrite64"))
-    assert sum(sizes) < written < 1.1 * sum(sizes) + 20_000 * REQUESTS
-    sent = sum(successes(lines, "sendto", "sendmsg"))
-    assert sum(answers) < sent < 1.1 * sum(answers) + 20_000 * REQUESTS
-    assert sum(successes(lines, "recvfrom", "recvmsg")) < 1.1 * sum(answers) + 20_000 * REQUESTS
-
-
-def test_a_large_body_is_received_as_it_is_read(one_worker: Service, png: bytes, tmp_path: Path) -> None:
-    """What a call brings beyond what is read next gunicorn copies, each time, to its buffer and back."""
-    body = BODY | {"image": base64.b64encode(png).decode()}
-    with traced(one_worker, tmp_path / "report") as lines:
-        assert one_worker.post("/img2img", body).status_code == 200
-    found = (re.search(r"^(\d+) .*\brecvfrom\b.*, (\d+), 0, NULL, NULL\) = (\d+)", line) for line in lines)
-    large = [match for match in found if match and int(match[3]) > 8192]
-    # The thread that comes first reads the body, another one the WebUI's answer.
-    asked_for = [int(match[2]) for match in large if match[1] == large[0][1]]
-    assert asked_for
-    assert max(asked_for) == PIECE_BYTES
-
-
 # --- Memory of a worker with jobs that wait -------------------------------------------------------------------------
 
 
@@ -274,7 +156,7 @@ def test_a_waiting_job_holds_its_picture_once(png: bytes, tmp_path: Path) -> Non
         service.wait_until_answering()
         begun = resident_bytes(service)
         held = []
-        for _ in range(30):
+        for _ in range(12):
             address = ("127.0.0.1", service.port)
             held.append(callers.enter_context(socket.create_connection(address, timeout=DEADLINE_S)))
             held[-1].sendall(request)
@@ -292,6 +174,7 @@ def test_a_waiting_job_holds_its_picture_once(png: bytes, tmp_path: Path) -> Non
 # --- Round trips to Redis -------------------------------------------------------------------------------------------
 
 MANY = 20
+BODY = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
 
 
 def commands(client: redis.Redis) -> dict[str, int]:
@@ -304,7 +187,6 @@ def test_round_trips_to_redis(redis_server: RedisServer, tmp_path: Path) -> None
     Four for the limits (one per window, and one for the headers), three each time the schedule changes (watch, get, and
     the write: the job comes and goes), and two records of how it ended.
     """
-    body = BODY | {"width": 64, "height": 64}
     settings = {"REDIS_URL": redis_server.url, "RATE_LIMIT_GLOBAL": "1000000/second;1000000/hour"}
     with (
         Simulator() as webui,
@@ -312,10 +194,10 @@ def test_round_trips_to_redis(redis_server: RedisServer, tmp_path: Path) -> None
         redis.Redis.from_url(redis_server.url) as client,
     ):
         service.wait_until_answering()
-        service.post("/txt2img", body)
+        service.post("/txt2img", BODY)
         before, begun = commands(client), time.monotonic()
         for _ in range(MANY):
-            assert service.post("/txt2img", body).status_code == 200
+            assert service.post("/txt2img", BODY).status_code == 200
         taken_s, after = time.monotonic() - begun, commands(client)
     made = {name: count - before.get(name, 0) for name, count in after.items()}
     assert made["evalsha"] == 4 * MANY

@@ -42,6 +42,7 @@ def test_the_log_at_debug(simulator: Simulator, tmp_path) -> None:
         for path in (f"/{SECRET}", f"/image/{SECRET}", f"/requests/{SECRET}", f"/models?{SECRET}={SECRET}"):
             service.get(path, headers={**odd, "X-API-Key": SECRET, "Authorization": f"Basic {SECRET}"})
             service.get(path, headers={**odd, **mine})
+        service.get("/image/x", headers={"X-Forwarded-For": "198.51.100.7"})
         assert service.stop() == 0
         printed = service.printed
     assert '"level": "DEBUG"' in printed
@@ -49,3 +50,4 @@ def test_the_log_at_debug(simulator: Simulator, tmp_path) -> None:
     _, started, served = printed.partition("Booting worker")
     assert started
     assert "127.0.0.1" not in served
+    assert "198.51.100.7" not in served

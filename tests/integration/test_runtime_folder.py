@@ -84,8 +84,11 @@ def test_a_worker_that_begins_after_it_was_deleted(simulator: Simulator, tmp_pat
         wait_until(lambda: len(workers(service) - before) == 1, "another one begins")
         wait_until(lambda: service.printed.count("Booting worker") == 3, "it is started")
         for _ in range(40):
-            assert metrics(service).status_code == 200
             assert service.post("/txt2img", SMALL).status_code == 200
+            shown = metrics(service)
+            assert shown.status_code == 200
+            assert "sd_api_storage_up 1" in shown.text
+        assert any("sd_api_jobs_total{" in metrics(service).text for _ in range(20)), "it counts again"
         assert len(workers(service)) == 2
 
 

@@ -25,10 +25,10 @@ class Connection:
         self.environ = {"gunicorn.socket": ours}
 
 
-@pytest.fixture
-def service_of_one(tmp_path, service_simulator: Simulator) -> Iterator[Service]:
-    service_simulator.clear_faults()
-    with running_service(tmp_path, service_simulator.url, workers=1, SD_QUEUE_LIMIT="1") as service:
+@pytest.fixture(scope="module")
+def service_of_one(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(folder, shared_simulator.url, workers=1, SD_QUEUE_LIMIT="1") as service:
         service.wait_until_answering()
         yield service
 

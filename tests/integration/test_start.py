@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,9 +67,8 @@ def test_a_bad_configuration_is_told_whole(tmp_path: Path, name: str) -> None:
     assert told.count("invalid configuration") == 1
 
 
-@pytest.mark.parametrize("name", ["python", "gunicorn"])
-def test_a_bucket_with_a_wrong_parameter_is_told_before_any_worker_starts(tmp_path: Path, name: str) -> None:
-    command, settings = commands(free_port())[name]
+def test_a_bucket_with_a_wrong_parameter_is_reported_before_any_worker_starts(tmp_path: Path) -> None:
+    command, settings = commands(free_port())["gunicorn"]
     settings |= {"STORAGE_URL": "s3://bucket/prefix?endpiont=https://s3.example", "RUNTIME_DIR": str(tmp_path / "run")}
     run = subprocess.run(
         command, env=environment(settings), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
@@ -112,7 +110,7 @@ def test_an_application_that_is_loaded_before_the_fork_is_refused(simulator: Sim
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("host", ["::", "[::1]", "::1", "localhost", "127.0.0.1"])
+@pytest.mark.parametrize("host", ["::", "[::1]", "localhost"])
 def test_every_way_to_name_a_host(simulator: Simulator, tmp_path: Path, host: str) -> None:
     port = free_port()
     command = [sys.executable, "stable_diffusion_api.py", "-w", "1"]
@@ -138,27 +136,6 @@ def test_without_any_webui(tmp_path: Path) -> None:
         assert service.get("/health/live").status_code == 200
         assert service.get("/models").json() == {"default": "sd-v1-5", "models": []}
         assert service.post("/txt2img", {"steps": 0}).status_code == 422
-
-
-def test_sigterm_lets_a_running_job_finish_and_drops_a_waiting_one(tmp_path: Path) -> None:
-    with (
-        Simulator(step_time=0.1) as webui,
-        running_service(tmp_path, webui.url) as service,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        service.wait_until_answering()
-        body = {"prompt": "a", "width": 512, "height": 512, "steps": 10}
-        running, waiting = (threads.submit(service.post, "/txt2img", body) for _ in range(2))
-        wait_until(lambda: len(webui.generations) == 1, "the WebUI paints")
-        wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 1, "the other waits")
-        assert service.stop() == 0
-        assert {running.result().status_code, waiting.result().status_code} == {200, 503}
-        dropped = next(job.result() for job in (running, waiting) if job.result().status_code == 503)
-        told = problem_of(dropped)
-        assert (told["code"], told["retryable"]) == ("draining", True)
-        assert int(dropped.headers["Retry-After"]) > 0
-        assert len(webui.generations) == 1
-        assert not [one for one in webui.requests if one.route == "interrupt"]
 
 
 def test_importing_builds_nothing() -> None:

@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from storage import ImageExistsError, ImageNotFoundError, LocalStorage
 from storage.local import DELETE_STEPS, LEFTOVER_AGE_S, SAVE_STEPS
 
+ROOT = Path(__file__).parents[2]
 ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")
 PICTURE = f"child {ID}\n".encode() * 3000
 IMAGE, RECORD, INCOMING = f"0b/9f/{ID}.png", f"0b/9f/{ID}.json", f".incoming/{ID}.png"
@@ -233,3 +236,24 @@ def test_the_folder_disappears_during_a_sweep(tmp_path: Path) -> None:
         return in_two_hours()
 
     assert LocalStorage(root, clock=clock).sweep() == 0
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)")
+def test_what_is_flushed_to_the_disk(tmp_path: Path) -> None:
+    """Record, image, and their folder before and after the image has its name; and the parent of each new folder."""
+    code = (
+        "import sys, uuid; from storage.local import LocalStorage\n"
+        "storage = LocalStorage(sys.argv[1])\n"
+        "for _ in range(8): storage.save(uuid.uuid4(), b'image', {})"
+    )
+    report = tmp_path / "report"
+    traced = ["strace", "-f", "-q", "-y", "-e", "trace=fsync,fdatasync,mkdir,mkdirat", "-o", str(report)]
+    command = [*traced, sys.executable, "-B", "-c", code, str(tmp_path / "images")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if "ptrace" in run.stderr:
+        pytest.skip("strace may not attach here")
+    assert run.returncode == 0, run.stderr
+    calls = [line.split(None, 1)[1] for line in report.read_text().splitlines() if line.endswith("= 0")]
+    folders = [call for call in calls if call.startswith("mkdir")]
+    flushes = [call for call in calls if call.startswith(("fsync", "fdatasync"))]
+    assert len(flushes) == 4 * 8 + len(folders), flushes
