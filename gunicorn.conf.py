@@ -1,4 +1,4 @@
-"""gunicorn's settings. Found by itself where gunicorn is started in this folder; the command line wins."""
+"""gunicorn's settings. gunicorn finds this file if it is started in this folder; the command line wins."""
 
 import ctypes
 import os
@@ -33,16 +33,13 @@ _host = _config.host.strip("[]")
 bind = f"[{_host}]:{_config.port}" if ":" in _host else f"{_host}:{_config.port}"
 workers = 2
 
-# gthread, with a few words of our own about what is no request.
 worker_class = "api.worker.Worker"
 logger_class = "api.worker.QuietLogger"
 
-# Threads wait for GPUs: a waiting one costs some 40 kB. As many as can be held at a time, and some to spare, so that a
-# health check never waits.
+# Threads wait for GPUs; a waiting one costs some 40 kB. There are a few more than jobs can take, for health checks.
 threads = _config.threads
 
-# A connection costs a file descriptor, and so do images, WebUIs and Redis: what the system allows is taken, and left
-# room in, for a worker that has none left dies with its jobs.
+# Connections take file descriptors, as do images, WebUIs and Redis. A worker that runs out of them dies with its jobs.
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 _files = 65_536 if _hard == resource.RLIM_INFINITY else min(_hard, 65_536)
 resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, _files), _hard))
@@ -50,22 +47,21 @@ worker_connections = max(threads, min(1000, max(_soft, _files) - 2 * threads - 1
 
 keepalive = KEEPALIVE_S
 
-# With threads this watches the worker's main loop only; a job's time is bounded by SD_TIMEOUT.
+# This watches the main loop alone; SD_TIMEOUT limits a job's time.
 timeout = 60
 
-# A stopping worker lets its running jobs end. What stops it must wait longer before it kills
-# (Kubernetes: terminationGracePeriodSeconds).
+# A stopping worker finishes its running jobs. Whatever stops it must wait longer than this before it kills it.
 graceful_timeout = _config.graceful_timeout_s
 
-# On by default in one file per user: two services of one user would fight for it.
+# Otherwise two services of one user would fight for one socket.
 control_socket_disable = True
 
-# A worker's heartbeat file on a disk can block; /dev/shm is memory.
+# A heartbeat file on a disk can block; /dev/shm is memory.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 logconfig_dict = log_config(level=_config.log_level, form=_config.log_format)
 
-# For prometheus_client. After an upgrade by USR2 this holds the old gunicorn's folder.
+# For prometheus_client. An upgrade by USR2 inherits the old gunicorn's folder here.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 
@@ -76,8 +72,8 @@ def _refuse(reason: str) -> NoReturn:
 
 def on_starting(server: Any) -> None:
     """
-    What the settings and the command line together cannot mean is told; it still may be wanted. But for a worker
-    without threads: it would do nothing else while it waits for a GPU, and be killed with its job after ``timeout``.
+    Warns about settings that contradict the command line, and refuses what cannot work: a worker without threads would
+    do nothing else while it waits for a GPU, and be killed with its job after ``timeout``.
     """
     if not issubclass(server.cfg.worker_class, ThreadWorker):
         _refuse(f"gunicorn's worker class {server.cfg.worker_class_str} has no threads: leave out -k and --threads")
@@ -109,8 +105,8 @@ _M_ARENA_MAX = -8
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    # By default each of the first 8 threads per processor has an arena of its own, which keeps the memory of its peak:
-    # a waiting img2img then costs 1.2 MB instead of 0.1. Python's threads hardly ever allocate at the same time.
+    # By default each of the first 8 threads per processor has an arena of its own, which keeps the memory of its peak.
+    # Python's threads hardly ever allocate at the same time.
     if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         set_option(_M_ARENA_MAX, 2)
     try:
@@ -121,7 +117,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def pre_exec(server: Any) -> None:
-    """Called for USR2, in the process that becomes another gunicorn and takes callers on the same sockets."""
+    """Called for USR2, in the process that becomes a newer gunicorn on the same sockets."""
     SIBLINGS.set_newer_gunicorn(os.getpid())
 
 

@@ -57,7 +57,7 @@ def create(
     :param images: over images that are fetched, in place of ``everything``; None: they count there.
     :param redis_client: where all workers and hosts count; None: each worker for itself.
     :param redis_prefix: what the keys there begin with.
-    :param store: tells whether Redis is used.
+    :param store: knows whether Redis is up; None without Redis.
     """
     on_error = metrics.redis_failed("limits")
     shared: dict[str, Any] = {

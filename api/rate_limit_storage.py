@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 #: How often callers are forgotten whose requests no longer count.
 SWEEP_S = 60.0
 
-#: What Redis answers when a key holds something else than times.
+#: What Redis answers if a key holds something other than times.
 _FOREIGN = re.compile(r"^WRONGTYPE|attempt to compare")
 
-#: Removes a key that is no list of times, or whose newest time is in the future, which is so once the clock was set
-#: back. In one step, so that no key goes under which another worker has begun to count again. ARGV[1]: the latest time
-#: that may be there.
+#: Removes a key that is not a list of times, or whose newest time is in the future because the clock was set back. It
+#: does so in one step: otherwise it might remove what another worker has begun to count meanwhile. ARGV[1] is the latest
+#: time that may be there.
 _REMOVE_USELESS = b"""
 local kind = redis.call('type', KEYS[1]).ok
 local newest = kind == 'list' and tonumber(redis.call('lindex', KEYS[1], 0))
@@ -161,7 +161,7 @@ class SharedStorage(RedisStorage):
             if not _FOREIGN.search(str(error)):
                 raise
             if self._repairs(name):
-                log.warning("a rate limit's key in redis held something else: it is counted anew")
+                log.warning("a rate limit's key in redis held something else: its count starts again")
             return question(name)
 
     def _repairs(self, name: str) -> bool:

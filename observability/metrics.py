@@ -68,7 +68,7 @@ class Metrics:
         """
         try:
             encode, media_type = choose_encoder(accept)
-        except TypeError:  # a version that is no number
+        except TypeError:  # the version is not a number
             encode, media_type = choose_encoder("")
         if folder := shared_folder():
             with suppress(OSError, ValueError):  # deleted at this very moment

@@ -1,4 +1,4 @@
-"""What is counted, and how it is told."""
+"""What is counted, and how it is shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEBUIS = {
 STATE = HealthCollector(REPORT, WEBUIS)
 
 
-def told(metrics: Metrics) -> Scraped:
+def shown_by(metrics: Metrics) -> Scraped:
     text, media_type = metrics.exposition("", STATE)
     assert media_type.startswith("text/plain; version=0.0.4")
     return scraped(text.decode())
@@ -36,11 +36,14 @@ def told(metrics: Metrics) -> Scraped:
 def test_each_instance_counts_for_itself() -> None:
     first, second = Metrics(), Metrics()
     first.images_stored.inc(3)
-    assert (told(first).value("sd_api_images_stored_total"), told(second).value("sd_api_images_stored_total")) == (3, 0)
+    assert (
+        shown_by(first).value("sd_api_images_stored_total"),
+        shown_by(second).value("sd_api_images_stored_total"),
+    ) == (3, 0)
 
 
 def test_series_begin_at_zero() -> None:
-    shown = told(Metrics(redis=True))
+    shown = shown_by(Metrics(redis=True))
     assert [shown.value("sd_api_jobs_total", mode=mode, outcome="done") for mode in MODES] == [0, 0, 0]
     assert [shown.value("sd_api_images_removed_total", reason=reason) for reason in REMOVALS] == [0, 0, 0]
     assert [shown.value("sd_api_redis_errors_total", use=use) for use in REDIS_USES] == [0, 0]
@@ -48,13 +51,13 @@ def test_series_begin_at_zero() -> None:
 
 
 def test_nothing_tells_of_a_redis_that_is_none() -> None:
-    shown = told(Metrics())
+    shown = shown_by(Metrics())
     assert shown.labels("sd_api_redis_errors_total") == set()
     assert shown.value("sd_api_redis_up") is None
 
 
 def test_the_state_of_the_moment() -> None:
-    shown = told(Metrics())
+    shown = shown_by(Metrics())
     assert shown.value("sd_api_queue_waiting") == 3
     assert shown.value("sd_api_queue_limit") == 64
     assert shown.value("sd_api_webuis_configured") == 3
