@@ -23,9 +23,8 @@ SWEEP_S = 60.0
 #: What Redis answers if a key holds something other than times.
 _FOREIGN = re.compile(r"^WRONGTYPE|attempt to compare")
 
-#: Removes a key that is not a list of times, or whose newest time is in the future because the clock was set back. It
-#: does so in one step: otherwise it might remove what another worker has begun to count meanwhile. ARGV[1] is the latest
-#: time that may be there.
+#: Removes a key that is not a list of times, or whose newest time is in the future because the clock was set back: in
+#: one step, or it might remove what another worker has begun to count meanwhile. ARGV[1] is the latest time allowed.
 _REMOVE_USELESS = b"""
 local kind = redis.call('type', KEYS[1]).ok
 local newest = kind == 'list' and tonumber(redis.call('lindex', KEYS[1], 0))
