@@ -116,7 +116,7 @@ class Soak:
     def _calm_round(self, seconds: float) -> None:
         """Traffic without trouble, on a Redis that was emptied and to which the service has pushed its records."""
         self._redis.empty()
-        when(lambda: self._keys("sd-api:idempotency:host:*"), "the answers for idempotency keys are put back")
+        when(lambda: self.answered_with_key() <= self.counted()[2], "the answers for idempotency keys are put back")
         self._rest()
         ended = threading.Event()
         callers = self._callers(self.calm, ended, COUNTABLE)
@@ -131,12 +131,17 @@ class Soak:
     def counted(self) -> tuple[int, int, set[str]]:
         """The number of calls and of generations that Redis has counted, and the pictures that its keys lead to."""
         with redis.Redis.from_url(self.redis_url, socket_timeout=5) as client:
-            limits = {key: client.llen(key) for key in self._keys("*LIMITS*")}
-            kept = [json.loads(client.get(key)) for key in self._keys("sd-api:idempotency:*") if _is_record(key)]
+            limits = {key: client.llen(key) for key in self._keys("*LIMIT*")}
+            records = [key for key in self._keys("sd-api:idempotency:*") if b":host:" not in key]
+            kept = [json.loads(client.get(key) or "{}") for key in records]
         generations = sum(count for key, count in limits.items() if b"generation" in key)
-        answers = [one["answer"] for one in kept if one["answer"] is not None]
+        answers = [one["answer"] for one in kept if one.get("answer")]
         images = {image["image_id"] for answer in answers for image in answer["images"]}
         return sum(limits.values()) - generations, generations, images
+
+    def answered_with_key(self) -> set[str]:
+        """The pictures that answers to requests with a key named."""
+        return self.tally.counts.keyed | self.calm.counts.keyed
 
     def _keys(self, pattern: str) -> list[bytes]:
         with redis.Redis.from_url(self.redis_url, socket_timeout=5) as client:
@@ -151,10 +156,6 @@ class Soak:
         when(lambda: self.service.get("/health").json()["redis"] == "up", "Redis is seen")
         wait_for_no_lease(self.service)
         when(lambda: len(workers_of(self.service.process.pid)) == 2, "both workers live")
-
-
-def _is_record(key: bytes) -> bool:
-    return not key.endswith(b":lock") and b":host:" not in key
 
 
 def findings(soak: Soak) -> list[str]:
@@ -189,7 +190,7 @@ def _counts(soak: Soak) -> list[str]:
             f"Redis counted {calls} calls and {generations} generations; "
             f"{answered.calls} and {answered.generations} were answered"
         )
-    if lost := (soak.tally.counts.keyed | answered.keyed) - keyed:
+    if lost := soak.answered_with_key() - keyed:
         problems.append(f"{len(lost)} answers are not under their keys in Redis")
     return problems
 
@@ -211,7 +212,7 @@ def _images(folder: Path, answered: Sequence[str]) -> list[str]:
 def _leases(soak: Soak) -> list[str]:
     """Jobs left in the schedule that all hosts share."""
     with redis.Redis.from_url(soak.redis_url, socket_timeout=5) as client:
-        schedules = [json.loads(client.get(key) or "{}") for key in client.scan_iter("sd-api:*:schedule")]
+        schedules = [json.loads(client.get(key) or "{}") for key in client.scan_iter("sd-api:pool:schedule")]
     left = [job for schedule in schedules for job in (*schedule["waiting"], *schedule["running"])]
     return [f"{len(left)} jobs are left in the schedule"] if left else []
 
