@@ -12,10 +12,16 @@ from sd_client.models import Capabilities, Checkpoint, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.samplers import spell
-from services.inpainting import able_to_fill, fill_problems
 from services.model_names import ModelNames, union
 from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem, nearest
-from services.webui_limits import Wanted, able_in_steps, few_steps_problems, limit_problems
+from services.webui_limits import (
+    Wanted,
+    able_in_steps,
+    able_to_fill,
+    few_steps_problems,
+    fill_problems,
+    limit_problems,
+)
 
 #: A list in an error message ends here; the whole one is at GET options.
 _MOST_NAMES = 20

@@ -128,7 +128,7 @@ class GenerationService:
         choice = self._catalog.choose(request.wanted())
         width, height = self._size(request, choice)
         init_image = fit(request.image, width, height, request.resize_mode) if request.image else None
-        inpainting = requested_inpainting(request, width, height)
+        inpainting = requested_inpainting(request, request.mask, width, height) if request.mask else None
         if inpainting and init_image and choice.plain_inpainting:
             inpainting = with_plain_form(inpainting, init_image)
         params = GenerationParams(

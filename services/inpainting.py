@@ -7,55 +7,40 @@ The fills "noise" and "nothing" are put into a model's latent space, which only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from PIL import Image, ImageFilter, ImageOps, ImageStat
 
-from sd_client.models import Box, Capabilities, Inpainting, PlainInpainting
+from sd_client.models import Box, Inpainting, PlainInpainting
 from services.generation_request import GenerationRequest
-from services.masks import MaskLostError, fit_mask
+from services.masks import Mask, MaskLostError, fit_mask
 from services.overlay import around, reach_of
 from services.picture_decoding import decode_upright
 from services.picture_formats import PictureError
 from services.pictures import flatten
 from services.png import encode_png
 from services.problems import InvalidParamsError, Problem
+from services.webui_limits import LATENT_FILLS
 
-_LATENT_FILLS: Final = ("noise", "nothing")
 #: Pixels over which the surroundings are spread under the mask, the farthest first: near its edge the nearest count.
 _SPREADS: Final = (256, 64, 16, 4)
 
 
-def able_to_fill(able: Sequence[Capabilities], fill: str | None) -> list[Capabilities]:
-    """The WebUIs that can begin with this fill, or for which the service can."""
-    return [c for c in able if c.inpaint_options or fill not in _LATENT_FILLS]
-
-
-def fill_problems(able: Sequence[Capabilities], fill: str | None) -> list[Problem]:
-    if able_to_fill(able, fill):
-        return []
-    message = 'is not available, because no WebUI of this service can begin with it; use "original" or "fill"'
-    return [Problem(field="inpaint_fill", message=message, received=fill)]
-
-
-def requested_inpainting(request: GenerationRequest, width: int, height: int) -> Inpainting | None:
+def requested_inpainting(request: GenerationRequest, mask: Mask, width: int, height: int) -> Inpainting:
     """
-    The mask in the size of the generation, and what is asked of it; None if there is no mask.
+    The request's mask in the size of the generation, and what is asked of it.
 
     :raises InvalidParamsError: nothing would be repainted, or it is not clear what.
     """
-    if request.mask is None:
-        return None
     try:
-        mask = fit_mask(request.mask, width, height, request.resize_mode)
+        fitted = fit_mask(mask, width, height, request.resize_mode)
     except MaskLostError as error:
         raise InvalidParamsError([_lost(error, request)]) from error
     except PictureError as error:
         raise InvalidParamsError([Problem(field="mask", message=error.message, received=error.received)]) from error
     return Inpainting(
-        mask=mask,
+        mask=fitted,
         mask_blur=request.mask_blur,
         area=request.inpaint_area,
         padding=request.inpaint_padding,
@@ -79,7 +64,7 @@ def with_plain_form(inpainting: Inpainting, picture: bytes) -> Inpainting:
 
     :param picture: the whole init image, as large as the mask.
     """
-    if inpainting.fill in _LATENT_FILLS or inpainting.is_plain():
+    if inpainting.fill in LATENT_FILLS or inpainting.is_plain():
         return inpainting
     image, mask = flatten(decode_upright(picture), "white"), decode_upright(inpainting.mask)
     if inpainting.fill == "fill":

@@ -154,3 +154,19 @@ def few_steps_problems(
 def _sampler(capabilities: Capabilities, sampler: str | None, scheduler: str | None) -> Sampler:
     spelling = spell(capabilities, sampler, scheduler)
     return next(one for one in capabilities.samplers if spelling and one.name == spelling.sampler)
+
+
+#: Fills under the mask that are put into a model's latent space, which only the WebUI has.
+LATENT_FILLS = ("noise", "nothing")
+
+
+def able_to_fill(able: Sequence[Capabilities], fill: str | None) -> list[Capabilities]:
+    """The WebUIs that can begin with this fill, or for which the service can."""
+    return [c for c in able if c.inpaint_options or fill not in LATENT_FILLS]
+
+
+def fill_problems(able: Sequence[Capabilities], fill: str | None) -> list[Problem]:
+    if able_to_fill(able, fill):
+        return []
+    message = 'is not available, because no WebUI of this service can begin with it; use "original" or "fill"'
+    return [Problem(field="inpaint_fill", message=message, received=fill)]
