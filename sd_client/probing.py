@@ -57,7 +57,7 @@ class Pace:
 @dataclass(frozen=True, kw_only=True)
 class WebUIState:
     """
-    :param capabilities: the last that were seen, kept while the WebUI is away; None where it never answered.
+    :param capabilities: the last that were seen, kept while the WebUI is down; None if it never answered.
     :param seen: when it was looked at last, seconds of ``time.monotonic``.
     :param full_look: when all its capabilities were read.
     :param reason: why it is not available, for the log; "" where it is.

@@ -1,4 +1,7 @@
-"""Whether the folder in which the workers of this host meet can be written."""
+"""Whether ``RUNTIME_DIR`` can be written.
+
+The store alone would not show it: its file has some room of its own, which lasts for a while on a full disk.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,20 @@ class RuntimeFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._told = ""
+        self._problem = ""
 
     def can_be_written(self) -> bool:
-        """By a small write now. Makes the folder where it was cleared away; the log says what changed, and why."""
+        """Tries a small write; makes the folder if it was deleted. The log says what has changed, and why."""
         problem = self.problem()
-        if problem and problem != self._told:
+        if problem and problem != self._problem:
             log.error("RUNTIME_DIR cannot be written: %s", problem)
-        elif self._told and not problem:
+        elif self._problem and not problem:
             log.warning("RUNTIME_DIR can be written again")
-        self._told = problem
+        self._problem = problem
         return not problem
 
     def problem(self) -> str:
-        """What the system says of a small write now; "" for nothing."""
+        """The system's reason why a small write fails now; "" if it succeeds."""
         probe = self._folder / f"{os.getpid()}.probe"
         try:
             make_own_folder(self._folder)
