@@ -134,7 +134,7 @@ class GenerationRoutes:
             wait_s=asked.wait_s,
             check=check,
             waited_s=asked.decoding.waited_s,
-            course=own.course,
+            report=own.report,
         )
         self.limits.count_generation()
         g.timings = own

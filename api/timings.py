@@ -10,7 +10,7 @@ from flask import Blueprint, Response, g
 from api.errors import CODES, code_of
 from observability.metrics import Metrics
 from sd_client.errors import JobCancelledError, PoolError, WebUIError
-from services.generation import GenerationCourse
+from services.generation import GenerationReport
 from services.generation_request import Mode
 
 
@@ -19,12 +19,12 @@ class Timings:
     """A job's, as ``g.timings`` once the request asks for a WebUI."""
 
     mode: Mode
-    course: GenerationCourse = field(default_factory=GenerationCourse)
+    report: GenerationReport = field(default_factory=GenerationReport)
 
     def stages(self) -> dict[str, float]:
         """Seconds by stage, without those that the job did not reach."""
-        course = self.course
-        stages = {"queue": course.queue_s, "webui": course.webui_s, "store": course.store_s}
+        report = self.report
+        stages = {"queue": report.queue_s, "webui": report.webui_s, "store": report.store_s}
         return {stage: seconds for stage, seconds in stages.items() if seconds is not None}
 
 
@@ -52,7 +52,7 @@ def _add_timings(response: Response, metrics: Metrics) -> Response:
 
 def _log_fields(timings: Timings, stages: dict[str, float]) -> dict[str, object]:
     fields: dict[str, object] = {f"{stage}_seconds": round(seconds, 4) for stage, seconds in stages.items()}
-    return fields if timings.course.webui is None else {"webui": timings.course.webui, **fields}
+    return fields if timings.report.webui is None else {"webui": timings.report.webui, **fields}
 
 
 def _count(timings: Timings, stages: dict[str, float], total_s: float, metrics: Metrics) -> None:
@@ -64,7 +64,7 @@ def _count(timings: Timings, stages: dict[str, float], total_s: float, metrics: 
         metrics.webui_duration.labels(timings.mode).observe(stages["webui"])
         own_s = total_s - stages["queue"] - stages["webui"]
         metrics.generation_overhead.labels(timings.mode).observe(own_s)
-    for failure in timings.course.failures:
+    for failure in timings.report.failures:
         metrics.webui_failures.labels(code_of(failure)).inc()
-    if timings.course.switches:
-        metrics.model_switches.inc(timings.course.switches)
+    if timings.report.switches:
+        metrics.model_switches.inc(timings.report.switches)

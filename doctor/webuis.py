@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from config import Config
 from doctor.findings import Finding, error, ok, warning
-from sd_client.candidates import webui_id
 from sd_client.client import READ_TIMEOUT_S, WebUIClient
 from sd_client.errors import (
     InvalidAnswerError,
@@ -30,6 +29,7 @@ from sd_client.matching import loaded_model
 from sd_client.models import DUMMY_HASH, Capabilities
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
+from sd_client.routing import webui_id
 from sd_client.schedule import Schedule
 from sd_client.shared_schedule import stored_schedule
 from sd_client.transport import Transport

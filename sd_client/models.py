@@ -1,4 +1,4 @@
-"""Values that pass between the service and its WebUIs. All frozen, but for a job's course; none knows HTTP."""
+"""Values that pass between the service and its WebUIs. All frozen; none knows HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sd_client.errors import WebUIError
 from sd_client.limits import NO_LIMITS, Limits
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
@@ -242,22 +241,3 @@ class PaintedImage:
     seed: int
     infotext: str | None = field(default=None, repr=False)
     box: Box | None = None
-
-
-@dataclass(kw_only=True)
-class Course:
-    """
-    How a job went so far, noted while it goes, so that it is known of those that end in an error as well.
-
-    :param queue_s: how long it waited for WebUIs; None where it was refused before.
-    :param webui_s: how long WebUIs were waited for, from connecting to the end of the answer; None where none was.
-    :param webui: the last one's place in ``SD_WEBUI_URL``, from 0 on.
-    :param switches: WebUIs that had to load another model for it.
-    :param failures: of WebUIs, those included that another one made good.
-    """
-
-    queue_s: float | None = None
-    webui_s: float | None = None
-    webui: int | None = None
-    switches: int = 0
-    failures: list[WebUIError] = field(default_factory=list)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from sd_client import schedule
-from sd_client.candidates import GpuPolicy, candidates
 from sd_client.errors import (
     BrokenModelError,
     DrainingError,
@@ -23,12 +23,10 @@ from sd_client.errors import (
 )
 from sd_client.failures import broken_now
 from sd_client.granting import grant
+from sd_client.job import CHECK_S, Ending, JobRequest, Lease, ModelCheck
 from sd_client.matching import loaded_model
-from sd_client.model_look import Found
-from sd_client.models import GenerationParams
-from sd_client.orders import CHECK_S, Order
-from sd_client.painting import Ending
 from sd_client.probing import Probing
+from sd_client.routing import GpuPolicy, candidates
 from sd_client.schedule import Job, Schedule
 from sd_client.shared_schedule import Change, SharedSchedule
 from state.holders import Holders
@@ -46,26 +44,6 @@ TICK_S = 0.25
 KEEP_S = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """
-    A job's place on a WebUI, its own until it leaves.
-
-    :param switches: the WebUI had another model.
-    :param proven: it has painted with the job's model just before, or has failed nothing lately.
-    :param before: the model that it painted with before; "" if that is unknown.
-    :param sound: it has just painted with another model.
-    """
-
-    ticket: str
-    webui: str
-    switches: bool
-    model: str
-    proven: bool
-    before: str
-    sound: bool
-
-
 @dataclass(kw_only=True)
 class _Waiting:
     """
@@ -74,7 +52,7 @@ class _Waiting:
     :param refusal: set once other jobs have shown that no WebUI can paint it.
     """
 
-    params: GenerationParams
+    request: JobRequest
     tried: frozenset[str]
     woken: threading.Event = field(default_factory=threading.Event)
     refusal: LimitError | BrokenModelError | None = None
@@ -99,7 +77,6 @@ class JobQueue:
         limit: int,
         patience_s: float,
         now: Callable[[], float],
-        clock: Callable[[], float],
     ) -> None:
         self._shared = shared
         self._holders = holders
@@ -110,7 +87,6 @@ class JobQueue:
         self._limit = limit
         self._patience_s = patience_s
         self._now = now
-        self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
         self._anybody_waits = threading.Event()
         self._draining = threading.Event()
@@ -142,7 +118,7 @@ class JobQueue:
 
     # --- Entering and waiting -----------------------------------------------------------------------------------------
 
-    def check_room(self, params: GenerationParams) -> None:
+    def check_room(self, request: JobRequest) -> None:
         """
         Judges by the schedule as it was last written. :meth:`acquire` may find no room all the same.
 
@@ -151,12 +127,12 @@ class JobQueue:
         if len(self._shared.seen().waiting) < self._limit:
             return
         try:
-            job = self._job(params, frozenset(), since=self._now(), request="", task="")
+            job = self._job(request, frozenset())
         except LimitError:
             return  # its caller makes another job of it
         self._with_room(schedule.enter(self._shared.look(), job), job)
 
-    def acquire(self, order: Order, tried: frozenset[str]) -> Lease:
+    def acquire(self, request: JobRequest, tried: frozenset[str]) -> Lease:
         """
         Waits for a place on a WebUI.
 
@@ -164,31 +140,31 @@ class JobQueue:
         :raises LimitError: nobody can paint it, as has been learned since it was prepared.
         :raises PoolError: nobody could do it, too many wait already, or it got no place in time.
         """
-        job = self._job(order.params, tried, since=order.since, request=order.request, task=order.task_id)
+        job = self._job(request, tried)
         self._change(lambda state: self._with_room(schedule.enter(state, job), job), enters=job)
-        begun = self._clock()
-        waiting = self._waiting[job.ticket] = _Waiting(params=order.params, tried=tried)
+        begun = time.monotonic()
+        waiting = self._waiting[job.ticket] = _Waiting(request=request, tried=tried)
         try:
-            return self._wait(job.ticket, waiting, order)
+            return self._wait(job.ticket, waiting, request)
         except BaseException:
             with suppress(QueueUnavailableError):  # then the next change of this process removes it
                 self.leave(job.ticket)
             raise
         finally:
             del self._waiting[job.ticket]
-            order.course.queue_s = (order.course.queue_s or 0.0) + self._clock() - begun
+            request.report.queue_s = (request.report.queue_s or 0.0) + time.monotonic() - begun
 
-    def _job(self, params: GenerationParams, tried: frozenset[str], *, since: float, request: str, task: str) -> Job:
+    def _job(self, request: JobRequest, tried: frozenset[str]) -> Job:
         self._refuse_while_draining()
         self._probing.wait_for_first_look(FIRST_LOOK_S)
         return Job(
             ticket=uuid.uuid4().hex,
             holder=self._holders.me,
-            webuis=candidates(params, self._probing.states(), tried, self._policy, self.broken()),
-            model=params.checkpoint.model_name,
-            since=since,
-            request=request,
-            task=task,
+            webuis=candidates(request, self._probing.states(), tried, self._policy, self.broken()),
+            model=request.params.checkpoint.model_name,
+            since=request.since,
+            request=request.request,
+            task=request.task_id,
         )
 
     def _with_room(self, entered: Schedule, job: Job) -> Schedule:
@@ -206,8 +182,8 @@ class JobQueue:
             raise QueueFullError(f"{len(others.waiting)} jobs are already waiting", retry_after_s=retry_after_s)
         return after
 
-    def _wait(self, ticket: str, waiting: _Waiting, order: Order) -> Lease:
-        next_check = self._clock() + CHECK_S
+    def _wait(self, ticket: str, waiting: _Waiting, request: JobRequest) -> Lease:
+        next_check = time.monotonic() + CHECK_S
         while True:
             waiting.woken.clear()
             found = self._shared.seen().find(ticket)
@@ -218,15 +194,15 @@ class JobQueue:
             self._refuse_while_draining()
             if waiting.refusal is not None:
                 raise waiting.refusal
-            now = self._clock()
-            if now >= order.wait_until:
+            now = time.monotonic()
+            if now >= request.wait_until:
                 retry_after_s = self._retry_after_s(self._shared.seen(), self._webuis)
                 raise QueueTimeoutError("no WebUI became free in time", retry_after_s=retry_after_s)
             if now >= next_check:
-                order.check()
+                request.check()
                 next_check = now + CHECK_S
             self._anybody_waits.set()
-            waiting.woken.wait(max(0.0, min(next_check, order.wait_until) - now))
+            waiting.woken.wait(max(0.0, min(next_check, request.wait_until) - now))
 
     def _refuse_while_draining(self) -> None:
         if self.draining:
@@ -317,8 +293,8 @@ class JobQueue:
                 if not (state.waiting or state.running or self._shared.has_jobs()):
                     continue
                 # More often while the schedule may not be whole: nobody gets a place then.
-                if self._clock() >= next_change or not self._shared.settled():
-                    next_change = self._clock() + KEEP_S
+                if time.monotonic() >= next_change or not self._shared.settled():
+                    next_change = time.monotonic() + KEEP_S
                     self._bring_up_to_date(state)
             except (StoreError, QueueUnavailableError) as error:
                 log.error("the schedule cannot be kept: %s", error)
@@ -342,7 +318,7 @@ class JobQueue:
         webuis: dict[str, tuple[str, ...]] = {}
         for ticket, waiting in list(self._waiting.items()):
             try:
-                webuis[ticket] = candidates(waiting.params, states, waiting.tried, self._policy, broken)
+                webuis[ticket] = candidates(waiting.request, states, waiting.tried, self._policy, broken)
             except WebUIError as error:
                 webuis[ticket] = ()
                 if isinstance(error, LimitError | BrokenModelError):
@@ -365,7 +341,7 @@ def _after(state: Schedule, lease: Lease, ending: Ending, *, now: float) -> Sche
     return state if ending.found is None else _with_found(state, webui, ending.found, now=now)
 
 
-def _with_found(state: Schedule, webui: str, found: Found, *, now: float) -> Schedule:
+def _with_found(state: Schedule, webui: str, found: ModelCheck, *, now: float) -> Schedule:
     # What failed on a WebUI that is not known to have been sound may be healed by now: its next job will show.
     if found.broken and (found.sure or found.painted is None):
         state = schedule.broke(state, webui, found.broken, now=now, sure=found.sure)

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, LimitError
-from sd_client.models import Course, GenerationParams, PaintedImage, UnchangedFields
+from sd_client.job import JobReport, JobRequest
+from sd_client.models import GenerationParams, PaintedImage, UnchangedFields
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
 from services.generation_request import GenerationRequest
@@ -59,7 +60,7 @@ class Generation:
 
 
 @dataclass(kw_only=True)
-class GenerationCourse(Course):
+class GenerationReport(JobReport):
     """``store_s``: how long it took to store the images; None if none was stored."""
 
     store_s: float | None = None
@@ -75,7 +76,7 @@ class Call:
     :param wait_s: seconds for waiting and running together (``Prefer: wait``); None for the settings' own.
     :param waited_s: seconds that it has already waited for its pictures to be decoded.
     :param check: called now and then; what it raises ends the job.
-    :param course: records how the job goes.
+    :param report: records how the job goes.
     """
 
     request_id: str
@@ -84,7 +85,7 @@ class Call:
     wait_s: float | None
     check: Callable[[], None]
     waited_s: float = 0.0
-    course: GenerationCourse = field(default_factory=GenerationCourse)
+    report: GenerationReport = field(default_factory=GenerationReport)
 
 
 class GenerationService:
@@ -150,13 +151,14 @@ class GenerationService:
         :raises InvalidParamsError: its WebUI has since shown that it cannot paint this.
         :raises WebUIError:
         """
-        self._pool.check_room(params)
+        job = self._job(params, call)
+        self._pool.check_room(job)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
-            params, painted = self._painted(request, params, call)
+            params, painted = self._painted(request, job, call)
             try:
                 images = tuple(self._finished(image, params) for image in painted)
             except InvalidAnswerError as error:
-                call.course.failures.append(error)
+                call.report.failures.append(error)
                 raise
             begun = self._clock()
             origin = Origin(
@@ -167,7 +169,7 @@ class GenerationService:
                 params=params,
             )
             kept = tuple(self._kept(image, number, origin) for number, image in enumerate(images))
-            call.course.store_s = self._clock() - begun
+            call.report.store_s = self._clock() - begun
             image_ids += [str(image.image_id) for image in kept if image.stored]
         return Generation(
             images=kept,
@@ -176,30 +178,34 @@ class GenerationService:
             request_id=call.request_id,
         )
 
+    def _job(self, params: GenerationParams, call: Call, *, ends: float | None = None) -> JobRequest:
+        """:param ends: when its caller leaves at the latest; None: by the settings and the caller's own limit."""
+        now = self._clock()
+        queue_s = max(0.0, self._queue_timeout_s - call.waited_s)
+        if ends is None:
+            ends = now + queue_s + self._timeout_s
+            ends = ends if call.wait_s is None else min(ends, call.started + call.wait_s)
+        return JobRequest(
+            params=params,
+            task_id=call.request_id,
+            request=call.key,
+            since=self._pool.now(),
+            wait_until=min(now + queue_s, ends),
+            run_s=self._timeout_s,
+            ends=ends,
+            check=call.check,
+            report=call.report,
+        )
+
     def _painted(
-        self, request: GenerationRequest, params: GenerationParams, call: Call
+        self, request: GenerationRequest, job: JobRequest, call: Call
     ) -> tuple[GenerationParams, tuple[PaintedImage, ...]]:
         """The images, and the parameters they were painted with: a size left to the service may have changed."""
-        queue_s = max(0.0, self._queue_timeout_s - call.waited_s)
-        ends = self._clock() + queue_s + self._timeout_s
-        if call.wait_s is not None:
-            ends = min(ends, call.started + call.wait_s)
         for _ in range(_MOST_TRIES):
             try:
-                painted = self._pool.run(
-                    params,
-                    task_id=call.request_id,
-                    request=call.key,
-                    wait_s=queue_s,
-                    run_s=self._timeout_s,
-                    total_s=max(0.0, ends - self._clock()),
-                    check=call.check,
-                    course=call.course,
-                )
+                return job.params, self._pool.run(job)
             except LimitError:
-                params = self._within_limits(request, params)
-            else:
-                return params, painted
+                job = self._job(self._within_limits(request, job.params), call, ends=job.ends)
         raise InvalidAnswerError("the WebUI generates another size each time", reason="wrong_size")
 
     def _within_limits(self, request: GenerationRequest, params: GenerationParams) -> GenerationParams:

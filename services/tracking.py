@@ -122,7 +122,7 @@ class RequestService:
 
     def status(self, key: str) -> RequestStatus:
         """:raises RequestNotFoundError:"""
-        live = self._pool.standing(key)
+        live = self._pool.status(key)
         if live is not None and live.cancelled:
             return RequestStatus(status="cancelled")
         if live is not None and live.waiting_behind is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sd_client.job import JobReport, JobRequest
 from sd_client.models import Capabilities, Checkpoint, GenerationParams, Inpainting, Sampler
 from tests.sd_client.servers import encoded_image
 
@@ -38,3 +41,31 @@ def job(**changes: Any) -> GenerationParams:
         checkpoint=CHECKPOINT,
     )
     return replace(params, **changes)
+
+
+def job_request(
+    params: GenerationParams | None = None,
+    *,
+    wait_s: float = 20,
+    run_s: float = 20,
+    total_s: float | None = None,
+    since: float = 0.0,
+    task_id: str = "t",
+    request: str = "",
+    check: Callable[[], None] = lambda: None,
+    report: JobReport | None = None,
+) -> JobRequest:
+    """From now on. :param total_s: for waiting and running together."""
+    now = time.monotonic()
+    ends = now + (wait_s + run_s if total_s is None else total_s)
+    return JobRequest(
+        params=params or job(),
+        task_id=task_id,
+        request=request,
+        since=since,
+        wait_until=min(now + wait_s, ends),
+        run_s=run_s,
+        ends=ends,
+        check=check,
+        report=report or JobReport(),
+    )

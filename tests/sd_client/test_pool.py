@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sd_client.candidates import webui_id
 from sd_client.errors import (
     DrainingError,
     JobCancelledError,
@@ -25,9 +24,10 @@ from sd_client.errors import (
 )
 from sd_client.models import Checkpoint, GenerationParams, PaintedImage
 from sd_client.pool import WebUIPool
+from sd_client.routing import webui_id
 from state.sqlite import STATE_FILE
 from tests.pools import OwnPool
-from tests.sd_client.jobs import INIT_IMAGE, INPAINTING, job
+from tests.sd_client.jobs import INIT_IMAGE, INPAINTING, job, job_request
 from tests.sd_client.servers import (
     A1111_CPU,
     A1111_CUDA,
@@ -77,8 +77,8 @@ class Site:
 
     def run(self, pool: WebUIPool, params: GenerationParams | None = None, **kwargs: Any) -> Images:
         self._number += 1
-        defaults: dict[str, Any] = {"wait_s": 20, "run_s": 20, "check": lambda: None, "task_id": f"t{self._number}"}
-        return pool.run(params or job(), **(defaults | kwargs))
+        kwargs = {"task_id": f"t{self._number}", "since": pool.now(), **kwargs}
+        return pool.run(job_request(params, **kwargs))
 
     def close(self) -> None:
         for server in self._servers:
@@ -324,7 +324,7 @@ def test_a_job_can_be_cancelled_by_another_worker(site: Site) -> None:
     assert len(server.jobs()) == 1
 
 
-def test_where_a_job_stands(site: Site) -> None:
+def test_the_status_of_a_job(site: Site) -> None:
     server = site.server(held=True)
     pool, other = site.pool(server), site.pool(server)
     first = site.submit(pool, request="first")
@@ -332,17 +332,17 @@ def test_where_a_job_stands(site: Site) -> None:
     second = site.submit(pool, request="second")
     wait_for(lambda: waiting(other) == 1, "the second job")
     server.routes["GET /sdapi/v1/progress"] = as_json({"progress": 0.5, "eta_relative": 3.0})
-    standing = other.standing("first")
-    assert standing is not None
-    assert (standing.waiting_behind, standing.progress) == (None, 0.5)
-    behind = other.standing("second")
+    status = other.status("first")
+    assert status is not None
+    assert (status.waiting_behind, status.progress) == (None, 0.5)
+    behind = other.status("second")
     assert behind is not None
     assert (behind.waiting_behind, behind.progress) == (0, 0.0)
-    assert other.standing("third") is None
+    assert other.status("third") is None
     server.gate.set()
     first.result(30)
     second.result(30)
-    assert other.standing("first") is None
+    assert other.status("first") is None
 
 
 def test_draining_drops_who_waits_and_lets_end_who_runs(site: Site) -> None:

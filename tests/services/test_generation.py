@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from PIL import Image
 
 from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, NoWebUIError
-from sd_client.models import GenerationParams, PaintedImage
+from sd_client.job import JobRequest
+from sd_client.models import PaintedImage
 from sd_client.pool import PoolView, WebUIPool
 from sd_client.schedule import Schedule
 from services.catalog import Catalog
-from services.generation import Call, Generation, GenerationCourse, GenerationService
+from services.generation import Call, Generation, GenerationReport, GenerationService
 from services.generation_request import GenerationRequest
 from services.masks import read_mask
 from services.pictures import read_picture
@@ -150,7 +152,7 @@ def generate(
     service: GenerationService, wait_s: float | None = None, check: Callable[[], None] = lambda: None
 ) -> Generation:
     choice, params = service.prepare(REQUEST)
-    call = Call(request_id="r", key="k", started=0.0, wait_s=wait_s, check=check)
+    call = Call(request_id="r", key="k", started=time.monotonic(), wait_s=wait_s, check=check)
     return service.generate(REQUEST, choice, params, call)
 
 
@@ -171,14 +173,17 @@ class RecordingPool:
 
     def __init__(self, answer: tuple[PaintedImage, ...] = ()) -> None:
         self._answer = answer
-        self.asked: dict[str, object] = {}
+        self.asked: JobRequest | None = None
 
-    def check_room(self, params: GenerationParams) -> None:
+    def now(self) -> float:
+        return 1000.0
+
+    def check_room(self, request: JobRequest) -> None:
         """There is always some."""
 
-    def run(self, params: GenerationParams, *, check: Callable[[], None], **asked: object) -> tuple[PaintedImage, ...]:
-        self.asked = asked
-        check()
+    def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
+        self.asked = request
+        request.check()
         return self._answer
 
 
@@ -186,11 +191,13 @@ class RecordingPool:
 def test_how_long_a_job_may_take(make_service: Callable[..., GenerationService], wait_s: float | None) -> None:
     pool = RecordingPool()
     generate(make_service(pool=pool, queue_timeout_s=120.0, timeout_s=300.0), wait_s=wait_s)
-    total_s = pool.asked.pop("total_s")
-    assert isinstance(pool.asked.pop("course"), GenerationCourse)
-    assert pool.asked == {"task_id": "r", "request": "k", "wait_s": 120.0, "run_s": 300.0}
+    asked = pool.asked
+    assert (asked.task_id, asked.request, asked.since, asked.run_s) == ("r", "k", 1000.0, 300.0)
+    assert isinstance(asked.report, GenerationReport)
     # Less what has passed since the request came in.
-    assert 0 <= total_s <= (420 if wait_s is None else wait_s)
+    longest_s = 420 if wait_s is None else wait_s
+    assert time.monotonic() < asked.ends <= time.monotonic() + min(420, longest_s)
+    assert asked.wait_until <= min(asked.ends, time.monotonic() + 120)
 
 
 class HungUpError(Exception):

@@ -1,11 +1,11 @@
-"""Where a request's job is, from the schedule alone."""
+"""The status of a request's job, from the schedule alone."""
 
 from __future__ import annotations
 
 import pytest
 
+from sd_client.job_status import JobStatus, SteadyProgress, status_of
 from sd_client.schedule import Job, Schedule, cancel, disclaim
-from sd_client.standing import Furthest, Standing, standing_of
 
 
 def job(request: str, *, since: float = 0.0, webui: str | None = None) -> Job:
@@ -17,12 +17,12 @@ def job(request: str, *, since: float = 0.0, webui: str | None = None) -> Job:
 RUNNING = Schedule(running=(job("r", since=100.0, webui="a"),), job_seconds=20.0)
 
 
-def standing(request: str, state: Schedule, *, fraction: float | None = None) -> Standing | None:
-    return standing_of(request, state, slots=1, now=104.0, progress=lambda job: fraction)
+def status(request: str, state: Schedule, *, fraction: float | None = None) -> JobStatus | None:
+    return status_of(request, state, slots=1, now=104.0, progress=lambda job: fraction)
 
 
 def test_an_unknown_request_has_none() -> None:
-    assert standing("x", RUNNING) is None
+    assert status("x", RUNNING) is None
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_a_waiting_job_has_those_before_it_and_the_running_ones(request_id: str,
     waiting = tuple(job(name) for name in ("one", "two", "three"))
     running = (job("r", webui="a"), job("s", webui="b"))
     state = Schedule(waiting=waiting, running=running, job_seconds=20.0)
-    assert standing(request_id, state) == Standing(waiting_behind=behind, progress=0.0, eta_s=eta_s)
+    assert status(request_id, state) == JobStatus(waiting_behind=behind, progress=0.0, eta_s=eta_s)
 
 
 def test_before_any_job_has_ended_nothing_is_estimated() -> None:
     state = Schedule(waiting=(job("one"),), running=(job("r", since=100.0, webui="a"),))
-    assert standing("one", state) == Standing(waiting_behind=0, progress=0.0, eta_s=None)
-    assert standing("r", state) == Standing(waiting_behind=None, progress=None, eta_s=None)
+    assert status("one", state) == JobStatus(waiting_behind=0, progress=0.0, eta_s=None)
+    assert status("r", state) == JobStatus(waiting_behind=None, progress=None, eta_s=None)
 
 
 @pytest.mark.parametrize(
@@ -49,29 +49,29 @@ def test_before_any_job_has_ended_nothing_is_estimated() -> None:
 def test_a_running_job_is_estimated_by_its_progress_once_that_tells_something(
     fraction: float | None, eta_s: float
 ) -> None:
-    assert standing("r", RUNNING, fraction=fraction) == Standing(waiting_behind=None, progress=fraction, eta_s=eta_s)
+    assert status("r", RUNNING, fraction=fraction) == JobStatus(waiting_behind=None, progress=fraction, eta_s=eta_s)
 
 
-def test_a_cancelled_job_stands_as_that() -> None:
-    told = standing("r", cancel(RUNNING, "r"))
-    assert told == Standing(waiting_behind=None, progress=None, eta_s=None, cancelled=True)
+def test_a_cancelled_job_is_reported_as_cancelled() -> None:
+    found = status("r", cancel(RUNNING, "r"))
+    assert found == JobStatus(waiting_behind=None, progress=None, eta_s=None, cancelled=True)
 
 
 def test_a_job_whose_caller_has_its_answer_is_nobodys() -> None:
     after = disclaim(RUNNING, "t-r")
-    assert standing("r", after) is None
+    assert status("r", after) is None
     assert after.busy("a") == 1, "it has its place until it has ended"
     assert disclaim(RUNNING, "t-x") == RUNNING
 
 
 def test_how_long_one_takes_that_runs_longer_than_most_is_not_known() -> None:
     late = Schedule(running=(job("r", since=0.0, webui="a"),), job_seconds=20.0)
-    assert standing("r", late) == Standing(waiting_behind=None, progress=None, eta_s=None)
+    assert status("r", late) == JobStatus(waiting_behind=None, progress=None, eta_s=None)
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
     early = Schedule(running=(job("r", since=200.0, webui="a"),), job_seconds=20.0)
-    assert standing("r", early, fraction=0.5) == Standing(waiting_behind=None, progress=0.5, eta_s=0.0)
+    assert status("r", early, fraction=0.5) == JobStatus(waiting_behind=None, progress=0.5, eta_s=0.0)
 
 
 def test_progress_is_asked_for_where_a_job_runs_only() -> None:
@@ -83,20 +83,20 @@ def test_progress_is_asked_for_where_a_job_runs_only() -> None:
 
     state = Schedule(waiting=(job("w"),), running=(job("r", webui="a"),))
     for request in ("w", "x", "r"):
-        standing_of(request, state, slots=1, now=0.0, progress=progress)
+        status_of(request, state, slots=1, now=0.0, progress=progress)
     assert [running.request for running in asked] == ["r"]
 
 
-def test_progress_is_never_told_as_less_than_before() -> None:
+def test_progress_is_never_less_than_before() -> None:
     told = iter([0.4, 0.0, None, 0.5, 0.1])
-    furthest = Furthest(lambda job: next(told))
+    furthest = SteadyProgress(lambda job: next(told))
     assert [furthest(job("r")) for _ in range(4)] == [0.4, 0.4, None, 0.5]
     assert furthest(job("another")) == 0.1
 
 
 def test_only_the_last_jobs_are_remembered() -> None:
     told = 1.0
-    furthest = Furthest(lambda job: told)
+    furthest = SteadyProgress(lambda job: told)
     furthest(job("first"))
     for number in range(1000):
         furthest(job(str(number)))

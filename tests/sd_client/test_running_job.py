@@ -1,13 +1,14 @@
-"""One job's thread: when it gives the lease back, and when it may interrupt."""
+"""One job's thread: when it gives its place back, and when it may interrupt."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
-from sd_client.client import JobCall, WebUIClient
+from sd_client.client import WebUIClient
 from sd_client.errors import (
     InvalidAnswerError,
     JobCancelledError,
@@ -18,51 +19,85 @@ from sd_client.errors import (
     WebUIReadError,
     WebUITimeoutError,
 )
-from sd_client.painting import Ending, Painting
-from tests.sd_client.jobs import CAPABILITIES, job
+from sd_client.job import Ending, Lease, Place
+from sd_client.models import Capabilities, GenerationParams
+from sd_client.running_job import RunningJob
+from tests.sd_client.jobs import CAPABILITIES, job, job_request
 from tests.sd_client.servers import Answer, PaintingServer, Received, as_json, closed_port, wait_for
 
 
-def painting_on(url: str, endings: list[Ending]) -> Painting:
-    return Painting(WebUIClient(url), release=endings.append)
+class RecordingPlace:
+    """A place that no other process sees."""
+
+    ticket, webui = "key", "w"
+
+    def __init__(self, *, alone: Iterable[bool] = ()) -> None:
+        self.endings: list[Ending] = []
+        self.counted: list[tuple[int, int]] = []
+        self._alone = iter(alone)
+
+    def is_alone(self) -> bool:
+        return next(self._alone, True)
+
+    def is_cancelled(self) -> bool:
+        return False
+
+    def abandon(self) -> None:
+        """Nobody is told."""
+
+    def disclaim(self) -> bool:
+        return True
+
+    def count(self, painted: int, pictures: int) -> None:
+        self.counted.append((painted, pictures))
+
+    def give_back(self, ending: Ending) -> None:
+        self.endings.append(ending)
 
 
-def start(painting: Painting) -> None:
-    painting.start(job(), CAPABILITIES, task_id="t", timeout_s=20)
+def running(
+    url: str,
+    place: RecordingPlace,
+    *,
+    params: GenerationParams | None = None,
+    capabilities: Capabilities = CAPABILITIES,
+    timeout_s: float = 20,
+    **settings: float,
+) -> RunningJob:
+    running = RunningJob(job_request(params), WebUIClient(url), capabilities, place, **settings)
+    running.start(timeout_s=timeout_s)
+    return running
 
 
-def test_the_lease_is_back_when_the_picture_is_there(painting_server: PaintingServer) -> None:
-    endings: list[Ending] = []
-    painting = painting_on(painting_server.url, endings)
-    start(painting)
-    assert len(painting.result.result(20)) == 1
-    (ending,) = endings
+def test_the_place_is_back_when_the_picture_is_there(painting_server: PaintingServer) -> None:
+    place = RecordingPlace()
+    job_thread = running(painting_server.url, place)
+    assert len(job_thread.result.result(20)) == 1
+    (ending,) = place.endings
     assert ending.ran_s is not None
     assert ending.webui_to_blame is None
 
 
 def test_an_ended_job_is_not_interrupted(painting_server: PaintingServer) -> None:
-    painting = painting_on(painting_server.url, [])
-    start(painting)
-    painting.result.result(20)
-    painting.abandon()
+    job_thread = running(painting_server.url, RecordingPlace())
+    job_thread.result.result(20)
+    job_thread.abandon()
     assert not [thread for thread in threading.enumerate() if thread.name == "interrupt"]
     assert painting_server.interrupts == 0
 
 
 def test_an_abandoned_job_is_interrupted_and_its_time_does_not_count(painting_server: PaintingServer) -> None:
     painting_server.gate.clear()
-    endings: list[Ending] = []
-    painting = painting_on(painting_server.url, endings)
-    start(painting)
+    place = RecordingPlace()
+    job_thread = running(painting_server.url, place)
     wait_for(lambda: painting_server.running == 1, "the job")
-    painting.abandon()
-    painting.result.result(20)
-    assert endings == [Ending(ran_s=None, webui_to_blame=None)]
+    job_thread.abandon()
+    job_thread.result.result(20)
+    assert place.endings == [Ending(ran_s=None, webui_to_blame=None)]
     assert painting_server.interrupts == 1
 
 
-def test_the_lease_is_not_given_back_under_an_interrupt(painting_server: PaintingServer) -> None:
+def test_the_place_is_not_given_back_under_an_interrupt(painting_server: PaintingServer) -> None:
     """Else the interrupt could hit the job that gets the WebUI next."""
     events: list[str] = []
     asked, answer = threading.Event(), threading.Event()
@@ -75,33 +110,26 @@ def test_the_lease_is_not_given_back_under_an_interrupt(painting_server: Paintin
 
     painting_server.routes["POST /sdapi/v1/interrupt"] = interrupt
     painting_server.gate.clear()
-    painting = Painting(WebUIClient(painting_server.url), release=lambda ending: events.append("lease given back"))
-    start(painting)
+    place = RecordingPlace()
+    place.give_back = lambda ending: events.append("place given back")
+    job_thread = running(painting_server.url, place)
     wait_for(lambda: painting_server.running == 1, "the job")
-    painting.abandon()
+    job_thread.abandon()
     assert asked.wait(20)
     painting_server.gate.set()
     wait_for(lambda: painting_server.painted == 1, "the job's end")
     answer.set()
-    painting.result.result(20)
-    assert events == ["interrupt answered", "lease given back"]
+    job_thread.result.result(20)
+    assert events == ["interrupt answered", "place given back"]
 
 
-def test_who_cannot_look_whether_the_job_is_alone_looks_again(painting_server: PaintingServer) -> None:
-    looks = iter([QueueUnavailableError(), False])
-
-    def alone() -> bool:
-        look = next(looks, True)
-        if isinstance(look, QueueUnavailableError):
-            raise look
-        return look
-
+def test_a_job_that_is_not_alone_is_looked_at_again(painting_server: PaintingServer) -> None:
     painting_server.gate.clear()
-    painting = Painting(WebUIClient(painting_server.url), release=lambda _: None, alone=alone, interrupt_again_s=0.01)
-    start(painting)
+    place = RecordingPlace(alone=[False, False])
+    job_thread = running(painting_server.url, place, interrupt_again_s=0.01)
     wait_for(lambda: painting_server.running == 1, "the job")
-    painting.abandon()
-    painting.result.result(20)
+    job_thread.abandon()
+    job_thread.result.result(20)
     assert painting_server.interrupts == 1
 
 
@@ -133,27 +161,26 @@ def test_only_the_own_job_is_interrupted(painting_server: PaintingServer, told: 
 
     painting_server.routes["POST /internal/progress"] = answer
     painting_server.gate.clear()
-    painting = Painting(WebUIClient(painting_server.url), release=lambda _: None, interrupt_again_s=0.01)
-    painting.start(job(), TELLS_TASKS, task_id="ours", timeout_s=20)
+    place = RecordingPlace()
+    job_thread = running(painting_server.url, place, capabilities=TELLS_TASKS, interrupt_again_s=0.01)
     wait_for(lambda: painting_server.running == 1, "the job")
-    painting.abandon()
-    painting.result.result(20)
+    job_thread.abandon()
+    job_thread.result.result(20)
     assert painting_server.interrupts == 1
-    assert asked == ["ours"] * 3
+    assert asked == ["t"] * 3
 
 
 def test_a_webui_that_cannot_interrupt_is_asked_once(painting_server: PaintingServer) -> None:
     painting_server.routes["POST /sdapi/v1/interrupt"] = Answer(status=404)
     painting_server.gate.clear()
-    endings: list[Ending] = []
-    painting = painting_on(painting_server.url, endings)
-    start(painting)
+    place = RecordingPlace()
+    job_thread = running(painting_server.url, place)
     wait_for(lambda: painting_server.running == 1, "the job")
-    painting.abandon()
+    job_thread.abandon()
     wait_for(lambda: not any(t.name == "interrupt" for t in threading.enumerate()), "the interrupting thread's end")
-    assert endings == []
+    assert place.endings == []
     painting_server.gate.set()
-    painting.result.result(20)
+    job_thread.result.result(20)
     assert painting_server.paths().count("/sdapi/v1/interrupt") == 1
 
 
@@ -170,28 +197,26 @@ def test_whom_a_failure_tells_about(
     painting_server: PaintingServer, answer: Answer, error: type[WebUIError], blame: str | None
 ) -> None:
     painting_server.routes["POST /sdapi/v1/txt2img"] = answer
-    endings: list[Ending] = []
-    painting = painting_on(painting_server.url, endings)
-    start(painting)
-    assert isinstance(painting.result.exception(20), error)
-    assert [(ending.ran_s, ending.webui_to_blame) for ending in endings] == [(None, blame)]
+    place = RecordingPlace()
+    job_thread = running(painting_server.url, place)
+    assert isinstance(job_thread.result.exception(20), error)
+    assert [(ending.ran_s, ending.webui_to_blame) for ending in place.endings] == [(None, blame)]
 
 
 def test_no_connection_is_the_webuis_fault() -> None:
-    endings: list[Ending] = []
-    painting = painting_on(f"http://127.0.0.1:{closed_port()}", endings)
-    start(painting)
-    assert isinstance(painting.result.exception(20), WebUIConnectError)
-    assert endings == [Ending(ran_s=None, webui_to_blame="silent")]
+    place = RecordingPlace()
+    job_thread = running(f"http://127.0.0.1:{closed_port()}", place)
+    assert isinstance(job_thread.result.exception(20), WebUIConnectError)
+    assert place.endings == [Ending(ran_s=None, webui_to_blame="silent")]
 
 
-def test_a_lease_that_cannot_be_given_back_does_not_cost_the_picture(painting_server: PaintingServer) -> None:
-    def full_disk(ending: Ending) -> None:
-        raise QueueUnavailableError
+def test_a_place_that_cannot_be_given_back_does_not_cost_the_picture(painting_server: PaintingServer) -> None:
+    def full_disk(lease: Lease, ending: Ending) -> None:
+        raise QueueUnavailableError from OSError(28, "No space left on device")
 
-    painting = Painting(WebUIClient(painting_server.url), release=full_disk)
-    start(painting)
-    assert len(painting.result.result(20)) == 1
+    lease = Lease(ticket="t", webui="w", switches=False, model="m", proven=True, before="", sound=False)
+    job_thread = running(painting_server.url, Place(lease, None, full_disk, crowded=False))
+    assert len(job_thread.result.result(20)) == 1
 
 
 # --- Servers that cannot interrupt ----------------------------------------------------------------------------------
@@ -211,19 +236,18 @@ class HangUpServer(PaintingServer):
         return as_json({"progress": 0.5 if running else 0.0, "state": {"job_count": int(running)}})
 
 
-def test_a_job_is_ended_by_hanging_up_and_holds_its_lease_until_the_webui_is_idle() -> None:
+def test_a_job_is_ended_by_hanging_up_and_holds_its_place_until_the_webui_is_idle() -> None:
     server = HangUpServer()
-    endings: list[Ending] = []
-    painting = Painting(WebUIClient(server.url), release=endings.append, call=JobCall(genkey="key"))
+    place = RecordingPlace()
     able = replace(CAPABILITIES, can_interrupt=False, ends_on_hang_up=True, progress_by_genkey=True)
-    painting.start(job(), able, task_id="t", timeout_s=20)
+    job_thread = running(server.url, place, capabilities=able)
     wait_for(lambda: server.running == 1, "the job")
-    painting.abandon()
+    job_thread.abandon()
     wait_for(lambda: server.paths().count("/sdapi/v1/progress") >= 2, "looks whether it has ended")
-    assert (endings, painting.result.done()) == ([], False)
+    assert (place.endings, job_thread.result.done()) == ([], False)
     server.ended.set()
-    assert isinstance(painting.result.exception(20), WebUIReadError)
-    assert endings == [Ending(ran_s=None, webui_to_blame=None)]
+    assert isinstance(job_thread.result.exception(20), WebUIReadError)
+    assert place.endings == [Ending(ran_s=None, webui_to_blame=None)]
     assert server.jobs()[0].json["genkey"] == "key"
     assert server.interrupts == 0
     server.close()
@@ -233,28 +257,26 @@ def test_where_nothing_ends_a_job_a_batch_ends_with_the_picture_that_is_painted(
     painting_server: PaintingServer,
 ) -> None:
     painting_server.gate.clear()
-    counted: list[tuple[int, int]] = []
-    endings: list[Ending] = []
-    call = JobCall(on_painted=lambda painted, pictures: counted.append((painted, pictures)))
-    painting = Painting(WebUIClient(painting_server.url), release=endings.append, call=call)
+    place = RecordingPlace()
     able = replace(CAPABILITIES, can_interrupt=False, paints_batches=False)
-    painting.start(job(batch_size=3), able, task_id="t", timeout_s=20)
+    job_thread = running(painting_server.url, place, params=job(batch_size=3), capabilities=able)
     wait_for(lambda: painting_server.running == 1, "the first picture")
-    painting.abandon()
-    assert endings == []
+    job_thread.abandon()
+    assert place.endings == []
     painting_server.gate.set()
-    assert isinstance(painting.result.exception(20), JobCancelledError)
-    assert endings == [Ending(ran_s=None, webui_to_blame=None)]
+    assert isinstance(job_thread.result.exception(20), JobCancelledError)
+    assert place.endings == [Ending(ran_s=None, webui_to_blame=None)]
     assert [received.json["seed"] for received in painting_server.jobs()] == [42]
-    assert counted == [(0, 3), (1, 3)]
+    assert place.counted == [(0, 3), (1, 3)]
     assert painting_server.interrupts == 0
 
 
 def test_a_batch_that_is_painted_one_by_one_has_one_time(painting_server: PaintingServer) -> None:
     painting_server.gate.clear()
-    painting = painting_on(painting_server.url, [])
     able = replace(CAPABILITIES, can_interrupt=False, paints_batches=False)
-    painting.start(job(batch_size=3), able, task_id="t", timeout_s=0.5)
-    assert isinstance(painting.result.exception(20), WebUITimeoutError)
+    job_thread = running(
+        painting_server.url, RecordingPlace(), params=job(batch_size=3), capabilities=able, timeout_s=0.5
+    )
+    assert isinstance(job_thread.result.exception(20), WebUITimeoutError)
     assert len(painting_server.jobs()) == 1
     painting_server.gate.set()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sd_client.errors import BrokenModelError, LimitError, NoGPUError, NoWebUIError
-from sd_client.matching import is_within, match
-from sd_client.models import Capabilities, GenerationParams
+from sd_client.job import JobRequest
+from sd_client.matching import Match, is_within
 from sd_client.probing import INTERVAL_S, WebUIState
 
 States = Mapping[str, WebUIState]
@@ -19,7 +19,7 @@ States = Mapping[str, WebUIState]
 @dataclass(frozen=True, kw_only=True)
 class GpuPolicy:
     """
-    :param use_gpu: WebUIs with a GPU come first; False: nobody looks.
+    :param use_gpu: WebUIs with a GPU come first; False: it does not matter.
     :param cpu_fallback: those without one serve while none with one can.
     """
 
@@ -31,13 +31,13 @@ class GpuPolicy:
         available = {webui: state for webui, state in states.items() if state.available and state.capabilities}
         if not self.use_gpu:
             return available
-        # A server that does not tell (stable-diffusion.cpp's) is taken to have one: its operator chose how it runs.
+        # A server that does not report it (stable-diffusion.cpp's) is taken to have one, as its operator chose.
         on_gpu = {w: s for w, s in available.items() if s.capabilities and s.capabilities.gpu is not False}
         return on_gpu or (available if self.cpu_fallback else {})
 
 
 def candidates(
-    params: GenerationParams,
+    request: JobRequest,
     states: States,
     tried: Collection[str],
     policy: GpuPolicy,
@@ -51,10 +51,10 @@ def candidates(
     :raises LimitError: those that have what it needs cannot paint it, as has been learned meanwhile.
     :raises PoolError: there are none.
     """
-    model = params.checkpoint.model_name
-    have_it = {w: s for w, s in states.items() if s.capabilities and can_do(s.capabilities, params)}
+    model = request.params.checkpoint.model_name
+    have_it = {webui: state for webui, state in states.items() if match_now(request, webui, state)}
     if not have_it:
-        _raise_if_beyond_limits(params, states)
+        _raise_if_beyond_limits(request, states)
     able = {w: s for w, s in have_it.items() if model not in broken.get(w, ())}
     usable = policy.usable(able)
     left = tuple(webui for webui in usable if webui not in tried)
@@ -68,23 +68,25 @@ def candidates(
     raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)
 
 
-def _raise_if_beyond_limits(params: GenerationParams, states: States) -> None:
-    for state in states.values():
-        if state.capabilities and match(state.capabilities, params):
+def match_now(request: JobRequest, webui: str, state: WebUIState | None) -> Match | None:
+    """What a WebUI calls what the job needs; None if, as far as is known now, it cannot do the job."""
+    if state is None or state.capabilities is None or not is_within(state.capabilities.limits, request.params):
+        return None
+    return request.match(webui, state.capabilities)
+
+
+def _raise_if_beyond_limits(request: JobRequest, states: States) -> None:
+    for webui, state in states.items():
+        if state.capabilities and request.match(webui, state.capabilities):
             text = "no WebUI can generate this size, this many steps, or this long a prompt"
             raise LimitError(text, state.capabilities.limits, reason="wrong_size")
 
 
-def can_do(capabilities: Capabilities, params: GenerationParams) -> bool:
-    """Whether a WebUI has the model and the sampler, and can paint the size, so many steps and the seed."""
-    return match(capabilities, params) is not None and is_within(capabilities.limits, params)
-
-
 def webui_id(url: str) -> str:
     """
-    A name for a WebUI that gives its address and password away to nobody, the same on every host.
+    A name for a WebUI, the same on every host, that reveals neither its address nor its password.
 
-    ``localhost``, in whatever spelling, is another machine on every host, so there its name goes in instead.
+    ``localhost``, in whatever spelling, is another machine on every host, so the host's name stands in for it.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

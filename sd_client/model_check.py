@@ -1,20 +1,21 @@
 """
-What is left of a WebUI that may have failed to load a checkpoint, and how it is healed.
+Checks a WebUI that may have failed to load a checkpoint, and heals it.
 
-Forge takes the model that was loaded before as loaded still, although nothing is: every job of it fails until another
-model was painted. A1111 keeps it, but leaves its option at the broken file, so that jobs of its own page fail. SD.Next
-has nothing loaded then.
+Forge believes that the model it had before is still loaded, although nothing is: every job of it fails until another
+model was painted. A1111 keeps that model, but leaves its option at the broken file, so that jobs of its own page fail.
+SD.Next has nothing loaded then.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sd_client.capabilities import is_native
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
+from sd_client.job import ModelCheck
 from sd_client.matching import find_checkpoint, loaded_model, match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams
 
@@ -25,28 +26,14 @@ _MOST_OTHERS = 3
 _SMALL = 64  # pixels
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """
-    What a look at a WebUI has shown after a job of it failed.
-
-    :param painted: ``model_name`` of the model that it could paint with last; None where with none that was tried.
-    :param broken: of those that it could not paint with.
-    :param sure: it is their files' fault: another model was painted before they were tried last, and after that.
-    """
-
-    painted: str | None
-    broken: tuple[str, ...]
-    sure: bool = False
-
-
-class ModelLook:
+class ModelChecker:
     """
     For one job.
 
-    :param before: ``model_name`` of what it painted with, or had loaded, before the job; "" where that is not known.
+    :param wanted: the job's model.
+    :param before: ``model_name`` of what the WebUI painted with, or had loaded, before the job; "" if that is unknown.
     :param sound: it has painted with another model just before the job.
-    :param timeout_s: for each picture, its model's loading included.
+    :param timeout_s: for each picture, the loading of its model included.
     :param place: of the WebUI in ``SD_WEBUI_URL``, for the log.
     """
 
@@ -54,7 +41,7 @@ class ModelLook:
         self,
         client: WebUIClient,
         capabilities: Capabilities,
-        params: GenerationParams,
+        wanted: Checkpoint,
         *,
         before: str,
         sound: bool,
@@ -63,7 +50,7 @@ class ModelLook:
     ) -> None:
         self._client = client
         self._capabilities = capabilities
-        self._model = params.checkpoint
+        self._wanted = wanted
         self._before = before
         self._sound = sound
         self._timeout_s = timeout_s
@@ -71,7 +58,7 @@ class ModelLook:
         self._chosen: str | None = None
 
     def note_choice(self) -> None:
-        """Reads the option as it stands before the job, whose own model is in it afterwards. Raises nothing."""
+        """Reads the WebUI's option before the job, whose own model is in it afterwards. Raises nothing."""
         if is_native(self._capabilities.checkpoints):
             return
         with suppress(WebUIError):  # the job will show what is wrong
@@ -81,51 +68,51 @@ class ModelLook:
 
     def is_due(self, error: BaseException) -> bool:
         """
-        Whether a failure may be one to load the model, of a server that changes models: a plain 500, or no picture as
-        from SD.Next.
+        Whether a server that changes models may have failed to load this one: it answered a plain 500, or no picture,
+        as SD.Next does.
         """
         plain = type(error) is WebUIStatusError and error.status == 500
         nothing = isinstance(error, InvalidAnswerError) and error.reason in ("model_not_loaded", "missing_images")
         return (plain or nothing) and not is_native(self._capabilities.checkpoints)
 
-    def look(self) -> Found | None:
+    def check(self) -> ModelCheck | None:
         """
-        One small picture with the job's model; where that fails, with others until one can be painted, which heals
-        Forge, and the option is put back to what it was before the job. None where the WebUI does not answer.
+        Paints one small picture with the job's model. If that fails, it paints with others until one works, which heals
+        Forge, and puts the option back to what it was before the job. None if the WebUI does not answer.
         """
-        suspect = find_checkpoint(self._capabilities, self._model)
+        suspect = find_checkpoint(self._capabilities, self._wanted)
         if suspect is None:
             return None
         try:
             found = self._found(suspect)
         except WebUIError:
             return None
-        if found.broken:
-            painted = f"{found.painted} was painted, so that it goes on" if found.painted else "nor with others"
-            text = "a webui cannot paint with %s; %s"
-            log.warning(text, ", ".join(found.broken), painted, extra={"webui": self._place})
-            # As the pool calls it, which may not be what this WebUI does.
-            return replace(found, broken=(self._model.model_name, *found.broken[1:]))
-        return found
+        if not found.broken:
+            return found
+        painted = f"{found.painted} was painted, so that it goes on" if found.painted else "nor with others"
+        text = "a webui cannot paint with %s; %s"
+        log.warning(text, ", ".join(found.broken), painted, extra={"webui": self._place})
+        # By the pool's name for the model, which may not be this WebUI's.
+        return replace(found, broken=(self._wanted.model_name, *found.broken[1:]))
 
-    def _found(self, suspect: Checkpoint) -> Found:
+    def _found(self, suspect: Checkpoint) -> ModelCheck:
         others = self._others(suspect)
         sure = self._sound
         if self._paints(suspect):
-            return Found(painted=suspect.model_name, broken=())
+            return ModelCheck(painted=suspect.model_name, broken=())
         healer = self._first_painted(others)
-        # Forge may have been dead for the suspect only. Once more, where it can be healed of that by a third model.
+        # Forge may have been dead for the suspect only. It is tried once more if a third model can heal Forge of that.
         if healer is not None and not sure and len(others) > 1:
             if self._paints(suspect):
-                return Found(painted=suspect.model_name, broken=())
+                return ModelCheck(painted=suspect.model_name, broken=())
             healer, sure = self._first_painted(others), True
         if healer is None:
-            return Found(painted=None, broken=(suspect.model_name, *(other.model_name for other in others)))
+            return ModelCheck(painted=None, broken=(suspect.model_name, *(other.model_name for other in others)))
         self._put_back(suspect, healer)
-        return Found(painted=healer.model_name, broken=(suspect.model_name,), sure=sure)
+        return ModelCheck(painted=healer.model_name, broken=(suspect.model_name,), sure=sure)
 
     def _others(self, suspect: Checkpoint) -> list[Checkpoint]:
-        """The one before first: where it can be painted, the option is back by that."""
+        """The one before first: painting it puts the option back as well."""
         others = [one for one in self._capabilities.checkpoints if one.model_name != suspect.model_name]
         return sorted(others, key=lambda one: one.model_name != self._before)[:_MOST_OTHERS]
 

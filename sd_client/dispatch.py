@@ -1,0 +1,128 @@
+"""How this process has its jobs done: by which WebUI, and what happens if that one does not do it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from sd_client.client import WebUIClient
+from sd_client.errors import LimitError, NoWebUIError, OutOfMemoryError, WebUIBusyError, WebUIConnectError, WebUIError
+from sd_client.job import JobRequest, Lease, Place
+from sd_client.limits import Limits, after_painting, png_size
+from sd_client.model_check import ModelChecker
+from sd_client.models import Capabilities, GenerationParams, PaintedImage
+from sd_client.probing import Probing
+from sd_client.queue import JobQueue
+from sd_client.routing import match_now
+from sd_client.running_job import RunningJob
+from sd_client.shared_schedule import SharedSchedule
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """
+    :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``.
+    :param crowded: a WebUI may have several jobs at the same time.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[str, WebUIClient],
+        shared: SharedSchedule,
+        queue: JobQueue,
+        probing: Probing,
+        *,
+        crowded: bool,
+    ) -> None:
+        self._clients = clients
+        self._places = {webui: place for place, webui in enumerate(clients)}
+        self._shared = shared
+        self._queue = queue
+        self._probing = probing
+        self._crowded = crowded
+
+    def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
+        """
+        The job's pictures, from the first WebUI that can be reached and can paint it. If one has too little memory, one
+        more is tried: nothing was painted, and another one may have more, or be shared with nobody.
+
+        A job that runs too long is interrupted; its WebUI counts as busy until it has really ended, or as long again
+        has passed.
+
+        :raises WebUIError:
+        """
+        tried: frozenset[str] = frozenset()
+        met: WebUIError | None = None
+        too_small: tuple[str, ...] = ()
+        while True:
+            try:
+                lease = self._queue.acquire(request, tried)
+            except NoWebUIError as error:
+                self._queue.pardon(too_small)
+                raise met or error from None
+            try:
+                images = self._run_on(lease, request)
+                if images is not None:
+                    return images
+            except OutOfMemoryError as error:
+                if too_small:
+                    self._queue.pardon((*too_small, lease.webui))
+                    raise
+                met, too_small = error, (lease.webui,)
+            except (LimitError, WebUIBusyError) as error:
+                met = error
+            except WebUIConnectError:
+                log.warning("a job could not be sent to its webui", extra={"webui": self._places[lease.webui]})
+                self._probing.report_failure(lease.webui)
+            tried |= {lease.webui}
+
+    def _run_on(self, lease: Lease, request: JobRequest) -> tuple[PaintedImage, ...] | None:
+        """
+        None if the WebUI lost the model, say, while the job waited.
+
+        :raises LimitError: the WebUI painted what it could instead; its limit is known from now on.
+        """
+        webui = lease.webui
+        state = self._probing.states().get(webui)
+        if state is None or state.capabilities is None or not match_now(request, webui, state):
+            self._queue.leave(lease.ticket)
+            return None
+        request.report.webui = self._places[webui]
+        request.report.switches += lease.switches
+        try:
+            images = self._running_job(lease, request, state.capabilities).images()
+            if state.capabilities.clamps:
+                self._check_sizes(webui, state.capabilities.limits, request.params, images)
+        except LimitError as error:
+            self._probing.learn(webui, error.limits)
+            raise
+        return images
+
+    def _running_job(self, lease: Lease, request: JobRequest, capabilities: Capabilities) -> RunningJob:
+        client = self._clients[lease.webui]
+        checker = ModelChecker(
+            client,
+            capabilities,
+            request.params.checkpoint,
+            before=lease.before,
+            sound=lease.sound,
+            timeout_s=request.run_s,
+            place=self._places[lease.webui],
+        )
+        place = Place(lease, self._shared, self._queue.release, crowded=self._crowded)
+        return RunningJob(request, client, capabilities, place, checker=None if lease.proven else checker)
+
+    def _check_sizes(
+        self, webui: str, known: Limits, params: GenerationParams, images: tuple[PaintedImage, ...]
+    ) -> None:
+        """:raises LimitError: the WebUI painted another size, which a limit of it explains."""
+        asked = params.width, params.height
+        for painted in {size for image in images if (size := png_size(image.data))}:
+            limits = after_painting(known, asked=asked, painted=painted)
+            if limits is None or limits == known:
+                continue  # a size that nothing explains is found by whoever looks at the pictures
+            if painted != asked:
+                text = f"the WebUI painted {painted[0]}x{painted[1]} for {asked[0]}x{asked[1]}"
+                raise LimitError(text, limits, reason="wrong_size")
+            self._probing.learn(webui, limits)
