@@ -84,6 +84,8 @@ def _loggers(level: str) -> dict[str, Any]:
         # Each request has its line from the service itself, with its id, route and sizes.
         "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
         "gunicorn.error": {"level": gunicorn_level, "handlers": ["stdout"], "propagate": False},
+        # urllib3 logs addresses of WebUIs at DEBUG; a password may be in them.
+        "urllib3": {"level": "WARNING"},
         # Its warnings about an unreachable Redis come once for every request.
         "flask-limiter": {"level": "ERROR"},
     }

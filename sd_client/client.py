@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from sd_client.capabilities import is_native, read_capabilities, read_chosen_model, read_models
-from sd_client.connection import OneExchange
+from sd_client.connection import Exchange
 from sd_client.errors import (
     InvalidAnswerError,
     JobCancelledError,
@@ -46,7 +46,7 @@ class JobCall:
         self.genkey = genkey
         self.on_painted = on_painted
         self._mutex = threading.Lock()
-        self._exchange: OneExchange | None = None
+        self._exchange: Exchange | None = None
         self._ended = False
         #: The connection was cut off on purpose.
         self.hung_up = False
@@ -65,7 +65,7 @@ class JobCall:
             exchange.hang_up()
 
     @contextmanager
-    def over(self, exchange: OneExchange) -> Iterator[None]:
+    def over(self, exchange: Exchange) -> Iterator[None]:
         """
         The request under way goes over this connection.
 

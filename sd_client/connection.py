@@ -1,7 +1,7 @@
 """The connection of one exchange: knows whether it came about, and ends when the exchange's time is over.
 
-A socket's own timeout does neither: it begins anew with every piece that arrives, so an answer that drips has no end,
-and the time to send a picture to a busy WebUI would be the time to connect.
+The timeouts of requests and urllib3 do neither: each begins anew with every piece that arrives, so an answer that drips
+has no end; and the time to send a picture to a busy WebUI would be the time to connect.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ import contextlib
 import http.client
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Self
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from sd_client.deadlines import call_after
 
 #: 102 is sent every few seconds at most while a request is worked on, 103 once.
 _MOST_INTERIM_ANSWERS = 1000
 
+#: Jobs and probes at one WebUI at a time; more are possible, and cost an object each.
+_POOL_SIZE = 32
 
-class OneExchange:
+
+class Exchange:
     """
-    Sends one request and receives its answer. Its errors are those of :mod:`http.client` and the operating system.
+    One request and its answer. Its adapter must send it within the ``with`` block, in the same thread.
 
-    :param connection: not connected yet; its timeout is the time to connect, the TLS handshake included.
-    :param timeout_s: seconds from :meth:`send` until the socket is shut down.
+    :param timeout_s: seconds from entering the block until the socket is shut down.
     """
 
-    def __init__(self, connection: http.client.HTTPConnection, *, timeout_s: float) -> None:
-        self._connection = connection
-        self._connection.response_class = _FinalAnswer
-        self._answer: http.client.HTTPResponse | None = None
+    def __init__(self, *, timeout_s: float) -> None:
         self._socket: socket.socket | None = None
         self._mutex = threading.Lock()
         self._timeout_s = timeout_s
@@ -37,60 +42,61 @@ class OneExchange:
         self.expired = False
         self._hung_up = False
 
+    def __enter__(self) -> Self:
+        self._cancel = call_after(self._timeout_s, self._expire)
+        self._outer = _UNDER_WAY.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _UNDER_WAY.reset(self._outer)
+        self._cancel()
+
     @property
     def connected(self) -> bool:
-        """False: nothing of the request was sent."""
+        """False: nothing of the request was sent. The TLS handshake is part of connecting."""
         return self._socket is not None
-
-    def send(
-        self, method: str, path: str, body: bytes | Iterable[bytes] | None, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
-        """The answer's head; its body can be read until :meth:`close`."""
-        self._cancel = call_after(self._timeout_s, self._expire)
-        self._connection.connect()
-        self._note_connected(self._connection.sock)
-        # A server may refuse a body before it has read it.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._connection.request(method, path, body, headers)
-        self._answer = self._connection.getresponse()
-        return self._answer
-
-    def close(self) -> None:
-        self._cancel()
-        if self._answer is not None:
-            self._answer.close()
-        self._connection.close()
 
     def hang_up(self) -> None:
         """Whoever waits for the answer finds that it was lost. May be called from any thread."""
         with self._mutex:
             connected, self._hung_up = self._socket, True
         if connected is not None:
-            self._shut_down(connected)
+            _shut_down(connected)
 
-    def _note_connected(self, connected: socket.socket) -> None:
-        connected.settimeout(None)
+    def note_connected(self, connected: socket.socket) -> None:
+        connected.settimeout(None)  # only the deadline counts from now on
         with self._mutex:
             self._socket = connected
             unwanted = self.expired or self._hung_up
         if unwanted:
-            self._shut_down(connected)
+            _shut_down(connected)
 
     def _expire(self) -> None:
         with self._mutex:
             self.expired = True
             connected = self._socket
         if connected is not None:
-            self._shut_down(connected)
-
-    @staticmethod
-    def _shut_down(connected: socket.socket) -> None:
-        """Wakes whoever reads or writes it in another thread. The answer may have ended meanwhile."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which forgets its TLS state
+            _shut_down(connected)
 
 
-class _FinalAnswer(http.client.HTTPResponse):
+_UNDER_WAY: ContextVar[Exchange] = ContextVar("exchange")
+
+
+def _shut_down(connected: socket.socket) -> None:
+    """Wakes whoever reads or writes it in another thread. The answer may have ended meanwhile."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which forgets its TLS state
+
+
+class ExchangeAdapter(HTTPAdapter):
+    """Sends every request over a new connection, which the :class:`Exchange` that is under way can end."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=_POOL_SIZE)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
+
+
+class _LastAnswer(http.client.HTTPResponse):
     """Skips interim answers (102, 103), which a proxy may send first; http.client itself skips only 100."""
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -100,3 +106,41 @@ class _FinalAnswer(http.client.HTTPResponse):
                 return version, status, reason
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException("too many interim answers")
+
+
+class _ReportingConnection:
+    """What both kinds of connection have in common."""
+
+    sock: Any
+    timeout: Any
+    response_class: Any = _LastAnswer
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]  # of urllib3's connection, which comes after this class
+        self.timeout = None  # else urllib3 limits sending to the time to connect
+        _UNDER_WAY.get().note_connected(self.sock)
+
+
+class _PlainConnection(_ReportingConnection, HTTPConnection):
+    pass
+
+
+class _TLSConnection(_ReportingConnection, HTTPSConnection):
+    pass
+
+
+class _ClosingPool:
+    """Connections are not used again, though a server may offer to keep them."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.close()
+        super()._put_conn(conn)  # type: ignore[misc]  # of urllib3's pool, which comes after this class
+
+
+class _PlainPool(_ClosingPool, HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TLSPool(_ClosingPool, HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection

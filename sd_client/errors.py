@@ -55,7 +55,7 @@ StopReason = Literal["interrupted", "skipped"]
 _CONNECTION_REASONS = {
     "ConnectionRefusedError": "refused: nothing listens there",
     "gaierror": "unknown host name",
-    "UnicodeError": "unknown host name",  # a label too long for a host name
+    "LocationParseError": "unknown host name",
     "TimeoutError": "timeout",
     "SSLCertVerificationError": "certificate not trusted",
     "SSLError": "TLS failed; it may speak http only",

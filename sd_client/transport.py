@@ -1,23 +1,21 @@
-"""One HTTP exchange with a WebUI. The exceptions of http.client end here."""
+"""One HTTP exchange with a WebUI. The exceptions of requests and urllib3 end here."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import math
 import re
-import ssl
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-import certifi
+import requests
+import urllib3
 from pydantic_core import from_json
 
-from sd_client.connection import OneExchange
+from sd_client.connection import Exchange, ExchangeAdapter
 from sd_client.errors import (
     InvalidAnswerError,
     MissingRouteError,
@@ -71,7 +69,6 @@ class Transport:
 
     :param url: ``http://user:password@host:port/prefix``; the credentials are sent as HTTP Basic (``--api-auth``).
     :param ca_bundle: path of the certificates that an https WebUI's must go back to; None: the well-known authorities.
-    :raises OSError: the certificates cannot be read.
     """
 
     def __init__(
@@ -83,14 +80,17 @@ class Transport:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         parts = urlsplit(url)
-        self._tls = _tls_context(ca_bundle) if parts.scheme == "https" else None
-        self._host = parts.hostname or ""
-        self._port = parts.port or (80 if self._tls is None else 443)
-        self._prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+        host = parts.netloc.rpartition("@")[2]
+        self._base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._headers = dict(_HEADERS)
         if parts.username is not None:
+            # Not by requests, which encodes the password as Latin-1: most letters have no code there.
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+        # Not a session: it looks for proxies and a ~/.netrc, and reads a redirect's whole body.
+        self._adapter = ExchangeAdapter()
+        self._prepared: dict[tuple[str, str, bool], requests.PreparedRequest] = {}
+        self._verify: str | bool = ca_bundle or True
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
 
@@ -115,49 +115,43 @@ class Transport:
         *,
         timeout_s: float,
         max_bytes: int | None = None,
-        over: Callable[[OneExchange], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+        over: Callable[[Exchange], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
     ) -> bytes:
         """
         The body of a successful answer, over a connection of its own.
 
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
         :param max_bytes: of the answer's body; None for those that an answer with pictures may have.
-        :param over: is entered with the connection, which can be cut off as long as the request is under way.
-        :raises WebUIError: one of the tree, never an exception of http.client.
+        :param over: is entered with the exchange, which can be hung up on as long as it is under way.
+        :raises WebUIError: one of the tree, never an exception of requests.
         """
         most = self._max_answer_bytes if max_bytes is None else max_bytes
-        connection = OneExchange(self._connection(timeout_s), timeout_s=timeout_s)
-        with contextlib.closing(connection), over(connection):
+        timeout = min(self._connect_timeout_s, timeout_s), timeout_s
+        with Exchange(timeout_s=timeout_s) as exchange, over(exchange):
             try:
-                answer = connection.send(method, self._prefix + path, body, self._headers_for(body))
-                refused = answer.status >= 300
-                content = _body(answer, most=_MAX_ERROR_BYTES if refused else most)
-            except (http.client.HTTPException, OSError, UnicodeError) as error:
-                raise _translated(error, connection) from error
-            if connection.expired:  # what was read may end where the connection was cut
+                request = self._request(method, path, body)
+                with self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify) as response:
+                    refused = response.status_code >= 300
+                    content = _body(response, most=_MAX_ERROR_BYTES if refused else most)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                raise _translated(error, exchange) from error
+            if exchange.expired:  # what was read may end where the connection was cut
                 raise WebUITimeoutError("the WebUI's answer did not end in time")
         if refused:
-            raise status_error(answer.status, content)
+            raise status_error(response.status_code, content)
         if len(content) > most:
             raise InvalidAnswerError("the WebUI's answer is too large")
         return content
 
-    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        timeout = min(self._connect_timeout_s, timeout_s)
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
-
-    def _headers_for(self, body: bytes | SizedPieces | None) -> dict[str, str]:
-        if body is None:
-            return self._headers
-        return {**self._headers, "Content-Type": "application/json", "Content-Length": str(len(body))}
-
-
-def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_bundle or certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    def _request(self, method: str, path: str, body: bytes | SizedPieces | None) -> requests.PreparedRequest:
+        """Addresses and headers are prepared once for each of the few kinds, for requests takes long over them."""
+        kind = method, path, body is None
+        if kind not in self._prepared:
+            headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+            self._prepared[kind] = requests.Request(method, self._base + path, headers=headers).prepare()
+        request = self._prepared[kind].copy()
+        request.prepare_body(body, None)  # sets its length as well
+        return request
 
 
 def _json(body: bytes) -> Any:
@@ -169,41 +163,37 @@ def _json(body: bytes) -> Any:
         raise InvalidAnswerError("the WebUI's answer is not JSON") from error
 
 
-def _body(answer: http.client.HTTPResponse, *, most: int) -> bytes:
+def _body(response: requests.Response, *, most: int) -> bytes:
     """
-    :returns: the whole body, or, where it has more than ``most`` bytes, that many and one more.
-    :raises http.client.HTTPException: it was cut off, or is damaged.
+    The whole body, decompressed: a proxy may have compressed it though it was asked not to.
+
+    :returns: that many bytes and one more where it has more than ``most``.
     """
-    if len(set(answer.headers.get_all("Content-Length", ()))) > 1:
-        raise http.client.HTTPException("more than one length")
-    body = answer.read(most + 1)
-    if answer.length and len(body) <= most:
-        raise http.client.IncompleteRead(body, answer.length)
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
-        return _inflated(body, most=most)
-    return body
+    compressed = "Content-Encoding" in response.headers  # where nothing is, urllib3 would copy the body once more
+    pieces: list[bytes] = []
+    left = most + 1
+    # The last read finds the end; it fails if the body was cut off.
+    while left and (piece := response.raw.read(left, decode_content=compressed)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
-def _inflated(body: bytes, *, most: int) -> bytes:
-    """A proxy may compress an answer though it was asked not to; see :func:`_body`."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or deflate, as its head says
-    try:
-        inflated = inflater.decompress(body, most + 1)
-    except zlib.error as error:
-        raise http.client.HTTPException("damaged compression") from error
-    if not inflater.eof and len(body) <= most and len(inflated) <= most:
-        raise http.client.IncompleteRead(b"")
-    return inflated
-
-
-def _translated(error: Exception, connection: OneExchange) -> WebUIError:
+def _translated(error: Exception, exchange: Exchange) -> WebUIError:
     """Which of the three errors of the wire it was: never sent, still running, or lost."""
-    kind = type(error).__name__
-    if not connection.connected:
+    kind = _innermost(error)
+    if not exchange.connected:
         return (UntrustedError if kind == "SSLCertVerificationError" else WebUIConnectError)(kind)
-    if connection.expired or isinstance(error, TimeoutError):
+    if exchange.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return WebUITimeoutError("the WebUI did not answer in time")
     return WebUIReadError(f"the connection to the WebUI broke before its answer was complete ({kind})")
+
+
+def _innermost(error: BaseException) -> str:
+    """The class that says what happened: requests and urllib3 wrap each other's exceptions several times."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return type(error).__name__
 
 
 def status_error(status: int, body: bytes) -> WebUIStatusError:
@@ -212,7 +202,7 @@ def status_error(status: int, body: bytes) -> WebUIStatusError:
     if status == 401:
         return WebUIAuthError(status, kind)
     # 404 is overloaded: "Sampler not found" and "Init image not found" are answers of a route that exists. Such come
-    # as JSON; KoboldCpp tells in plain text that it lacks one.
+    # as JSON; KoboldCpp says in plain text that it lacks one.
     is_json = body.lstrip().startswith(b"{")
     if status in (404, 405, 501) and (not is_json or text in ("", "Not Found", "Method Not Allowed")):
         return MissingRouteError(status, kind)
