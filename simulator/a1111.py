@@ -1,4 +1,4 @@
-"""AUTOMATIC1111: its routes under /sdapi/v1 and /internal. The profile tells 1.10.1 from 1.6."""
+"""AUTOMATIC1111: its routes under /sdapi/v1 and /internal. Profiles distinguish 1.10.1 from 1.6."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class A1111(Application):
         self.webui.tasks.add(task)
         with self.webui.queue.held():
             job = job_of(kind, fields, sampling)
-            # A bad init image has waited its whole turn, and its task is never tidied up.
+            # A bad init image has waited in the queue, and its task is never tidied up.
             source = source_of(fields, mask) if kind == "img2img" else None
             result = self.webui.run(job, source, task)
         return self._generated(fields, result)
@@ -148,7 +148,7 @@ class A1111(Application):
         }
 
     def get_options(self, _request: Request, _body: None) -> Response:
-        """GET /sdapi/v1/options, and the one word by which a client can tell: this is not a real one."""
+        """GET /sdapi/v1/options, and the one word by which a client recognises a simulator."""
         return json_response({**self.webui.options.all(), "simulator": True})
 
     def set_options(self, _request: Request, body: object) -> Response:

@@ -11,7 +11,7 @@ MODELS_DIR = "/opt/stable-diffusion-webui/models/Stable-diffusion"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model file, by its path below the models folder; `weights` tells files of one name apart."""
+    """A model file, by its path below the models folder; `weights` distinguishes files of one name."""
 
     file: str
     weights: str = ""

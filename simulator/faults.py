@@ -110,7 +110,7 @@ class Strike:
 
 
 class Faults:
-    """All that is set. The first that fits strikes; of one with `times` spent the next gets its turn. Thread-safe."""
+    """All that are set. The first that fits strikes, until its `times` are spent. Thread-safe."""
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._changed = threading.Condition()

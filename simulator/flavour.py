@@ -1,4 +1,4 @@
-"""What every kind of server has, and its profile: the lists, defaults and shapes that tell one flavour from another."""
+"""What every kind of server has, and its profile: the lists, defaults and shapes that distinguish the flavours."""
 
 import json
 import tomllib

@@ -41,7 +41,7 @@ class FIFOLock:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Send everyone away who waits."""
+        """End all waiting."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -68,7 +68,7 @@ class SDNext(A1111):
         return SDNextWebUI(self.settings, self.profile)
 
     def routes(self) -> Iterator[Route]:
-        """See `A1111.routes`. Where nothing is to be said, there is no body."""
+        """See `A1111.routes`. An empty answer has no body at all."""
         for route in super().routes():
             yield _silent(route) if route.path.removeprefix(API) in self.profile["without_body"] else route
 

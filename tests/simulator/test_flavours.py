@@ -1,4 +1,4 @@
-"""What tells the other flavours from A1111 1.10."""
+"""How the other flavours differ from A1111 1.10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How A1111's server speaks HTTP, as far as a client can tell."""
+"""How A1111's server speaks HTTP, as a client sees it."""
 
 from __future__ import annotations
 

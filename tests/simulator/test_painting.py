@@ -1,4 +1,4 @@
-"""txt2img, img2img and inpainting as A1111 does them: what comes back, what is told about it, and what breaks."""
+"""txt2img, img2img and inpainting as A1111 does them: what comes back, what `info` says, and what breaks."""
 
 from __future__ import annotations
 
