@@ -1,1 +1,1 @@
-"""Holds a configuration against the world, and says what is wrong with it and how to mend it: ``python -m doctor``."""
+"""Checks your settings against the running WebUIs, Redis, nginx and storage: ``python -m doctor``."""

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def examine(config: Config) -> list[Finding]:
-    """Everything that the settings name, asked now. Nothing is changed but by probes that are removed again."""
+    """Checks everything that the settings name. Nothing is changed, except by probes that are removed again."""
     server = timeouts.planned(config)
     return [
-        ok("settings", f"they can be read, and fit each other: {settings.holds(config, server)}"),
+        ok("settings", f"valid, and consistent with each other: {settings.holds(config, server)}"),
         *settings.weak_keys(config),
         *webuis.check(config),
         *(redis_server.check(config.redis_url, prefix=config.redis_prefix) if config.redis_url else []),
@@ -60,8 +60,8 @@ def _directives(name: str) -> Iterable[nginx.Directive]:
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m doctor",
-        description="Holds the settings in the environment against the world: WebUIs, Redis, storage, timeouts. "
-        "To be called with the service's own environment, as its user.",
+        description="Checks the settings in the environment against WebUIs, Redis, storage and timeouts. "
+        "Call it with the service's own environment, as its user.",
         epilog="Exit status: 0 all is well, 1 warnings, 2 errors.",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -70,7 +70,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="look at nginx' configuration, too: its first file, or - for `nginx -T` on standard input",
+        help="also check nginx's configuration: its main file, or - for `nginx -T` on standard input",
     )
     return parser.parse_args(arguments)
 

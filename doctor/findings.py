@@ -1,4 +1,4 @@
-"""What was found, and how it is told."""
+"""Findings, and their output for people and for programs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WIDTH = 110
 class Finding:
     """
     :param level: ``warning``: the service works, but not as it should; ``error``: something of it will not work.
-    :param subject: what was looked at: ``webui 0``, ``redis``.
-    :param text: what is so; never with a password in it.
-    :param remedy: what to do about it; empty where nothing is wrong.
+    :param subject: what was checked: ``webui 0``, ``redis``.
+    :param text: the fact; never contains a password.
+    :param remedy: what to do about it; empty if nothing is wrong.
     """
 
     level: Level
@@ -53,7 +53,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """A table for people; the remedy below what it mends."""
+    """A table for people; each remedy is below its finding."""
     subject_width = max((len(finding.subject) for finding in findings), default=0)
     lines = []
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Where images are kept, and the folder in which the workers meet."""
+"""The storage of images, and ``RUNTIME_DIR``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOOK = "look at the disk, or at the store's own log"
 
 
 def check(config: Config) -> list[Finding]:
-    """Writes a probe there and removes it."""
+    """Writes a probe into the storage and removes it."""
     try:
         open_storage(config.storage_url or config.image_dir).check()
     except StorageConfigurationError as problem:
@@ -54,7 +54,7 @@ def check_runtime_folder(config: Config) -> list[Finding]:
 def _of_disk(config: Config) -> list[Finding]:
     free_gb = shutil.disk_usage(config.image_dir).free / 1e9
     for_ever = not config.image_ttl_hours and not config.image_max_gb
-    kept = "images are kept for ever" if for_ever else "old images are removed"
+    kept = "images are kept forever" if for_ever else "old images are removed"
     text = f"IMAGE_DIR takes images; {free_gb:.1f} GB are free; {kept}"
     return [ok(_SUBJECT, text) if free_gb >= _LITTLE_GB else warning(_SUBJECT, text, _REMEDIES["disk_full"])]
 

@@ -1,4 +1,4 @@
-"""nginx' configuration against the service's settings."""
+"""nginx's configuration against the service's settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from doctor.findings import Finding, error, ok, warning
 
 _PART = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|(?:\$\{\w+\}|[^\s{};"'#])+""")
 _DAY_S = 86_400.0
-#: As in nginx' documentation: m are minutes, M months.
+#: As in nginx's documentation: m are minutes, M months.
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY_S} | {
     "w": 7 * _DAY_S,
     "M": 30 * _DAY_S,
@@ -26,21 +26,21 @@ _UNITS_MB = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "": 1 / 1024 / 1024}
 _TIME = re.compile(r"(\d+)(ms|[smhdwMy]?)\s*")
 _SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
 
-#: nginx' own, where nothing is said.
+#: nginx's own defaults.
 _DEFAULT_READ_TIMEOUT = "60s"
 _DEFAULT_BODY_SIZE = "1m"
 _DEFAULT_UPSTREAM_KEEPALIVE = "60s"
 
 #: Written by ``nginx -T`` before each file; those that are included are all there.
 _PRINTED = "# configuration file "
-#: What nginx' packages bring along; nothing that is looked at here is in there.
+#: Files of nginx's packages, which hold nothing that is checked here.
 _OF_NGINX_ITSELF = re.compile(r"(?:.*/)?(?:mime\.types|\w+_params|modules-enabled/\*\.conf)")
 _LOCATION = re.compile(rf"location (?:\^~ )?{re.escape(SENDFILE_PREFIX)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Directive:
-    """``blocks``: the heads of those it is in, outermost first."""
+    """``blocks``: the heads of the enclosing blocks, outermost first."""
 
     blocks: tuple[str, ...]
     name: str
@@ -49,11 +49,11 @@ class Directive:
 
 def read(path: Path, includers: Sequence[Path] = (), within: Sequence[str] = ()) -> Iterator[Directive]:
     """
-    A file, with what it includes where it is included; an ``include`` is left where there is no such file.
+    The directives of a file, with those of included files in place; an ``include`` of a missing file is kept.
 
-    :param includers: the files that include it, nginx' first one first, in whose folder all others are looked for.
+    :param includers: the files that include it, the main file first, whose folder relative names start from.
     :raises OSError: a file cannot be read, or includes itself.
-    :raises UnicodeDecodeError: a file is no text.
+    :raises UnicodeDecodeError: a file is not text.
     """
     if path in includers:
         raise OSError(errno.ELOOP, "it includes itself", str(path))
@@ -69,12 +69,12 @@ def read(path: Path, includers: Sequence[Path] = (), within: Sequence[str] = ())
 
 
 def printed(text: str) -> list[Directive]:
-    """By ``nginx -T``; an ``include`` is left in anything else."""
+    """The directives that ``nginx -T`` printed; in any other text an ``include`` is kept."""
     return [one for one in parse(text) if one.name != "include" or _PRINTED not in text]
 
 
 def parse(text: str, within: Sequence[str] = ()) -> Iterator[Directive]:
-    """A block counts as a directive, too."""
+    """The directives of a text; a block counts as one as well."""
     blocks = list(within)
     words: list[str] = []
     for part in _PART.findall(text):
@@ -91,12 +91,12 @@ def parse(text: str, within: Sequence[str] = ()) -> Iterator[Directive]:
 
 def check(directives: Sequence[Directive], config: Config, *, keepalive_s: float) -> list[Finding]:
     """
-    :param directives: all of nginx' configuration.
+    :param directives: nginx's whole configuration.
     :param keepalive_s: after which the service ends an idle connection.
     """
     missing = _of_includes(directives)
     found = [*missing, *_of_switches(directives), *_of_connections(directives, keepalive_s)]
-    if not missing:  # else what is not found may be there
+    if not missing:  # else they may be in a file that is not here
         found += [
             *_of_read_timeout(directives, config),
             *_of_body_size(directives, config),
@@ -110,7 +110,7 @@ def _of_includes(directives: Sequence[Directive]) -> list[Finding]:
     missing = [name for name in _values(directives, "include") if not _OF_NGINX_ITSELF.fullmatch(name)]
     if not missing:
         return []
-    text = f"it includes {', '.join(dict.fromkeys(missing))}, which is not here: what is said there is not known"
+    text = f"it includes {', '.join(dict.fromkeys(missing))}, which is not here: its contents are unknown"
     return [warning("nginx", text, "nginx -T | python -m doctor --nginx - on the machine where it runs")]
 
 
@@ -136,7 +136,7 @@ def _of_switches(directives: Sequence[Directive]) -> list[Finding]:
     found = []
     if "non_idempotent" in _values(directives, "proxy_next_upstream"):
         text = "proxy_next_upstream has non_idempotent: a picture whose answer is lost is painted twice"
-        found.append(error("nginx", text, "take non_idempotent away"))
+        found.append(error("nginx", text, "remove non_idempotent"))
     if "on" in _values(directives, "proxy_ignore_client_abort"):
         text = "proxy_ignore_client_abort is on: the jobs of callers who hung up go on"
         found.append(warning("nginx", text, "proxy_ignore_client_abort off;"))
@@ -155,7 +155,7 @@ def _of_addresses(directives: Sequence[Directive], config: Config) -> list[Findi
         )
         return [error("nginx", text, "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;")]
     if tells and not config.trusted_proxies:
-        text = "nginx tells the callers' addresses, but TRUSTED_PROXIES is 0: all of them share one rate limit"
+        text = "nginx forwards the callers' addresses, but TRUSTED_PROXIES is 0: all of them share one rate limit"
         return [warning("nginx", text, "TRUSTED_PROXIES=1, or as many proxies as there are")]
     return []
 
@@ -180,7 +180,7 @@ def _of_images(directives: Sequence[Directive], config: Config) -> list[Finding]
     inside = [one for one in directives if one.blocks and _LOCATION.fullmatch(one.blocks[-1])]
     if not any(one.name == "internal" for one in inside):
         text = f"SENDFILE_HEADER is set, but nginx has no internal {location}: every image is 404"
-        return [error("nginx", text, "take the location over from deploy/nginx/nginx.conf")]
+        return [error("nginx", text, "copy the location from deploy/nginx/nginx.conf")]
     folder = os.path.abspath(config.image_dir)
     alias = next(iter(_values(inside, "alias")), "")
     if alias.rstrip("/") == folder and alias.endswith("/"):
@@ -196,7 +196,7 @@ def _values(directives: Sequence[Directive], name: str) -> list[str]:
 def _largest(
     directives: Sequence[Directive], name: str, measure: Callable[[str], float | None], default: str
 ) -> tuple[float, list[Finding]]:
-    """And what is said of those that cannot be measured: a variable, a template's place, a unit that is none."""
+    """The largest value, and findings about those that cannot be measured: a variable, an unknown unit."""
     measured = {word: measure(word) for word in _values(directives, name) or [default]}
     unreadable = [word for word, value in measured.items() if value is None]
     found = [
@@ -207,14 +207,14 @@ def _largest(
 
 
 def _seconds(text: str) -> float | None:
-    """As nginx writes times: ``90``, ``1m30s``, ``"1m 30s"``; None for what is no time."""
+    """As nginx writes times: ``90``, ``1m30s``, ``"1m 30s"``; None for anything else."""
     if not text or _TIME.sub("", text):
         return None
     return sum(float(number) * _UNITS_S[unit] for number, unit in _TIME.findall(text))
 
 
 def _megabytes(text: str) -> float | None:
-    """As nginx writes sizes, 0 being no limit at all; None for what is no size."""
+    """As nginx writes sizes, 0 being no limit at all; None for anything else."""
     found = _SIZE.fullmatch(text)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Redis, as ``REDIS_URL`` says."""
+"""The Redis of ``REDIS_URL``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from state.connection import open_redis
 
 _SUBJECT = "redis"
 
-#: The service is tried with this and newer ones.
+#: The oldest version that the service is tested with.
 _OLDEST = (7, 0)
-#: Of its memory, where Redis has a limit.
+#: The share of its memory from which Redis counts as nearly full, if it has a limit.
 _FULL = 0.9
 
 
@@ -45,14 +45,14 @@ def _of_error(problem: redis.RedisError) -> Finding:
         return error(
             _SUBJECT,
             text,
-            "look whether the Sentinels run, at the service's name in REDIS_URL, and with TLS at certificates",
+            "check that the Sentinels run, the service's name in REDIS_URL, and with TLS the certificates",
         )
     if isinstance(problem, redis.TimeoutError):
         return error(
-            _SUBJECT, "it does not answer within a quarter of a second", "look whether it hangs, or is far away"
+            _SUBJECT, "it does not answer within a quarter of a second", "check whether it hangs, or is far away"
         )
     if isinstance(problem, redis.ConnectionError):
-        remedy = "look whether it runs, at host and port in REDIS_URL, and with TLS at certificates"
+        remedy = "check that it runs, host and port in REDIS_URL, and with TLS the certificates"
         return error(_SUBJECT, "it cannot be reached", remedy)
     return error(_SUBJECT, f"it answers with an error ({type(problem).__name__})", "look at its own log")
 
@@ -60,19 +60,21 @@ def _of_error(problem: redis.RedisError) -> Finding:
 def _of_info(client: redis.Redis) -> list[Finding]:
     try:
         return _of_facts(client.info())
-    except NoPermissionError:  # the service does without
-        return [ok(_SUBJECT, "it answers; its version and role are not told to this user (INFO)")]
+    except NoPermissionError:  # the service does not need it
+        return [ok(_SUBJECT, "it answers; this user may not see its version and role (INFO)")]
 
 
 def _of_facts(info: dict[str, Any]) -> list[Finding]:
     version = str(info.get("valkey_version") or info.get("redis_version", ""))
     name = "Valkey" if "valkey_version" in info else "Redis"
-    found = [ok(_SUBJECT, f"{name} {version}, {info.get('role', 'role not told')}")]
+    found = [ok(_SUBJECT, f"{name} {version}, {info.get('role', 'role unknown')}")]
     if name == "Redis" and tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         found.append(
             warning(
-                _SUBJECT, f"version {version} is older than any the service is tried with", f"Redis {oldest} or newer"
+                _SUBJECT,
+                f"version {version} is older than any that the service is tested with",
+                f"Redis {oldest} or newer",
             )
         )
     if info.get("role") == "slave":
@@ -81,7 +83,7 @@ def _of_facts(info: dict[str, Any]) -> list[Finding]:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     most = int(info.get("maxmemory", 0))
     if most and policy != "noeviction":
-        text = f"with maxmemory-policy {policy} it may throw the queue, limits and keys away when it is full"
+        text = f"with maxmemory-policy {policy} it may discard the queue, limits and keys when it is full"
         found.append(warning(_SUBJECT, text, "maxmemory-policy noeviction"))
     if most and int(info.get("used_memory", 0)) > _FULL * most:
         found.append(warning(_SUBJECT, "more than nine tenths of its memory are used", "a larger maxmemory"))
@@ -89,7 +91,7 @@ def _of_facts(info: dict[str, Any]) -> list[Finding]:
 
 
 def _of_rights(client: redis.Redis, prefix: str) -> list[Finding]:
-    """What the service does, each once: a value that expires, a transaction, a script, the time."""
+    """Tries once everything that the service does: a value that expires, a transaction, a script, the time."""
     key = f"{prefix}:doctor:{uuid4()}"
     try:
         with client.pipeline() as pipeline:
@@ -101,10 +103,12 @@ def _of_rights(client: redis.Redis, prefix: str) -> list[Finding]:
         client.time()
         client.delete(key)
     except ReadOnlyError:
-        return [error(_SUBJECT, "it takes no writes: a replica", "name the master in REDIS_URL, or redis+sentinel://…")]
+        return [
+            error(_SUBJECT, "it refuses writes: it is a replica", "name the master in REDIS_URL, or redis+sentinel://…")
+        ]
     except (ResponseError, redis.ConnectionError) as problem:
         if isinstance(problem, NoPermissionError | redis.ConnectionError):
             return [_of_error(problem)]
-        text = "it takes no writes now: its memory or its disk is full"
-        return [error(_SUBJECT, text, "INFO memory and INFO persistence tell which; the rest is in its own log")]
+        text = "it refuses writes: its memory or its disk is full"
+        return [error(_SUBJECT, text, "INFO memory and INFO persistence show which; details are in its own log")]
     return []

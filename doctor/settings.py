@@ -1,4 +1,4 @@
-"""What the settings mean together, and which variables of the environment may be meant as settings."""
+"""A summary of the settings, and variables of the environment that look like misspelt settings."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from config import Config
 from doctor.findings import Finding, warning
 from doctor.timeouts import Server
 
-#: Of names shorter than this another letter makes another word: they must be the same.
+#: In shorter names one different letter makes another word: they must match exactly.
 _LONG = 7
-#: What people put before the names of all settings of one program.
+#: Prefixes that people put before all settings of one program.
 _PREFIX = re.compile(r"^(?:STABLEDIFFUSION|SD)(?:API(?!KEY))?")
-#: Too common to be taken for ours in whatever spelling: some shells set them.
+#: Too common to be taken for a misspelt setting: some shells set them.
 _COMMON = frozenset({"HOST", "PORT"})
-#: An API key that can be found by trying: 16 characters of hexadecimal are 64 bits.
+#: A shorter API key can be found by trying: 16 hexadecimal characters are 64 bits.
 _SHORT_KEY = 16
 
 
 def holds(config: Config, server: Server) -> str:
-    """One line about what holds now, for whoever starts the service; with nothing secret and no address in it."""
-    keys = f"API keys: {len(config.api_keys)}" if config.api_keys else "open to every caller, for API_KEYS is not set"
+    """One line that sums the settings up at the start of the service, without secrets or addresses."""
+    keys = f"API keys: {len(config.api_keys)}" if config.api_keys else "open to every caller: API_KEYS is not set"
     counted = "in each worker" if server.workers > 1 else "in one worker"
     return "; ".join(
         [
@@ -46,18 +46,18 @@ def weak_keys(config: Config) -> list[Finding]:
 
 def misspelt(environ: Mapping[str, str]) -> list[Finding]:
     """
-    Variables that are read by nobody and look like a setting that is not there: its default holds, which may be an open
-    service. Those of which there is no doubt are an error of :class:`config.Config` already.
+    Variables that nothing reads and that look like a setting that is not set: its default applies, which may be an open
+    service. Obvious misspellings are already an error of :class:`config.Config`.
     """
     settings = {name.upper() for name in Config.model_fields}
     absent = sorted(name for name in settings - _COMMON if not environ.get(name, "").strip())
     found = []
     for name in sorted(environ.keys() - settings):
-        # Kubernetes tells of every service, such as one called sd, by variables like SD_PORT.
+        # Kubernetes adds variables for every service: SD_PORT for one called sd.
         if not environ[name].strip() or re.match(r"(?:tcp|udp)://", environ[name]):
             continue
         if near := next((setting for setting in absent if _is_near(name, setting)), None):
-            text = f"{name} is in the environment, which no setting is called; {near} is not set, and its default holds"
+            text = f"{name} is in the environment, but is not a setting; {near} is not set, so its default applies"
             found.append(warning("settings", text, f"call it {near} if that is meant"))
     return found
 
@@ -71,13 +71,13 @@ def _is_near(name: str, setting: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Without what is often another in a name: capitals, underscores, plurals."""
+    """A name without capitals, underscores and plurals."""
     words = re.split(r"[^A-Z0-9]+", name.upper())
     return "".join(re.sub(r"S$", "", re.sub(r"IES$", "Y", word)) for word in words)
 
 
 def _alike(one: str, other: str) -> bool:
-    """The same but for one letter that is missing, too many, another, or in its neighbour's place."""
+    """Equal except for one letter that is missing, added, different, or swapped with its neighbour."""
     if one == other:
         return True
     if len(other) < _LONG or abs(len(one) - len(other)) > 1:

@@ -1,4 +1,4 @@
-"""Whether those who wait for each other wait long enough, from the caller to the GPU."""
+"""Whether all timeouts from the caller to the GPU fit each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from config import KEEPALIVE_S, Config
 from doctor.findings import Finding, ok, warning
 
-#: After which nginx, as ``deploy/nginx/upstream.conf`` has it, ends an idle connection to the service.
+#: Seconds after which nginx, with ``deploy/nginx/upstream.conf``, closes an idle connection to the service.
 NGINX_KEEPALIVE_S = 60
 
 WORKER_CLASS = "api.worker.Worker"
@@ -15,7 +15,7 @@ WORKER_CLASS = "api.worker.Worker"
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """gunicorn's settings as they hold, those of its command line included."""
+    """gunicorn's effective settings, including those of its command line."""
 
     workers: int
     worker_class: str
@@ -25,7 +25,7 @@ class Server:
 
 
 def planned(config: Config) -> Server:
-    """What ``gunicorn.conf.py`` makes of the settings."""
+    """The values that ``gunicorn.conf.py`` derives from the settings."""
     return Server(
         workers=2,
         worker_class=WORKER_CLASS,
@@ -36,12 +36,12 @@ def planned(config: Config) -> Server:
 
 
 def contradictions(config: Config, server: Server) -> list[Finding]:
-    """What cannot all be meant at once; looked at whenever the service starts."""
+    """Settings that contradict each other; also checked whenever the service starts."""
     return [*_of_server(config, server), *_of_proxy(config)]
 
 
 def needed(config: Config) -> list[Finding]:
-    """What those in front of the service must be set to, which it cannot see by itself."""
+    """What proxies and supervisors must be set to, which the service cannot see."""
     answer_s = config.longest_answer_s
     return [
         ok(
@@ -59,7 +59,7 @@ def needed(config: Config) -> list[Finding]:
 def _of_server(config: Config, server: Server) -> list[Finding]:
     found = []
     if server.worker_class != WORKER_CLASS:
-        text = f"gunicorn's worker class is {server.worker_class}, for which the service is not made"
+        text = f"gunicorn's worker class is {server.worker_class}, which the service does not support"
         found.append(warning("gunicorn", text, f"leave it at {WORKER_CLASS} (no -k, no --worker-class)"))
     if server.threads < config.threads:
         text = (
@@ -79,19 +79,19 @@ def _of_server(config: Config, server: Server) -> list[Finding]:
             f"idle connections are closed after {server.keepalive_s:g} s, just when nginx, which keeps them for "
             f"{NGINX_KEEPALIVE_S} s, may send a request: a 502 now and then"
         )
-        found.append(warning("gunicorn", text, "--keep-alive 75, or less than that in nginx' upstream"))
+        found.append(warning("gunicorn", text, "--keep-alive 75, or a shorter one in nginx's upstream"))
     return found
 
 
 def _of_proxy(config: Config) -> list[Finding]:
     if config.sendfile_header and not config.trusted_proxies:
-        text = "SENDFILE_HEADER tells of nginx in front, but TRUSTED_PROXIES is 0: all callers share one rate limit"
+        text = "SENDFILE_HEADER implies an nginx in front, but TRUSTED_PROXIES is 0: all callers share one rate limit"
         return [warning("proxy", text, "TRUSTED_PROXIES=1, or as many proxies as there are")]
     return []
 
 
 def per_process(config: Config, server: Server) -> list[Finding]:
-    """Limits that are not what they seem."""
+    """Limits that are counted per process."""
     if config.redis_url is not None or server.workers < 2:
         return []
     many = server.workers

@@ -40,10 +40,10 @@ from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import StoreError
 
-#: Asked at a time: a thousand threads would be no kindness.
+#: WebUIs that are asked at a time.
 _AT_A_TIME = 32
 
-#: What is wrong, and how to mend it, for each way not to answer; the first class that fits counts.
+#: The fact and the remedy for each kind of failure; the first class that matches counts.
 _FAILURES: tuple[tuple[type[WebUIError], str, str], ...] = (
     (
         UntrustedError,
@@ -54,42 +54,42 @@ _FAILURES: tuple[tuple[type[WebUIError], str, str], ...] = (
     (
         WebUIConnectError,
         "cannot be reached",
-        "look whether it runs, at its address and port, and that it listens beyond its own host (--listen)",
+        "check that it runs, its address and port, and that it listens beyond its own host (--listen)",
     ),
     (
         WebUITimeoutError,
         "takes connections, but does not answer within {timeout:g} s",
-        "look whether it hangs or is loading a model; restart it if that does not end",
+        "check whether it hangs or is loading a model; restart it if that does not end",
     ),
     (
         WebUIReadError,
         "breaks connections off",
-        "look whether it crashes (its console), or whether a proxy is in between",
+        "check whether it crashes (its console), or whether a proxy is in between",
     ),
     (
         WebUIAuthError,
         "refuses the user name and password",
-        "http://user:password@host:port in SD_WEBUI_URL, as in its --api-auth; what is special there percent-encoded",
+        "http://user:password@host:port in SD_WEBUI_URL, as in its --api-auth; special characters percent-encoded",
     ),
     (
         MissingRouteError,
         "answers, but its API is off",
         "start it with --api (a WebUI that starts has none for some seconds); a path prefix belongs into SD_WEBUI_URL",
     ),
-    (InvalidAnswerError, "answers what no WebUI answers", "look whether the address and port are another program's"),
+    (InvalidAnswerError, "does not answer like a WebUI", "check whether address and port belong to another program"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One WebUI; ``capabilities`` is None where it could not be asked."""
+    """One WebUI; ``capabilities`` is None if it could not be asked."""
 
     findings: tuple[Finding, ...]
     capabilities: Capabilities | None = None
 
 
 def check(config: Config, *, read_timeout_s: float = READ_TIMEOUT_S) -> list[Finding]:
-    """Asks all of them, many at a time; paints nothing."""
+    """Asks all WebUIs, many at a time; paints nothing."""
     with ThreadPoolExecutor(_AT_A_TIME) as threads:
         seen = list(
             threads.map(lambda one: _look(one[0], one[1], config, read_timeout_s), enumerate(config.sd_webui_url))
@@ -109,7 +109,7 @@ def _look(index: int, url: str, config: Config, read_timeout_s: float) -> Seen:
         kind = _kind(Transport(url, ca_bundle=ca_bundle), capabilities, read_timeout_s)
     except WebUIError as problem:
         return Seen(findings=(_failure(subject, address, problem, read_timeout_s),))
-    gpu = {True: "a GPU", False: "no GPU", None: "does not tell about a GPU"}[capabilities.gpu]
+    gpu = {True: "a GPU", False: "no GPU", None: "does not say whether it has a GPU"}[capabilities.gpu]
     loaded = loaded_model(capabilities)
     text = (
         f"{address}: {kind}; {gpu}; models: {len(capabilities.checkpoints)} ({loaded or 'none'} loaded), "
@@ -121,20 +121,20 @@ def _look(index: int, url: str, config: Config, read_timeout_s: float) -> Seen:
 
 
 def _of_broken_models(config: Config) -> list[Finding]:
-    """What a running service of this host has found out lately."""
+    """Models that a running service of this host found broken recently."""
     broken = broken_now(_schedule(config).broken, time.time())
     remedy = (
-        "put a whole checkpoint in its place, or take it out of the folder; where nothing else is painted, restart it"
+        "replace the checkpoint with an intact one, or remove it; if the WebUI paints nothing else either, restart it"
     )
     return [
-        warning(f"webui {place}", f"could not load {name} lately, which is not sent to it for a while", remedy)
+        warning(f"webui {place}", f"failed to load {name} recently; the service does not send it for a while", remedy)
         for place, url in enumerate(config.sd_webui_url)
         for name in sorted(broken.get(webui_id(url), ()))
     ]
 
 
 def _schedule(config: Config) -> Schedule:
-    """Empty also if it cannot be read: another finding says what is wrong there."""
+    """The stored schedule; empty if it cannot be read, which another finding reports."""
     with suppress(StoreError):
         if config.redis_url is not None:
             with open_redis(config.redis_url) as client:
@@ -153,7 +153,7 @@ def _failure(subject: str, address: str, problem: WebUIError, timeout_s: float) 
 
 
 def _kind(transport: Transport, capabilities: Capabilities, timeout_s: float) -> str:
-    """What it seems to be. The service itself never asks: it goes by what a server can do."""
+    """The kind of server, for people. The service itself goes by what a server can do."""
     if capabilities.simulated:
         return "a simulator, which paints without a model"
     if any(checkpoint.hash == DUMMY_HASH for checkpoint in capabilities.checkpoints):
@@ -182,7 +182,7 @@ def _of_capabilities(subject: str, capabilities: Capabilities, config: Config) -
             error(subject, text, "put a checkpoint into its models/Stable-diffusion folder and refresh its list")
         )
     for broken in capabilities.broken:
-        text = f"gives no usable answer to {broken.route} ({broken.reason}): what it would tell is done without"
+        text = f"gives no usable answer to {broken.route} ({broken.reason}): the service goes without it"
         found.append(warning(subject, text, "look at its console; a newer version may have mended it"))
     if capabilities.gpu is False and config.use_gpu:
         text = (
@@ -201,7 +201,7 @@ def _of_pool(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
 
 
 def _of_defaults(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
-    """What the service will say to a request that leaves model, sampler and scheduler open, and what names mean."""
+    """Whether requests without model, sampler and scheduler can be served, and which names are ambiguous."""
     states = {str(i): WebUIState(available=True, seen=0.0, capabilities=one) for i, one in enumerate(seen)}
     pool = PoolView(states=states, schedule=Schedule(), webuis=tuple(states), draining=False)
     catalog = Catalog(
@@ -212,7 +212,7 @@ def _of_defaults(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
         default_scheduler=config.sd_scheduler,
     )
     if not any(one.checkpoints for one in seen):
-        return []  # each WebUI has a finding of its own
+        return []  # each WebUI has its own finding
     return [*_of_open_fields(config, catalog), *_of_namesakes(catalog, pool)]
 
 
@@ -221,12 +221,12 @@ def _of_open_fields(config: Config, catalog: Catalog) -> list[Finding]:
     if not problems:
         title = catalog.choose(Wanted()).checkpoint.title
         return [ok("defaults", f"model, sampler and scheduler are offered; {config.sd_model} is {title}")]
-    remedy = "correct SD_{0}, or see to it that a WebUI offers it"
+    remedy = "correct SD_{0}, or make sure that a WebUI offers it"
     return [error("defaults", f"{one.field}: {one.message}", remedy.format(one.field.upper())) for one in problems]
 
 
 def _of_namesakes(catalog: Catalog, pool: PoolView) -> list[Finding]:
-    remedy = "rename one of the files, or give both WebUIs the same one, so that both paint what is asked by that name"
+    remedy = "rename one of the files, or give both WebUIs the same one, so that the name means one model"
     return [warning("models", text, remedy) for text in catalog.namesakes(pool)]
 
 

@@ -128,6 +128,7 @@ def started(command: list[str], folder: Path, listener: socket.socket | int, **s
 
 def _prepared(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "service.log").write_bytes(b"")
     own = {"RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images"), **NO_LIMITS}
     return environment({**own, **settings})
 

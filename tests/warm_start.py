@@ -60,7 +60,7 @@ def _serve(options: list[str], listener: socket.socket, environ: dict[str, str],
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)

@@ -74,7 +74,7 @@ def test_a_broken_list_is_told(simulator: Simulator) -> None:
         ("hang-before", "does not answer within", "hangs"),
         ("drip", "does not answer within", "hangs"),
         ("reset-after", "breaks connections off", "crashes"),
-        ("not-json", "answers what no WebUI answers", "another program"),
+        ("not-json", "does not answer like a WebUI", "another program"),
         ("error-json", "answers with an error", "console"),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_redis_that_is_full(redis_server: RedisServer, admin: redis.Redis) -> 
     admin.config_set("maxmemory", "1")
     used, full = wrong(check_redis(redis_server.url))
     assert (used.level, full.level) == ("warning", "error")
-    assert "takes no writes" in full.text
+    assert "refuses writes" in full.text
 
 
 def test_a_replica(redis_server: RedisServer, admin: redis.Redis) -> None:

@@ -80,7 +80,7 @@ def test_what_others_put_into_the_environment_is_no_misspelling() -> None:
         (
             {},
             2,
-            "open to every caller, for API_KEYS is not set; rate limits counted in each worker; trusted proxies: 0",
+            "open to every caller: API_KEYS is not set; rate limits counted in each worker; trusted proxies: 0",
         ),
         ({}, 1, "rate limits counted in one worker"),
         ({"API_KEYS": "s3cr3t-1,s3cr3t-2"}, 2, "API keys: 2; "),

@@ -163,7 +163,7 @@ def test_an_include_stands_where_it_is_included(tmp_path: Path) -> None:
         (("http",), "include"),
     ]
     told = [found.text for found in nginx.check(read, BEHIND_NGINX, keepalive_s=75)]
-    assert told == [f"it includes {tmp_path}/lost.conf, which is not here: what is said there is not known"]
+    assert told == [f"it includes {tmp_path}/lost.conf, which is not here: its contents are unknown"]
 
 
 def test_a_file_that_includes_itself_cannot_be_read(tmp_path: Path) -> None:
