@@ -19,9 +19,9 @@ from api.schemas.byte_objects import in_text
 from api.schemas.picture_fields import PICTURE_FIELDS, PICTURE_FIELDS_PATTERN
 from services.problems import InvalidParamsError, Problem
 
-#: Longer texts are parsed one after another. Little values become up to 25 times as many bytes when they are parsed,
-#: and no other thread runs meanwhile anyway.
-_LONG_CHARS = 64 * 1024
+#: Longer bodies are parsed one after another: what that needs beside a body is several times as much, for little values
+#: 25 times, and no other thread runs meanwhile anyway.
+_LONG_BYTES = 64 * 1024
 _PARSING = threading.Lock()
 
 #: Each unknown name is a problem to be found and reported; no request of this service has thirty fields.
@@ -55,8 +55,9 @@ def read_json(pieces: Iterable[bytes], *, most_text: int) -> dict[str, object]:
     :raises InvalidParamsError: it has more text because a picture's bytes are written as numbers.
     """
     body = _received(pieces, most_text)
-    fields = _with_large_pictures(body)
-    return _fields(_decoded(body)) if fields is None else fields
+    with _PARSING if len(body) >= _LONG_BYTES else nullcontext():
+        fields = _with_large_pictures(body)
+        return _fields(_decoded(body)) if fields is None else fields
 
 
 def _with_large_pictures(body: bytearray) -> dict[str, object] | None:
@@ -84,7 +85,7 @@ def _with_large_pictures(body: bytearray) -> dict[str, object] | None:
 
 
 def _picture(body: bytearray, text: _PictureText) -> bytes | None:
-    is_large = text.end - text.base64 >= _LARGE_CHARS
+    is_large = text.end - text.base64 >= _LARGE_CHARS and text.end < len(body)
     # Base64 that begins with a slash may be meant as a path, unless it is a JPEG's; a path is refused elsewhere.
     if not is_large or (body[text.base64] == ord("/") and not body.startswith(b"/9j/", text.base64)):
         return None
@@ -157,8 +158,7 @@ def _decoded(body: bytearray) -> str:
 
 
 def _fields(text: str) -> dict[str, object]:
-    with _PARSING if len(text) >= _LONG_CHARS else nullcontext():
-        return {name: _without_inside(value) for name, value in _parsed_object(text).items()}
+    return {name: _without_inside(value) for name, value in _parsed_object(text).items()}
 
 
 def _parsed_object(text: str) -> dict[str, object]:
