@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
+    return [record.getMessage() for record in caplog.records if record.name == "state.failover"]
 
 
 def test_hosts_share_their_values(make_host: MakeHost) -> None:
@@ -89,6 +90,7 @@ def test_its_time_is_that_of_redis(make_host: MakeHost, admin: redis.Redis) -> N
 def test_a_host_goes_on_by_itself_while_redis_is(
     make_host: MakeHost, redis_server: RedisServer, admin: redis.Redis, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "state.failover")
     failed = threading.Event()
     one, two = make_host("one", on_error=failed.set), make_host("two")
     one.put("kept:before", b"1", ttl_s=60)
