@@ -30,8 +30,9 @@ METHODS: dict[str, Callable[[S3Storage], object]] = {
 
 
 def reasons(url: str, timeouts: S3Timeouts = USUAL) -> dict[str, UnavailableReason]:
-    """What each method says, all called at once; no message has a piece of the address."""
-    storage = S3Storage(S3Address.parse(url), timeouts=timeouts)
+    """What each method says, all called at once; each failure is reported, no message has a piece of the address."""
+    failed: list[str] = []
+    storage = S3Storage(S3Address.parse(url), timeouts=timeouts, on_failure=failed.append)
 
     def told(method: Callable[[S3Storage], object]) -> UnavailableReason:
         with pytest.raises(StorageUnavailableError) as error:
@@ -40,7 +41,9 @@ def reasons(url: str, timeouts: S3Timeouts = USUAL) -> dict[str, UnavailableReas
         return error.value.reason
 
     with ThreadPoolExecutor(len(METHODS)) as threads:
-        return dict(zip(METHODS, threads.map(told, METHODS.values()), strict=True))
+        found = dict(zip(METHODS, threads.map(told, METHODS.values()), strict=True))
+    assert sorted(failed) == sorted(METHODS)
+    return found
 
 
 def everywhere(reason: str) -> dict[str, str]:
