@@ -65,8 +65,10 @@ class Connection:
         request = Request(head=head, path=self._site.path(head), body=body, client_has_gone=self._client_has_gone)
         if self._site.is_control(head):
             return self._send(head, self._site.control(request))
+        # Once a client has the answer it may send the next job before this thread runs again.
         with self._site.journal.entry(self._received(head, body)):
-            return self._answer(request, fault)
+            response = self._response(request, fault)
+        return self._send(head, response)
 
     def _before_body(self, head: Head, fault: Strike | None) -> None:
         if fault and fault.kind == "refuse":
@@ -87,13 +89,13 @@ class Connection:
             started=time.monotonic(),
         )
 
-    def _answer(self, request: Request, fault: Strike | None) -> bool:
+    def _response(self, request: Request, fault: Strike | None) -> Response:
         if fault:
             self._before_work(fault)
         response = self._work(request, fault)
         if fault and fault.kind in ("cut", "hang-middle", "drip"):
             self._send_badly(request.head, response, fault)
-        return self._send(request.head, response)
+        return response
 
     def _before_work(self, fault: Strike) -> None:
         if fault.kind == "reset-after":

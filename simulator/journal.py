@@ -47,7 +47,7 @@ class Journal:
 
     @contextmanager
     def entry(self, request: ReceivedRequest) -> Iterator[None]:
-        """Record a request, and when it has been answered."""
+        """Record a request, and when its answer was ready."""
         request = replace(request, body=request.body[: self._max_body_bytes])
         with self._lock:
             self._entries.append(request)
