@@ -130,7 +130,7 @@ class JobQueue:
             job = self._job(request, frozenset())
         except LimitError:
             return  # its caller makes another job of it
-        self._with_room(schedule.enter(self._shared.look(), job), job)
+        self._entering(job)(self._shared.look())
 
     def acquire(self, request: JobRequest, tried: frozenset[str]) -> Lease:
         """
@@ -141,7 +141,7 @@ class JobQueue:
         :raises PoolError: nobody could do it, too many wait already, or it got no place in time.
         """
         job = self._job(request, tried)
-        self._change(lambda state: self._with_room(schedule.enter(state, job), job), enters=job)
+        self._change(self._entering(job), enters=job)
         begun = time.monotonic()
         waiting = self._waiting[job.ticket] = _Waiting(request=request, tried=tried)
         try:
@@ -167,20 +167,25 @@ class JobQueue:
             task=request.task_id,
         )
 
-    def _with_room(self, entered: Schedule, job: Job) -> Schedule:
+    def _entering(self, job: Job) -> Change:
         """
-        The schedule after places were granted, with the job in it.
+        The change by which a job enters, and gets a place if one is free.
 
-        :raises QueueFullError: the job would have to wait, and as many wait as may.
+        It raises QueueFullError if the job would have to wait, and as many wait as may.
         """
         states = self._probing.states()
         loaded = {w: loaded_model(s.capabilities) or "" for w, s in states.items() if s.capabilities}
-        after = self._granted(replace(entered, loaded={**loaded, **entered.loaded}))
-        if job in after.waiting and len(after.waiting) > self._limit:
-            others = schedule.leave(after, job.ticket)
-            retry_after_s = self._retry_after_s(others, len(job.webuis))
-            raise QueueFullError(f"{len(others.waiting)} jobs are already waiting", retry_after_s=retry_after_s)
-        return after
+
+        def change(state: Schedule) -> Schedule:
+            entered = schedule.enter(state, job)
+            after = self._granted(replace(entered, loaded={**loaded, **entered.loaded}))
+            if job in after.waiting and len(after.waiting) > self._limit:
+                others = schedule.leave(after, job.ticket)
+                retry_after_s = self._retry_after_s(others, len(job.webuis))
+                raise QueueFullError(f"{len(others.waiting)} jobs are already waiting", retry_after_s=retry_after_s)
+            return after
+
+        return change
 
     def _wait(self, ticket: str, waiting: _Waiting, request: JobRequest) -> Lease:
         next_check = time.monotonic() + CHECK_S
