@@ -82,9 +82,9 @@ def test_however_it_is_cut_it_is_the_same_form(size: int) -> None:
 
 def test_text_is_bounded_and_pictures_are_not() -> None:
     assert read(form(part("image", PNG * 100), part("prompt", b"a" * 900)), 4096)[1] == {"image": PNG * 100}
-    with pytest.raises(PayloadTooLargeError, match="beside the pictures"):
+    with pytest.raises(PayloadTooLargeError, match="besides the pictures"):
         read(form(part("prompt", b"a" * 1001)), 4096)
-    with pytest.raises(PayloadTooLargeError, match="beside the pictures"):
+    with pytest.raises(PayloadTooLargeError, match="besides the pictures"):
         read(form(*(part("a" * 300 + str(number), b"") for number in range(4))), 4096)
 
 
