@@ -32,31 +32,31 @@ from config_types import (
     left_over,
 )
 
-#: Per worker; see :attr:`Config.threads`.
+#: Limits of each worker; see :attr:`Config.threads`.
 BODIES_AT_A_TIME = 64
-#: Beside those, for what has no pictures, whose bodies are small and wait for no decoder.
+#: In addition, for requests without pictures, whose bodies are small and wait for no decoder.
 PROMPTS_AT_A_TIME = 32
-#: Of those together, in bytes; room for two of the largest there always is.
+#: Bytes of all those bodies together; there is always room for two of the largest.
 BODY_BYTES_AT_A_TIME = 512 * 1024 * 1024
 DOWNLOADS_AT_A_TIME = 64
 WAITING_RETRIES = 16
 SPARE_THREADS = 16
 
-#: Decoding and checking included; a bucket: :class:`storage.s3.S3Timeouts`, for each image.
+#: Including decoding and checking. For a bucket: :class:`storage.s3.S3Timeouts`, for each image.
 STORING_ON_DISK_S = 10.0
 STORING_IN_BUCKET_S = 15.0
 
-#: How long a caller's idle connection is kept. Longer than the balancers in front keep theirs (nginx 60 s, AWS 60 s):
-#: the one who closes first must not be the one that could be sent a request at the same moment.
+#: Seconds for which a caller's idle connection is kept. Longer than balancers keep theirs (nginx 60 s, AWS 60 s): the
+#: service must not close a connection in the moment in which a balancer sends a request on it.
 KEEPALIVE_S = 75
 
-#: How alike an unknown variable must be to a setting to be taken for a misspelling of it (difflib ratio).
+#: How similar to a setting an unknown variable must be to count as a misspelling (difflib ratio).
 #: High, because Kubernetes adds variables such as SD_WEBUI_PORT for a service called sd-webui.
 _MISSPELLING = 0.9
 
 
 class ConfigError(ValueError):
-    """The environment cannot be used as it is; the text lists every problem, a line each."""
+    """The environment holds invalid settings; the text lists every problem, one per line."""
 
 
 class Config(BaseModel):
@@ -66,8 +66,8 @@ class Config(BaseModel):
 
     # WebUIs
     sd_webui_url: WebUIUrls = Field(("http://localhost:7860",), repr=False)
-    #: The certificates that those behind https must go back to; None: REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the
-    #: well-known authorities.
+    #: The authorities that WebUIs behind https are checked against; None: REQUESTS_CA_BUNDLE, SSL_CERT_FILE, or the
+    #: well-known ones.
     sd_webui_ca_bundle: str | None = None
     sd_webui_slots: int = Field(1, ge=1, le=8)
     sd_model: str = Field("sd-v1-5", min_length=1)
@@ -82,7 +82,7 @@ class Config(BaseModel):
     sd_queue_timeout: float = Field(120.0, ge=0, le=86_400)
     #: Seconds a job waits for a busy WebUI that has its model loaded before an idle one has to load it.
     sd_model_switch_patience: float = Field(5.0, ge=0, le=3600)
-    #: Jobs that may wait, over all workers of the host.
+    #: The most jobs that may wait, over all workers.
     sd_queue_limit: int = Field(64, ge=0, le=10_000)
 
     # HTTP
@@ -96,25 +96,25 @@ class Config(BaseModel):
     #: The page at /.
     studio: bool = True
 
-    # What a request may ask for
+    # Bounds of a request
     max_prompt_chars: int = Field(10_000, ge=1, le=1_000_000)
     max_steps: int = Field(150, ge=1, le=1000)
     max_pixels: int = Field(1536 * 1536, ge=512 * 512, le=2048 * 2048)
     max_batch_size: int = Field(4, ge=1, le=16)
-    #: A phone's 50 MP picture, which is 8192 x 6144, fits.
+    #: A phone's picture of 50 MP (8192 x 6144) fits.
     max_input_pixels: int = Field(8192 * 6144, ge=16 * 16, le=200_000_000)
 
     # Storage, limits, logs
     image_dir: ImageDir = Field("./data/images", min_length=1)
     #: A bucket instead of ``image_dir``.
     storage_url: StorageUrl | None = None
-    #: How nginx is told to send an image of ``image_dir`` by itself; None: the service sends it.
+    #: The header that makes nginx send an image of ``image_dir`` itself; None: the service sends it.
     sendfile_header: Literal["X-Accel-Redirect"] | None = None
     #: Images older than this are removed; None: never.
     image_ttl_hours: float | None = Field(None, gt=0, le=876_000)
-    #: The oldest images are removed beyond this; None: never.
+    #: Beyond this size the oldest images are removed; None: never.
     image_max_gb: float | None = Field(None, gt=0, le=1_000_000)
-    #: Where the workers of one host agree on who uses which WebUI (small files, gone with a reboot).
+    #: Where the workers of one host keep what they share (small files, gone with a reboot).
     runtime_dir: str = Field(
         default_factory=lambda: os.path.join(tempfile.gettempdir(), f"stable-diffusion-api-{os.getuid()}")
     )
@@ -123,7 +123,7 @@ class Config(BaseModel):
     redis_prefix: RedisPrefix = "sd-api"
     rate_limit_global: RateLimit = "50/minute;500/hour"
     rate_limit_generation: RateLimit = "10/minute"
-    #: For images alone, which then do not count against ``rate_limit_global``; None: they do.
+    #: For images alone, which then do not count towards ``rate_limit_global``; None: they do.
     rate_limit_images: RateLimit | None = None
     log_level: LogLevel = "INFO"
     log_format: Literal["json", "text"] = "json"
@@ -141,17 +141,17 @@ class Config(BaseModel):
 
     @property
     def storing_s(self) -> float:
-        """The longest from the WebUI's last byte to the answer: a batch is stored one image after the other."""
+        """The longest time from the WebUI's last byte to the response: a batch is stored one image after the other."""
         return STORING_IN_BUCKET_S * self.max_batch_size if self.storage_url else STORING_ON_DISK_S
 
     @property
     def graceful_timeout_s(self) -> int:
-        """For the running jobs of a worker that stops; what stops it must wait longer before it kills."""
+        """For the running jobs of a stopping worker; a supervisor must wait longer before it kills it."""
         return int(self.sd_timeout + self.storing_s) + 5
 
     @property
     def longest_answer_s(self) -> float:
-        """What whoever waits for a generation must be ready to wait."""
+        """The longest that a caller may have to wait for a generation."""
         return self.sd_queue_timeout + self.sd_timeout + self.storing_s
 
     @property
@@ -182,9 +182,11 @@ class Config(BaseModel):
         given = {name: value for name, value in environ.items() if value.strip()}
         problems = _misspelt(given, known)
         if {"STORAGE_URL", "IMAGE_DIR"} <= given.keys():
-            problems.append("STORAGE_URL: cannot be set beside IMAGE_DIR: images are kept in one place")
+            problems.append("STORAGE_URL: cannot be set together with IMAGE_DIR: images are kept in one place")
         if {"STORAGE_URL", "SENDFILE_HEADER"} <= given.keys():
-            problems.append("SENDFILE_HEADER: cannot be set beside STORAGE_URL: nginx sends files of IMAGE_DIR only")
+            problems.append(
+                "SENDFILE_HEADER: cannot be set together with STORAGE_URL: nginx sends files of IMAGE_DIR only"
+            )
         for name in sorted(known & given.keys()):
             if problem := left_over(given[name].strip()):
                 problems.append(f"{name}: {problem}")
@@ -209,7 +211,7 @@ def _folder_problems(given: Mapping[str, str]) -> list[str]:
 
 
 def _with_ca_bundle(values: dict[str, Any], given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The other variables are those that curl, requests and OpenSSL know; without https they say nothing here."""
+    """The other variables are those of curl, requests and OpenSSL; without https they are not read."""
     known = ["SD_WEBUI_CA_BUNDLE"]
     if "https://" in given.get("SD_WEBUI_URL", "").lower():
         known += ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]
@@ -220,13 +222,13 @@ def _with_ca_bundle(values: dict[str, Any], given: Mapping[str, str]) -> tuple[d
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:  # SSLError is one
-        reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        reason = "contains no certificate in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
         return values, [f"{name}: cannot be used ({reason})"]
     return {**values, "sd_webui_ca_bundle": path}, []
 
 
 def check_folder(path: str) -> str | None:
-    """What is wrong with ``RUNTIME_DIR``, which nothing can do without; makes it where it is missing."""
+    """Creates ``RUNTIME_DIR`` if it is missing; returns what is wrong with it, None if nothing."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         found = os.stat(path)

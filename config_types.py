@@ -1,4 +1,4 @@
-"""What a setting's text must look like: the types of :class:`config.Config`'s fields, which tell what is wrong."""
+"""The types of :class:`config.Config`'s fields: each checks the text of a setting and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _ORIGIN = re.compile(
 )
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
-#: Shorter ones are a slip of the pen, such as ``API_KEYS=a,b`` of an example.
+#: Shorter keys are a mistake, such as ``API_KEYS=a,b`` copied from an example.
 _SHORTEST_KEY = 2
 
 
 def left_over(text: str) -> str | None:
-    """What a shell, an editor or an env file left in a setting's text, that nobody can have meant; None: nothing."""
+    """What a shell, an editor or an env file left in a setting's text by mistake; None if there is nothing."""
     pieces = [piece.strip() for piece in text.split(",")]
     if any(piece.startswith(_QUOTES) or piece.endswith(_QUOTES) for piece in pieces):
-        return "has quotation marks around it, which an env file does not take away: leave them out"
+        return "has quotation marks around it, which an env file does not strip: remove them"
     if variable := _VARIABLE.search(text):
-        return f"has the variable {variable['name']} in it, for which nothing was put in: write its value"
+        return f"contains the variable {variable['name']}, which was not substituted: write its value"
     hidden = next((char for char in text if not char.isprintable()), None)
-    return hidden and f"has a character in it that cannot be seen (U+{ord(hidden):04X}): leave it out"
+    return hidden and f"contains an invisible character (U+{ord(hidden):04X}): remove it"
 
 
 def _split(text: object) -> object:
@@ -58,7 +58,7 @@ def _parsed(url: str) -> SplitResult:
         # The parser's own text quotes the URL, and what it takes for the port may be a piece of the password.
         raise ValueError("is not a URL; in a user name or password / ? # [ ] @ : , must be percent-encoded") from None
     if any(char.isspace() for char in url):
-        raise ValueError("must not have white space in it")
+        raise ValueError("must not contain white space")
     return parts
 
 
@@ -70,18 +70,18 @@ def _webui_url(url: str) -> str:
         raise ValueError("must not have a query or a fragment")
     if "@" in parts.path or (parts.password is not None and not parts.username):
         raise ValueError("must have its user name and password, percent-encoded, before the host")
-    # The address of its API is taken as well: whoever copies it from a browser means the WebUI.
+    # The address of its API is accepted as well: it is often copied from a browser.
     return url.rstrip("/").removesuffix("/sdapi/v1").rstrip("/")
 
 
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
     if len({_place(url) for url in urls}) != len(urls):
-        raise ValueError("names the same WebUI twice (localhost and 127.0.0.1 are one)")
+        raise ValueError("names the same WebUI twice (localhost and 127.0.0.1 are the same)")
     return urls
 
 
 def _place(url: str) -> tuple[str, int, str]:
-    """The same for all spellings of one WebUI; with another password it is still the same one."""
+    """Equal for all spellings of one WebUI's address; a password makes no difference."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -94,7 +94,7 @@ def _rate_limit(text: str) -> str:
     except ValueError:
         raise ValueError("must be limits such as 10/minute, several separated by ;") from None
     if not all(window.amount for window in windows):
-        raise ValueError("must let one request through at least; for no limit, one that nobody reaches: 1000000/second")
+        raise ValueError("must allow at least one request; for no limit, set one that is never reached: 1000000/second")
     return text
 
 
@@ -142,23 +142,25 @@ def _host(text: str) -> str:
 
 def _api_key(key: str) -> str:
     if len(key) < _SHORTEST_KEY:
-        raise ValueError("holds a key of one character, which everybody can guess; make one with: openssl rand -hex 32")
+        raise ValueError(
+            "contains a key of one character, which anybody can guess; make one with: openssl rand -hex 32"
+        )
     if any(char.isspace() for char in key):
-        raise ValueError("holds a key with white space in it; keys are separated by commas")
+        raise ValueError("contains a key with white space; keys are separated by commas")
     return key
 
 
 def _origin(text: str) -> str:
-    """As browsers send it, so that it can be compared: small letters, no default port, the shortest IPv6."""
+    """The origin as browsers send it, so that it can be compared: lower case, no default port, the shortest IPv6."""
     if text == "*":
         return text
     if "*" in text.replace("://*.", "://", 1):
-        raise ValueError("may have a * at one place only: https://*.shop.example for all subdomains")
+        raise ValueError("may contain * only as https://*.shop.example, for all subdomains")
     found = _ORIGIN.fullmatch(text.lower())
     if found is None:
         raise ValueError(
-            "must be * alone, or origins as browsers send them: https://shop.example, with a scheme, perhaps a :port, "
-            "and nothing behind it, no slash either"
+            "must be * alone, or origins as browsers send them, such as https://shop.example: a scheme, a host, "
+            "perhaps a :port, and no slash at the end"
         )
     scheme, host, port = found["scheme"], found["host"], found["port"]
     if host.startswith("*.") and "." not in host[2:] and host != "*.localhost":
@@ -175,7 +177,7 @@ def _origin(text: str) -> str:
 
 def _alone(origins: tuple[str, ...]) -> tuple[str, ...]:
     if "*" in origins and len(origins) > 1:
-        raise ValueError("has * beside others: it lets every page in, so leave out the one or the others")
+        raise ValueError("has * beside other origins: it allows every page, so remove * or the others")
     return origins
 
 

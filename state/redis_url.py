@@ -121,5 +121,5 @@ def _split(url: str) -> SplitResult:
         # The parser's own text quotes the URL, and what it takes for the port may be a piece of the password.
         raise ValueError("is not a URL; in a user name or password / ? # [ ] @ : , must be percent-encoded") from None
     if any(char.isspace() for char in url):
-        raise ValueError("must not have white space in it")
+        raise ValueError("must not contain white space")
     return parts

@@ -105,7 +105,7 @@ def _endpoint(text: str, allow_http: bool) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise _wrong("'endpoint' must be http://host:port or https://host:port, without a query")
     if any(char.isspace() or not char.isprintable() for char in text):
-        raise _wrong("'endpoint' must not have white space in it")
+        raise _wrong("'endpoint' must not contain white space")
     if parts.scheme == "http" and not allow_http:
         raise _wrong("an 'endpoint' of http:// carries pictures in the clear: allow it by allow_http=true")
     return text.rstrip("/")

@@ -199,7 +199,7 @@ def test_a_models_name_adds_no_header(simulator: Simulator, tmp_path: Path) -> N
     """The settings refuse such an alias; a WebUI may have a model of such a name."""
     own = {"RUNTIME_DIR": str(tmp_path / "run"), "IMAGE_DIR": str(tmp_path / "images"), "SD_WEBUI_URL": simulator.url}
     name = "a\r\nSet-Cookie: b\u00e9"
-    with pytest.raises(ConfigError, match="SD_MODEL_ALIASES: has a character in it that cannot be seen"):
+    with pytest.raises(ConfigError, match="SD_MODEL_ALIASES: contains an invisible character"):
         Config.from_env({**own, "SD_MODEL_ALIASES": f"{name}=dreamshaper_8"})
     config = Config.from_env(own).model_copy(update={"sd_model_aliases": {name: "dreamshaper_8"}})
     app = create_app(config)
