@@ -91,7 +91,7 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
             samplers=with_fewest_steps(read.samplers, read.schedulers, options),
             # A1111 lists schedulers from 1.9 on; before 1.8 it reports its page's jobs only, not those by our ids.
             # SD.Next has the route as well, lists no schedulers, and knows no job of its API there.
-            tells_tasks=reader.tells_tasks(known.tells_tasks),
+            reports_tasks=reader.reports_tasks(known.reports_tasks),
         )
     elif reader.get(_IS_SDNEXT, broken=not known.inpaint_options):
         # SD.Next takes inpainting_fill and reads it nowhere.
@@ -132,7 +132,7 @@ class _Reader:
             self.broken[name] = BrokenList(route=name, reason=reason, late=late)
             return broken
 
-    def tells_tasks(self, known: bool) -> bool:
+    def reports_tasks(self, known: bool) -> bool:
         """Whether it reports one job by its id; ``known`` if it does not answer now."""
         try:
             return read_task(self._transport, _NO_TASK, timeout_s=self._left_s()) is not None

@@ -126,7 +126,7 @@ class WebUIClient:
         return read_capabilities(self._transport, timeout_s=self._read_timeout_s, known=known)
 
     def progress(self, *, genkey: str = "") -> Progress | None:
-        """Of whatever runs, or of the job with this key; see :func:`read_progress`."""
+        """The progress of the job that runs, or of the one with this key; see :func:`read_progress`."""
         return read_progress(self._transport, genkey=genkey, timeout_s=self._read_timeout_s)
 
     def task(self, task_id: str) -> Task | None:

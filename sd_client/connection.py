@@ -89,11 +89,18 @@ def _shut_down(connected: socket.socket) -> None:
 
 
 class ExchangeAdapter(HTTPAdapter):
-    """Sends every request over a new connection, which the :class:`Exchange` that is under way can end."""
+    """Sends requests to one WebUI, each over a new connection that the :class:`Exchange` under way can end."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=_POOL_SIZE)
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
+        self._pool: HTTPConnectionPool | None = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        """All requests go to one WebUI with one set of certificates, so its pool need not be searched for."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
 
 
 class _LastAnswer(http.client.HTTPResponse):

@@ -12,7 +12,7 @@
     │   ├── WebUIAuthError       our credentials are wrong
     │   ├── WebUIBusyError       it did not take the job
     │   └── OutOfMemoryError     the GPU's memory does not suffice
-    ├── InvalidAnswerError       answered 200 with what is no valid result
+    ├── InvalidAnswerError       answered 200 without a valid result
     │   └── LimitError           painted, without a word, less than was asked for
     ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
@@ -66,7 +66,7 @@ class WebUIError(Exception):
     """Base of all: a WebUI did not do what it was asked to."""
 
     #: Which fault it was, for programs: one of the reasons above, ``connection_lost``, or ``http_`` and a status;
-    #: "" where the class says all there is.
+    #: "" if the class says everything.
     reason: str = ""
 
 
@@ -102,7 +102,7 @@ class WebUIStatusError(WebUIError):
     The WebUI answered with an error status. Sending the same again mostly gives the same.
 
     :param status: its HTTP status.
-    :param kind: the name of its exception class (``NansException``), or "" where it named none.
+    :param kind: the name of its exception class (``NansException``), or "" if it named none.
     """
 
     #: What follows from the status, in words.

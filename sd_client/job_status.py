@@ -108,8 +108,8 @@ def reported_fraction(client: WebUIClient, seen: Capabilities, job: Job, *, crow
 
 
 def _of_picture(client: WebUIClient, seen: Capabilities, job: Job, *, crowded: bool) -> float | None:
-    """Of the picture that is painted now."""
-    if seen.tells_tasks and job.task:
+    """The fraction of the current picture that is painted."""
+    if seen.reports_tasks and job.task:
         task = client.task(job.task)
         return None if task is None or task.state == "unknown" else task.fraction
     if not seen.has_progress or (crowded and not seen.progress_by_genkey):

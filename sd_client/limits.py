@@ -1,8 +1,8 @@
-"""What servers paint that change in silence what they cannot paint: learned from what they did.
+"""The limits of servers that silently change what they cannot paint, learned from their pictures.
 
 stable-diffusion.cpp's server and KoboldCpp round sizes to what their model needs (multiples of 64 for UNets, of 8 or 16
-for the others), KoboldCpp makes large ones smaller, and clamps steps and guidance of some models. Nothing tells which
-model it is. So a size is asked for until it was seen to come back as another one.
+for the others), KoboldCpp makes large ones smaller, and clamps steps and guidance of some models. Nothing reports
+which model it is. So a size is requested until it has been seen to come back as another one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIZE_STEPS = (8, 16, 32, 64)
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """
-    None: there is no limit, or none was met yet.
+    None: there is no limit, or none has been met yet.
 
     :param size_step: widths and heights that are no multiple of this cannot be painted, pixels.
     :param sure_size_step: those that are multiples of this can be; more than ``size_step`` as long as it is not known
@@ -69,7 +69,7 @@ def after_painting(limits: Limits, *, asked: tuple[int, int], painted: tuple[int
     The limits as they are known after a picture of one size was asked for and one of another, or the same, came.
 
     :param asked: width and height in pixels, as ``painted``.
-    :returns: None where no limit explains it.
+    :returns: None if no limit explains it.
     """
     if painted == asked:
         return _after_exact(limits, asked)

@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def known_hash(self) -> str:
-        """The first ten digits, lower case; "" where it is not known."""
+        """The first ten digits, lower case; "" if unknown."""
         return "" if self.hash in (None, DUMMY_HASH) else self.hash[:10].lower()
 
     def names(self) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ class Checkpoint:
     @functools.cached_property
     def ranked_names(self) -> tuple[str, ...]:
         """
-        The same, each kind at its own place, "" where there is none: title, title without hash, ``model_name``,
+        The same, each kind at its own place, "" if there is none: title, title without hash, ``model_name``,
         ``model_name [hash]``, file name, stem, hash.
         """
         without_hash = _BRACKETED_HASH.sub("", self.title)
@@ -60,11 +60,11 @@ class Checkpoint:
 
     @functools.cached_property
     def path(self) -> str:
-        """Below the models folder, where the WebUI tells it: the title without hash, lower case, with slashes."""
+        """Below the models folder, if the WebUI reports it: the title without hash, lower case, with slashes."""
         return self.ranked_names[1].replace("\\", "/").lower()
 
     def may_be(self, other: Checkpoint) -> bool:
-        """False where the hashes tell that these are other weights."""
+        """False if the hashes show that the weights differ."""
         return not self.known_hash or not other.known_hash or self.known_hash == other.known_hash
 
 
@@ -99,25 +99,25 @@ class BrokenList:
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """
-    What one WebUI can do, read from what it answers; empty lists where it lacks the route.
+    What one WebUI can do, read from what it answers; with an empty list for each route that it lacks.
 
-    :param loaded: the checkpoint in its memory, in the WebUI's spelling; None where it does not tell.
-    :param gpu: True, False, or None where it does not tell (it has no ``/memory``).
-    :param schedulers: None where the server has no such list (A1111 before 1.9.1).
-    :param progress_by_genkey: it tells the progress of the job whose ``genkey`` is named, and of no other.
+    :param loaded: the checkpoint in its memory, in the WebUI's spelling; None if unknown.
+    :param gpu: True, False, or None if unknown (it has no ``/memory``).
+    :param schedulers: None if the server has no such list (A1111 before 1.9.1).
+    :param progress_by_genkey: it reports the progress of the job whose ``genkey`` is named, and of no other.
     :param can_interrupt: a running job can be ended.
     :param ends_on_hang_up: a running job ends when its connection is closed.
-    :param paints_batches: False where it paints one picture a job, however many are asked for.
+    :param paints_batches: False if it paints one picture a job, however many are asked for.
     :param lifts_limits: it clamps steps and guidance unless ``add_sd_step_limit`` and ``add_sd_cfg_limit`` are sent.
     :param clamps: what it cannot paint (a size, so many steps) comes back as what it can, without an error.
     :param inpaint_options: it works on the area around a mask, and fills under the mask, as it is asked to.
-    :param limits: of sizes, steps and guidance; where it clamps, as far as they have been learned.
-    :param tells_tasks: it tells of one job by its id whether it runs (:mod:`sd_client.progress`).
+    :param limits: of sizes, steps and guidance; for a WebUI that clamps, those that have been learned.
+    :param reports_tasks: it reports whether the job with a given id runs (:mod:`sd_client.progress`).
     :param returns_masks: it puts masks between the pictures of an inpainting (``return_mask``,
-        ``return_mask_composite``), and can be told not to.
+        ``return_mask_composite``), and has options that turn this off.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
-    :param gpu_free_bytes: and ``gpu_total_bytes``: of its GPU's memory; None where it does not tell.
+    :param gpu_free_bytes: and ``gpu_total_bytes``: of its GPU's memory; None if unknown.
     :param broken: lists that could not be read; what was read from them before, if anything, stands here instead.
     """
 
@@ -131,7 +131,7 @@ class Capabilities:
     has_progress: bool = True
     progress_by_genkey: bool = False
     can_interrupt: bool = True
-    tells_tasks: bool = False
+    reports_tasks: bool = False
     returns_masks: bool = False
     ends_on_hang_up: bool = False
     paints_batches: bool = True
@@ -164,7 +164,7 @@ class PlainInpainting:
 class Inpainting:
     """
     :param mask: PNG, 8-bit grey, white is repainted, as large as the init image.
-    :param plain: for WebUIs without ``inpaint_options``; None where none is needed, or none can be had.
+    :param plain: for WebUIs without ``inpaint_options``; None if none is needed, or none can be made.
     """
 
     mask: bytes = field(repr=False)
@@ -233,7 +233,7 @@ class PaintedImage:
     One picture of an answer.
 
     :param data: the file as the WebUI sent it, PNG, JPEG or WebP by their magic numbers.
-    :param infotext: A1111's ``parameters`` text, where told.
+    :param infotext: A1111's ``parameters`` text, if there is one.
     :param box: the part of the job's picture that it shows, enlarged; None: all of it.
     """
 

@@ -29,7 +29,7 @@ from sd_client.real_pictures import chosen_images, painted_image
 from sd_client.samplers import Spelling
 from sd_client.transport import number
 
-#: KoboldCpp rounds what it tells, and stable-diffusion.cpp's numbers have 24 bits.
+#: KoboldCpp rounds what it reports, and stable-diffusion.cpp's numbers have 24 bits.
 _ROUNDING = 1e-3
 
 #: What may follow a prompt in the info: KoboldCpp adds a comma, and half a character is lost where it cuts.
@@ -165,8 +165,8 @@ def read_answer(
 
     :param answer: from :func:`sd_client.result_json.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
-    :param limits: what is known of a WebUI that clamps; None where it does not.
-    :raises LimitError: the ``info`` tells fewer steps or less guidance than was asked for.
+    :param limits: what is known of a WebUI that clamps; None if it does not.
+    :raises LimitError: the ``info`` shows fewer steps or less guidance than requested.
     :raises InvalidAnswerError: too few pictures, bytes that are none, or the ``info`` names another model
         or sampler than was asked for (A1111 replaces unknown ones without a word).
     """
@@ -252,8 +252,8 @@ def _check_amounts(info: Mapping[str, Any], params: GenerationParams, limits: Li
 
 def _check_prompts(info: Mapping[str, Any], params: GenerationParams, limits: Limits) -> None:
     for name, prompt in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt)):
-        told = info.get(name)
-        kept = told.rstrip(_AFTER_CUT) if isinstance(told, str) else ""
+        used = info.get(name)
+        kept = used.rstrip(_AFTER_CUT) if isinstance(used, str) else ""
         if len(kept) < _SHORTEST_CUT or not prompt.startswith(kept):
             continue
         # KoboldCpp cuts a prompt after 2048 bytes (1.115) or 3000 (1.121), and takes LoRAs out of it.
@@ -264,9 +264,9 @@ def _check_prompts(info: Mapping[str, Any], params: GenerationParams, limits: Li
 
 
 def _told(info: Mapping[str, Any], name: str, asked: float) -> float:
-    """What the WebUI says that it used; what was asked for where it tells nothing, or the same but for rounding."""
-    told = number(info.get(name))
-    return asked if not told or abs(told - asked) <= _ROUNDING * asked else told
+    """What the WebUI says that it used; the requested value if it says nothing, or the same but for rounding."""
+    used = number(info.get(name))
+    return asked if not used or abs(used - asked) <= _ROUNDING * asked else used
 
 
 def _listed(value: object) -> list[Any]:
@@ -278,8 +278,8 @@ def _seed(seeds: list[Any], first_seed: int, number: int) -> int:
     :raises InvalidAnswerError: the WebUI used another seed than it was given.
     """
     expected = first_seed + number
-    told = seeds[number] if number < len(seeds) else expected
-    if told != expected:
+    used = seeds[number] if number < len(seeds) else expected
+    if used != expected:
         raise InvalidAnswerError("the WebUI painted with another seed", reason="wrong_seed")
     return expected
 

@@ -40,7 +40,7 @@ class PoolView:
         return len(self.webuis)
 
     def capabilities(self) -> tuple[Capabilities, ...]:
-        """Of every WebUI ever seen, also while it is down, in the order of ``SD_WEBUI_URL``."""
+        """Those of every WebUI ever seen, even if it is down now, in the order of ``SD_WEBUI_URL``."""
         states = (self.states.get(webui) for webui in self.webuis)
         return tuple(state.capabilities for state in states if state and state.capabilities)
 
@@ -147,7 +147,7 @@ class WebUIPool:
 
     def status(self, request: str) -> JobStatus | None:
         """
-        Of the job of a request; None if it neither waits nor runs. May ask a WebUI for its progress.
+        The status of the job of a request; None if it neither waits nor runs. May ask a WebUI for its progress.
 
         :raises QueueUnavailableError:
         """

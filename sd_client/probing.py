@@ -44,7 +44,7 @@ REFRESH_S = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds; the constants above tell what each is for."""
+    """Seconds; each is explained at its constant above."""
 
     interval_s: float = INTERVAL_S
     first_pause_s: float = FIRST_PAUSE_S
@@ -60,7 +60,7 @@ class WebUIState:
     :param capabilities: the last that were seen, kept while the WebUI is down; None if it never answered.
     :param seen: when it was looked at last, seconds of ``time.monotonic``.
     :param full_look: when all its capabilities were read.
-    :param reason: why it is not available, for the log; "" where it is.
+    :param reason: why it is not available, for the log; "" if it is.
     """
 
     available: bool
@@ -164,7 +164,7 @@ class Probing:
         }
 
     def _limited(self, webui: str, state: WebUIState) -> Capabilities | None:
-        """Its capabilities with the limits that were learned; None where there are none of either."""
+        """Its capabilities with the limits that were learned; None if there are none of either."""
         if state.capabilities is None:
             return None
         limited = self._limits.applied(webui, state.capabilities)
@@ -182,7 +182,7 @@ class Probing:
                 elected = self._election.is_won()
             except StoreError as error:
                 if not failing:
-                    log.error("RUNTIME_DIR cannot tell which process looks at the WebUIs: %s", error)
+                    log.error("the process that probes the WebUIs cannot be elected in RUNTIME_DIR: %s", error)
                 failing = True
             else:
                 failing = False
@@ -211,7 +211,7 @@ class Probing:
         self._refresh_limits()
         now = self._clock()
         with self._mutex:
-            # Its own, too, where it has looked until a moment ago.
+            # This process may have probed until a moment ago, so its own states count as well.
             known = [*self._states.items(), *((webui, state) for webui, (_, state) in self._read.items())]
             by_age = sorted(known, key=lambda one: one[1].seen)
             fresh = {webui: state for webui, state in by_age if 0 <= now - state.seen < self._pace.stale_s}
@@ -241,12 +241,12 @@ class Probing:
             before = self._states.get(webui)
             state = self._look_safely(webui, before)
             self._publish(webui, state)
-            self._tell_broken_lists(webui, before, state)
+            self._log_broken_lists(webui, before, state)
             if state.available and (before is None or not before.available or _paths(before) != _paths(state)):
                 self._on_return(webui)
             if before is None or (before.available, before.reason) != (state.available, state.reason):
-                told = "available" if state.available else f"unavailable: {state.reason}"
-                log.warning("webui %s", told, extra={"webui": self._places[webui]})
+                status = "available" if state.available else f"unavailable: {state.reason}"
+                log.warning("webui %s", status, extra={"webui": self._places[webui]})
             wait_s = pace.interval_s if state.available else pause_s
             pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
             # A failed job wakes the prober, but no sooner than a starting WebUI bears.
@@ -264,12 +264,12 @@ class Probing:
             known = before.capabilities if before else None
             return WebUIState(available=False, seen=begun, capabilities=known, reason=type(error).__name__)
 
-    def _tell_broken_lists(self, webui: str, before: WebUIState | None, state: WebUIState) -> None:
+    def _log_broken_lists(self, webui: str, before: WebUIState | None, state: WebUIState) -> None:
         """Once when a list breaks, and once when it is whole again."""
         was = _broken_lists(before)
         for route, broken in _broken_lists(state).items():
             if route not in was:
-                text = "webui without a usable answer to %s, which is done without: %s"
+                text = "webui without a usable answer to %s, so the service goes on without it: %s"
                 log.warning(text, route, broken.reason, extra={"webui": self._places[webui]})
         for route in was.keys() - _broken_lists(state).keys():
             log.warning("webui answers %s again", route, extra={"webui": self._places[webui]})

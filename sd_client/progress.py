@@ -17,7 +17,7 @@ TaskState = Literal["running", "waiting", "ended", "unknown"]
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """
-    Of whatever runs, or ran last.
+    The progress of the job that runs, or ran last.
 
     :param fraction: 0 … 1.
     :param running: a job does.
@@ -39,7 +39,7 @@ class Task:
     One job by its id, which A1111 and Forge report if they run with their page.
 
     :param state: "waiting" is in the WebUI's own queue, behind somebody else's job; "unknown": it has not come yet, or
-        the WebUI does not note jobs by our ids.
+        the WebUI does not keep our ids.
     :param fraction: 0 … 1, and 0 while it waits behind somebody else's.
     """
 

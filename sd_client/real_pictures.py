@@ -18,14 +18,14 @@ from sd_client.models import PaintedImage
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _KEYWORD = b"parameters\0"
-#: Of a PNG; a file of millions of empty ones would cost seconds.
+#: The most chunks that are read: a PNG with millions of empty ones would cost seconds.
 _MOST_CHUNKS = 10_000
 
 #: The last chunk of every PNG: without it the file was cut off.
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8\xff"
 _APP1, _START_OF_SCAN = 0xE1, 0xDA
-#: What an EXIF UserComment begins with. A1111 writes one into every JPEG and WebP, an empty one where there is no text.
+#: What an EXIF UserComment begins with. A1111 writes one into every JPEG and WebP, an empty one if there is no text.
 _COMMENT = b"UNICODE\0"
 
 

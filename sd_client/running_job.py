@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: An interrupt that comes while the WebUI still loads a model is forgotten by it, so it is repeated.
 INTERRUPT_AGAIN_S = 2.0
 
-#: A WebUI that still does not know our job by its id after so many looks does not note jobs by our ids.
+#: A WebUI that still does not know our job by its id after so many looks does not keep our ids.
 UNKNOWN_LOOKS = 3
 
 #: How long a WebUI may go on with a job whose connection was closed, and how often it is looked at.
@@ -225,7 +225,7 @@ class RunningJob:
         Whether the WebUI works on this job, as far as it reports that: while the job waits in the WebUI's own queue
         behind somebody else's, an interrupt would end that one.
         """
-        if not self._capabilities.tells_tasks:
+        if not self._capabilities.reports_tasks:
             return True
         try:
             task = self._client.task(self._request.task_id)

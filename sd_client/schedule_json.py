@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from sd_client.schedule import Entry, Job, Schedule
 
-#: The first bytes tell one change from all others.
+#: The first bytes identify a change.
 HEAD_BYTES = len(b'{"change":"') + 32
 
 

@@ -29,7 +29,7 @@ _MOST_NAMES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ListedModel:
-    """One model of the pool. ``id`` is what a caller best asks for: an alias where there is one."""
+    """One model of the pool. ``id`` is what a caller best asks for: an alias if there is one."""
 
     id: str
     checkpoint: Checkpoint
@@ -42,7 +42,7 @@ class Choice:
     """
     :param model: the name the caller used, or the default.
     :param size_step: derived sizes are multiples of this, pixels.
-    :param most_pixels: and of no more pixels; None where no bound is known.
+    :param most_pixels: and of no more pixels; None if no bound is known.
     :param plain_inpainting: whether it may go to a WebUI without ``inpaint_options``.
     """
 
@@ -82,7 +82,7 @@ class Catalog:
         return self._default_model
 
     def models(self) -> tuple[ListedModel, ...]:
-        """The union over the pool, the WebUIs that are away included."""
+        """The union over the pool, including those of WebUIs that are down."""
         view = self._look()
         checkpoints, names = self._index(view.capabilities())
         default = names.find(self._default_model)
@@ -111,12 +111,12 @@ class Catalog:
         return _first_spellings(name for c in self._look().capabilities() for name in c.loras)
 
     def simulated(self) -> Literal["none", "some", "all"]:
-        """Which of the WebUIs are simulators, which paint without a model; "none" where none has been seen yet."""
+        """Which of the WebUIs are simulators, which paint without a model; "none" if none has been seen yet."""
         seen = {c.simulated for c in self._look().capabilities()}
         return "none" if True not in seen else "some" if False in seen else "all"
 
     def default_found(self, view: PoolView) -> int:
-        """How many models ``SD_MODEL`` could mean: 1 where all is well."""
+        """How many models ``SD_MODEL`` could mean: 1 if all is well."""
         return len(self._index(view.capabilities())[1].find(self._default_model))
 
     def namesakes(self, view: PoolView) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ class Catalog:
         )
 
     def problems(self, wanted: Wanted) -> list[Problem]:
-        """What the pool cannot do; nothing where no WebUI has been seen yet."""
+        """What the pool cannot do; an empty list if no WebUI has been seen yet."""
         try:
             self.choose(wanted)
         except InvalidParamsError as error:
@@ -220,7 +220,7 @@ def _model_problem(name: str, found: Sequence[Checkpoint], known: Sequence[str],
 
 
 def _of_setting(problem: Problem, wanted: Wanted) -> Problem:
-    """A problem with the sampler or scheduler, told as the setting's where the caller named none."""
+    """A problem with the sampler or scheduler, reported as the setting's if the caller named none."""
     if getattr(wanted, problem.field) is not None:
         return problem
     return _none_given(problem.field, str(problem.received), problem.message)

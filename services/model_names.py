@@ -61,7 +61,7 @@ class ModelNames:
         self.namesakes = _namesakes(checkpoints)
 
     def find(self, name: str) -> list[Checkpoint]:
-        """One checkpoint, several where the name is ambiguous, or none."""
+        """One checkpoint, several if the name is ambiguous, or none."""
         for spelling in self._spellings:
             target = spelling.own_aliases.get(spelling.same(name))
             if target is not None:
@@ -71,7 +71,7 @@ class ModelNames:
         return []
 
     def public(self, checkpoint: Checkpoint) -> str:
-        """What a caller best calls it: an alias where there is one; nothing else is called the same."""
+        """What a caller best calls it: an alias if there is one; no other checkpoint has this name."""
         return self._public[checkpoint]
 
     def _own_name(self, checkpoint: Checkpoint) -> str:

@@ -1,4 +1,4 @@
-"""What the WebUIs of a pool cannot paint, told before it is painted: sizes, steps, guidance, seeds."""
+"""Finds what no WebUI of the pool can paint before a job is sent: sizes, steps, guidance, prompts, seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.problems import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The part of a request that the catalogue has a say in; None where the caller left it open."""
+    """The part of a request that the catalogue has a say in; None if the caller left it open."""
 
     model: str | None = None
     sampler: str | None = None

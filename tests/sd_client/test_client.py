@@ -376,7 +376,7 @@ def test_whether_it_tells_of_one_job(web_server: WebServer, task: Answer, schedu
     web_server.routes |= a1111_routes() | {"POST /internal/progress": task}
     if not schedulers:
         del web_server.routes["GET /sdapi/v1/schedulers"]
-    assert WebUIClient(web_server.url).capabilities().tells_tasks == expected
+    assert WebUIClient(web_server.url).capabilities().reports_tasks == expected
 
 
 # --- Generating -----------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_a_job_that_is_not_alone_is_looked_at_again(painting_server: PaintingSer
     assert painting_server.interrupts == 1
 
 
-TELLS_TASKS = replace(CAPABILITIES, tells_tasks=True)
+TELLS_TASKS = replace(CAPABILITIES, reports_tasks=True)
 
 
 def task(*, active: bool = False, queued: bool = False, completed: bool = False) -> Answer:
