@@ -191,7 +191,7 @@ def test_the_doctor_says_which_file_it_is(
         found = webuis.check(Config.from_env({"SD_WEBUI_URL": webui.url, **own}))
     (told,) = [finding for finding in found if finding.level != "ok"]
     assert (told.level, told.subject) == ("warning", "webui 0")
-    assert told.text.startswith("could not load vae lately")
+    assert told.text.startswith("failed to load vae recently")
 
 
 def test_another_webui_paints_meanwhile(make_app: MakeApp, simulator: Simulator) -> None:
