@@ -89,8 +89,10 @@ class GenerationRoutes:
         return self._answer("inpainting")
 
     def _answer(self, mode: Mode) -> Response:
-        asked = self._read(mode)
-        generation, replayed = self._generation(asked)
+        uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
+        with uploads.memory() as take:
+            asked = self._read(mode, uploads, take)
+            generation, replayed = self._generation(asked)
         g.log = {"mode": mode, "model": generation.model, **_seeds([image.seed for image in generation.images])}
         if asked.as_png:
             response = rendering.as_png(generation, self._url)
@@ -140,14 +142,20 @@ class GenerationRoutes:
         g.timings = own
         return self.service.generate(asked.wanted, choice, params, call)
 
-    def _read(self, mode: Mode) -> Asked:
+    def _read(self, mode: Mode, uploads: Uploads, take: Callable[[int], None]) -> Asked:
         """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
         if (request.content_encoding or "identity").strip().lower() != "identity":
             raise UnsupportedMediaTypeError("a body with a Content-Encoding cannot be read; send it uncompressed")
         wait_s, problems = _preferred_wait_s()
         key, key_problems = _idempotency_key(mode)
         problems += key_problems + _query_problems()
-        values, fields, decoding = self._read_body(mode, problems, lambda: self._decoding(wait_s, key))
+        with uploads.place():
+            with uploads.in_time(request):
+                most_chars = self.fields.bounds.max_prompt_chars
+                values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
+            problems += form_problems
+            decoding = self._decoding(wait_s, key)
+            fields = self._checked(mode, values, problems, decoding)
         as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         if as_png and fields.batch_size > 1:
             message = "must be 1 with Accept: image/png, which has room for one image"
@@ -163,29 +171,14 @@ class GenerationRoutes:
             decoding=decoding,
         )
 
-    def _read_body(
-        self, mode: Mode, problems: list[Problem], begin_decoding: Callable[[], Decoding]
-    ) -> tuple[Mapping[str, object], Fields, Decoding]:
-        """
-        The body's values as they came, and as checked fields.
-
-        :param problems: those that were found before; problems of the form as such are added.
-        :param begin_decoding: called once the body has arrived.
-        :raises InvalidParamsError: with these problems and all that are found here.
-        """
-        uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
-        with uploads.place() as take:
-            with uploads.in_time(request):
-                most_chars = self.fields.bounds.max_prompt_chars
-                values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
-            problems += form_problems
-            decoding = begin_decoding()
-            try:
-                return values, check(mode, values, self.fields, decoding), decoding
-            except RefusedFieldsError as error:
-                problems += error.problems
-                problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
-                raise InvalidParamsError(problems) from None
+    def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem], decoding: Decoding) -> Fields:
+        """:raises InvalidParamsError: with these problems and all that are found here."""
+        try:
+            return check(mode, values, self.fields, decoding)
+        except RefusedFieldsError as error:
+            problems += error.problems
+            problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
+            raise InvalidParamsError(problems) from None
 
     def _decoding(self, wait_s: int | None, key: str | None) -> Decoding:
         """

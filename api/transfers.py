@@ -34,7 +34,7 @@ class CallerGoneError(Exception):
 class Uploads:
     """
     :param most: requests received and decoded at a time by this process; the next is refused at once.
-    :param most_bytes: of all their bodies together.
+    :param most_bytes: of all their bodies together, and of those whose jobs wait or run.
     :param time_s: until the whole body must be there.
     """
 
@@ -45,21 +45,32 @@ class Uploads:
         self._time_s = time_s
 
     @contextmanager
-    def place(self) -> Iterator[Callable[[int], None]]:
+    def place(self) -> Iterator[None]:
         """
-        Takes a place. What is yielded must be called with the number of bytes of each piece that has been received.
+        Takes a place for a body that is received and decoded.
 
-        :raises QueueFullError: too many bodies are being received. Raised by what is yielded, too.
+        :raises QueueFullError: too many bodies are being received.
         """
         if not self._places.acquire(blocking=False):
-            raise _too_many_bodies()
+            raise QueueFullError("too many requests are being received", retry_after_s=1)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    @contextmanager
+    def memory(self) -> Iterator[Callable[[int], None]]:
+        """
+        Takes memory for a body as long as its pictures are needed. What is yielded must be called with the number of
+        bytes of each piece that has been received, and raises :class:`QueueFullError` if there is no room for them.
+        """
         taken = 0
 
         def take(size: int) -> None:
             nonlocal taken
             with self._mutex:
                 if size > self._bytes_left:
-                    raise _too_many_bodies()
+                    raise QueueFullError("too many pictures are being received or wait", retry_after_s=5)
                 self._bytes_left -= size
                 taken += size
 
@@ -68,7 +79,6 @@ class Uploads:
         finally:
             with self._mutex:
                 self._bytes_left += taken
-            self._places.release()
 
     def in_time(self, request: Request) -> AbstractContextManager[None]:
         """
@@ -77,10 +87,6 @@ class Uploads:
         :raises SlowBodyError: it did not come in time.
         """
         return _ended_after(self._time_s, request.environ.get("gunicorn.socket"))
-
-
-def _too_many_bodies() -> QueueFullError:
-    return QueueFullError("too many requests are being received", retry_after_s=1)
 
 
 class Downloads:

@@ -71,10 +71,10 @@ def test_places_are_counted() -> None:
 
 def test_the_bytes_of_all_bodies_are_counted_together() -> None:
     uploads = Uploads(most=2, most_bytes=10)
-    with uploads.place() as take, uploads.place() as take_too:
+    with uploads.memory() as take, uploads.memory() as take_too:
         take(6)
         take_too(4)
         with pytest.raises(QueueFullError):
             take(1)
-    with uploads.place() as take:
+    with uploads.memory() as take:
         take(10)
