@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,11 +16,13 @@ import requests
 from flask.testing import FlaskClient
 from PIL import Image, ImageChops
 
+from config import BODY_BYTES_AT_A_TIME
+from sd_client.errors import QueueFullError
 from simulator import Simulator
 from storage import open_storage
 from tests.api.bad_inputs import FORM, MASK, PNG, VALID, form, part, text
 from tests.conftest import MakeApp
-from tests.running import PREFIX
+from tests.running import PREFIX, wait_until
 from tests.services import picture_samples as samples
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
@@ -164,6 +167,21 @@ def test_the_same_seed_gives_the_same_picture(client: FlaskClient) -> None:
     one, two, other = (paint(client, seed=seed) for seed in (5, 5, 6))
     assert png_of(one) == png_of(two) != png_of(other)
     assert one["image_id"] != two["image_id"]
+
+
+def test_a_picture_takes_memory_as_long_as_its_job_runs(make_app: MakeApp, simulator: Simulator) -> None:
+    app = make_app(simulator.url)
+    routes: Any = app.view_functions["generation.img2img"]
+    uploads = routes.__self__.uploads
+    simulator.set_fault("slow", seconds=1.5)
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(app.test_client().post, f"{PREFIX}/img2img", json=VALID["img2img"])
+        wait_until(lambda: bool(simulator.generations), "the job")
+        with uploads.memory() as take, pytest.raises(QueueFullError):
+            take(BODY_BYTES_AT_A_TIME)
+        assert answer.result().status_code == 200
+    with uploads.memory() as take:
+        take(BODY_BYTES_AT_A_TIME)
 
 
 def test_a_batch(client: FlaskClient) -> None:
