@@ -16,7 +16,7 @@ from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store
 from tests.pools import OwnPool
-from tests.sd_client.jobs import job
+from tests.sd_client.jobs import job, job_request
 
 CALLERS = 6
 
@@ -79,14 +79,16 @@ class Callers:
         if draw.random() < 0.1:
             threading.Timer(draw.random() / 10, self._pool.cancel, (str(seed),)).start()
         try:
-            self._pool.run(
+            asked = job_request(
                 job(seed=seed),
                 task_id=str(seed),
                 request=str(seed),
+                since=self._pool.now(),
                 wait_s=draw.choice([0.0, 0.2, 60.0]),
                 run_s=60.0,
                 check=check,
             )
+            self._pool.run(asked)
         except (PoolError, JobCancelledError, CallerLeftError) as error:
             return type(error).__name__
         return "painted"
