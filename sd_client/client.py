@@ -26,7 +26,7 @@ from sd_client.matching import Match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams, PaintedImage
 from sd_client.payloads import payload, read_answer, read_info, shows_nothing_loaded
 from sd_client.progress import Progress, Task, read_progress, read_task, stop_reason
-from sd_client.result_json import read_object
+from sd_client.result import read_object
 from sd_client.transport import Transport
 
 #: Lists come from memory; only a WebUI whose threads are all taken needs longer.

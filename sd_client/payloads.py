@@ -25,7 +25,7 @@ from sd_client.models import (
     bare_name,
     normal_form,
 )
-from sd_client.real_pictures import chosen_images, painted_image
+from sd_client.result import chosen_images, painted_image
 from sd_client.samplers import Spelling
 from sd_client.transport import number
 
@@ -163,7 +163,7 @@ def read_answer(
     """
     The images of an answer, exactly ``batch_size`` of them, without grids and whatever extensions append.
 
-    :param answer: from :func:`sd_client.result_json.read_object`.
+    :param answer: from :func:`sd_client.result.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
     :param limits: what is known of a WebUI that clamps; None if it does not.
     :raises LimitError: the ``info`` shows fewer steps or less guidance than requested.

@@ -21,7 +21,7 @@ from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.models import Checkpoint, GenerationParams
 from sd_client.payloads import read_answer
-from sd_client.result_json import read_object
+from sd_client.result import read_object
 from sd_client.samplers import Spelling
 from sd_client.transport import Transport, status_error
 from services.base64_pictures import decode_base64

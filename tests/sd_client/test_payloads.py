@@ -16,7 +16,7 @@ from sd_client.matching import Match
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, Inpainting, UnchangedFields
 from sd_client.payloads import payload, read_answer
 from sd_client.progress import Progress, stop_reason
-from sd_client.result_json import read_object
+from sd_client.result import read_object
 from sd_client.samplers import Spelling
 from tests.sd_client.jobs import CAPABILITIES, CHECKPOINT, INIT_IMAGE, INPAINTING, MASK, job
 from tests.sd_client.servers import encoded_image, in_base64

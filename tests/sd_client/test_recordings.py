@@ -13,7 +13,7 @@ from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
 from sd_client.models import DUMMY_HASH, Checkpoint, GenerationParams, PaintedImage
 from sd_client.payloads import read_answer
-from sd_client.result_json import read_object
+from sd_client.result import read_object
 from sd_client.samplers import Spelling, spell
 from sd_client.transport import Transport
 from tests.sd_client.jobs import job
