@@ -6,7 +6,7 @@ import pytest
 
 from sd_client.failures import BRIEFLY_S, BROKEN_S, broken_now, with_broken
 from sd_client.schedule import Schedule, broke, mended, painted_with
-from sd_client.schedule_json import ScheduleJson
+from sd_client.shared_schedule import ScheduleJson
 
 
 @pytest.mark.parametrize(("sure", "for_s"), [(True, BROKEN_S), (False, BRIEFLY_S)])

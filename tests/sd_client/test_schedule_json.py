@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sd_client.schedule import Job, Schedule, Trouble
-from sd_client.schedule_json import HEAD_BYTES, ScheduleJson
+from sd_client.shared_schedule import HEAD_BYTES, ScheduleJson
 
 TEXTS = st.text(max_size=6)
 TIMES = st.floats(min_value=0, max_value=2e9)
