@@ -1,20 +1,32 @@
-"""The body of a generation request: JSON or a form, read whole, never interpreted further."""
+"""
+The body of a generation request: JSON or a form, read whole, never interpreted further. JSON is bounded while it
+arrives, then parsed strictly.
+"""
 
 from __future__ import annotations
 
+import codecs
+import json
+import re
+import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple, NoReturn
 
+import pybase64
 from flask import Request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
-from api.forms import read_form
-from api.json_body import read_json
+from api.forms import read_form, too_much_text
 from api.schemas import from_form
+from api.schemas.byte_objects import in_text
+from api.schemas.picture_fields import PICTURE_FIELDS, PICTURE_FIELDS_PATTERN
 from services.generation_request import Mode
-from services.problems import Problem
+from services.problems import InvalidParamsError, Problem
 
 #: Everything but the pictures is less than this in any request, prompts aside.
 _MOST_TEXT_BYTES = 1024 * 1024
@@ -33,6 +45,21 @@ _WHY_OTHERS = {
     "text/plain": "; fetch sends that for a text unless its headers say 'Content-Type': 'application/json'",
     "image": "; a picture is a field of these",
 }
+
+#: Longer bodies are parsed one after another: what that needs beside a body is several times as much, for little values
+#: 25 times, and no other thread runs meanwhile anyway.
+_LONG_BYTES = 64 * 1024
+_PARSING = threading.Lock()
+
+#: Each unknown name is a problem to be found and reported; no request of this service has thirty fields.
+_MOST_NAMES = 1000
+
+#: A picture's field, up to the beginning of its base64.
+_PICTURE_BEGINS = re.compile(
+    b'"' + PICTURE_FIELDS_PATTERN + rb'"[ \t\n\r]*:[ \t\n\r]*"((?:data:image/[a-z0-9.+-]{1,30};base64,)?)'
+)
+#: Shorter pictures are parsed with the rest.
+_LARGE_CHARS = 64 * 1024
 
 
 def read_values(
@@ -81,3 +108,171 @@ def _form(
 ) -> tuple[dict[str, object], list[Problem]]:
     form = read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text)
     return from_form(mode, form.texts) | form.files, form.problems
+
+
+class _PictureText(NamedTuple):
+    """Where a picture's text is in the body, and where its base64 begins behind ``data:image/…;base64,``."""
+
+    field: str
+    start: int
+    base64: int
+    end: int
+
+
+def read_json(pieces: Iterable[bytes], *, most_text: int) -> dict[str, object]:
+    """
+    The fields of a JSON object: a large picture as bytes, of a list or an object only so much as says what it is.
+
+    :param pieces: the body as it arrives.
+    :param most_text: bytes that it may have besides its pictures, which is what bounds the work of parsing it.
+    :raises MalformedRequestError: the body is not a JSON object, or names a field twice.
+    :raises PayloadTooLargeError: it has more text.
+    :raises InvalidParamsError: it has more text because a picture's bytes are written as numbers.
+    """
+    body = _received(pieces, most_text)
+    with _PARSING if len(body) >= _LONG_BYTES else nullcontext():
+        fields = _with_large_pictures(body)
+        return _fields(_decoded(body)) if fields is None else fields
+
+
+def _with_large_pictures(body: bytearray) -> dict[str, object] | None:
+    """
+    The fields, if the body has large pictures, which are decoded before the rest is parsed: a parser would look at each
+    of their characters, and copy them twice. None if only the whole body can show what it is, or what is wrong with it.
+    """
+    pictures: dict[str, bytes] = {}
+    words: dict[str, str] = {}
+    rest, done = bytearray(), 0
+    for text in _picture_texts(body):
+        picture = _picture(body, text)
+        if picture is not None:
+            # A word that nobody can guess stands for it, and must come out of the parser as its field's whole value.
+            pictures[text.field], words[text.field] = picture, secrets.token_hex(16)
+            rest += body[done : text.start] + words[text.field].encode()
+            done = text.end
+    if not pictures:
+        return None
+    try:
+        fields = _fields(_decoded(rest + body[done:]))
+    except MalformedRequestError:
+        return None
+    return fields | pictures if words.items() <= fields.items() else None
+
+
+def _picture(body: bytearray, text: _PictureText) -> bytes | None:
+    is_large = text.end - text.base64 >= _LARGE_CHARS and text.end < len(body)
+    # Base64 that begins with a slash may be meant as a path, unless it is a JPEG's; a path is refused elsewhere.
+    if not is_large or (body[text.base64] == ord("/") and not body.startswith(b"/9j/", text.base64)):
+        return None
+    try:
+        return pybase64.b64decode(memoryview(body)[text.base64 : text.end], validate=True)
+    except ValueError:
+        return None
+
+
+def _received(pieces: Iterable[bytes], most_text: int) -> bytearray:
+    """The whole body. It is looked at each time that it has doubled, so that too large a one is refused early."""
+    body, next_look = bytearray(), most_text
+    for piece in pieces:
+        body += piece
+        if len(body) > next_look:
+            _check_text(body, most_text)
+            next_look = 2 * len(body)
+    _check_text(body, most_text)
+    return body
+
+
+def _check_text(body: bytearray, most_text: int) -> None:
+    if len(body) <= most_text:
+        return
+    if len(body) - sum(text.end - text.start for text in _picture_texts(body)) <= most_text:
+        return
+    if found := in_text(body):
+        field, message = found
+        raise InvalidParamsError([Problem(field=field, message=message)])
+    raise too_much_text(most_text)
+
+
+def _picture_texts(body: bytearray) -> list[_PictureText]:
+    """
+    The first text of each picture field, up to the next quote or the end: base64 has no quote, and whatever else stands
+    there is one string to a parser.
+    """
+    texts: dict[str, _PictureText] = {}
+    at = 0
+    while len(texts) < len(PICTURE_FIELDS) and (found := _PICTURE_BEGINS.search(body, at)):
+        at, field = found.end(), found[1].decode()
+        if field not in texts:
+            end = body.find(b'"', at)
+            texts[field] = _PictureText(field, found.start(2), at, len(body) if end < 0 else end)
+            at = texts[field].end
+    return list(texts.values())
+
+
+def _without_inside(value: object) -> object:
+    """No field takes a list or an object; the beginning of one is enough to say what it is."""
+    if isinstance(value, list):
+        return [entry if isinstance(entry, int) else None for entry in value[:1]]
+    if isinstance(value, dict) and value:
+        kept = {name: entry for name in ("type", "0") if isinstance(entry := value.get(name), int | str)}
+        return kept or {next(iter(value)): None}
+    return value
+
+
+def _decoded(body: bytearray) -> str:
+    """Decoded here, because json would also accept UTF-16, UTF-32 and lone surrogates."""
+    if body.startswith(codecs.BOM_UTF8):
+        raise MalformedRequestError("the body begins with a byte order mark; send JSON without one")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedRequestError("the body is not UTF-8") from None
+    if not text or text.isspace():
+        raise MalformedRequestError("the body is empty; send a JSON object")
+    return text
+
+
+def _fields(text: str) -> dict[str, object]:
+    return {name: _without_inside(value) for name, value in _parsed_object(text).items()}
+
+
+def _parsed_object(text: str) -> dict[str, object]:
+    values = _parsed(text)
+    if not isinstance(values, dict):
+        twice = ", not a string: it was encoded as JSON twice" if isinstance(values, str) else ""
+        raise MalformedRequestError(f"the body must be a JSON object{twice}")
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        raise MalformedRequestError("a field's name contains a lone surrogate") from None
+    return values
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except MalformedRequestError:
+        raise
+    except RecursionError:
+        raise MalformedRequestError("the body is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise MalformedRequestError(f"the body is not JSON: {error.msg} at {place}") from None
+    except ValueError:
+        raise MalformedRequestError("the body contains a number that cannot be read") from None
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Which of two values is meant cannot be known."""
+    if len(pairs) > _MOST_NAMES:
+        raise MalformedRequestError(f"the body names more than {_MOST_NAMES} fields")
+    values: dict[str, object] = {}
+    for name, value in pairs:
+        if name in values:
+            raise MalformedRequestError(f"the body names {name[:80]!r} twice")
+        values[name] = value
+    return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedRequestError(f"the body is not JSON: {name} is not a JSON number")

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.test import EnvironBuilder
 
-from api.body import PIECE_BYTES, read_values
+from api.body import PIECE_BYTES, read_json, read_values
 from api.errors import MalformedRequestError, PayloadTooLargeError
-from api.json_body import read_json
 from api.schemas import FIELDS
 from api.schemas.picture_fields import PICTURE_FIELDS
 from services.masks import Mask
