@@ -2,7 +2,7 @@
 
 # The Python that .venv is made with: make PYTHON=python3.12 install
 PYTHON ?= python3
-# More words for pytest: make test ARGS="tests/storage -x"
+# More arguments for pytest: make test ARGS="tests/storage -x"
 ARGS ?=
 # How long `make fuzz` tries each target, and how long `make soak` goes on.
 SECONDS ?= 600
@@ -11,18 +11,18 @@ EXAMPLES ?= 100
 
 PYTHON_OF_VENV := .venv/bin/python
 INSTALLED := .venv/.installed
-# Where installing it fails, pip does the same, slower. It must use the Python that is there.
+# If it cannot be installed, pip does the same, more slowly. It must use the installed Python.
 UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
 # The programs that tests drive: nginx, Chromium and the like.
 PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
-# As many as exist; tests and examples are left to ruff.
+# What mypy checks; ruff alone checks tests and examples.
 TYPED := $(wildcard api services sd_client state storage observability doctor simulator tools/*.py config.py config_types.py stable_diffusion_api.py gunicorn.conf.py)
 
-# Compiled modules are kept: else each of the hundreds of processes that the tests start compiles all that it imports.
+# Compiled modules are kept: otherwise each of the hundreds of processes that the tests start compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# One process more than processors, for most tests wait for something; neighbours stay together and share a service.
+# One process more than processors, because most tests wait for something. Neighbours stay together and share a service.
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -46,16 +46,16 @@ test: install ## run all tests but those of test-deploy, test-faults, test-hosts
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest $(BESIDE) --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
 
-# Each column of the matrix is one service, and stays in one process.
+# Each column of the matrix has one service and stays in one process.
 test-faults: install ## every way a WebUI can fail x route x worker x Redis, and each state of Redis (minutes)
 	$(PYTHON_OF_VENV) -m pytest -n auto --dist loadgroup tests/faults $(ARGS)
 
-# One after the other: they need the machine for themselves. Those with network namespaces need root, else they skip.
+# One after the other: they need the machine to themselves. Those with network namespaces are skipped without root.
 test-scale: install ## many WebUIs, and networks that break (minutes; some need root)
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/scale $(ARGS)
 
-# The image needs the package registry as well.
+# Building the image also needs the package registry.
 test-hosts: install ## six hosts that die and are cut off, Redis with Sentinels, the Dockerfile carried out (minutes; some need root)
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/hosts $(ARGS)
@@ -64,29 +64,29 @@ test-deploy: install ## nginx, Prometheus and the dashboard as they are shipped,
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/deploy $(ARGS)
 
-test-webui: install ## hold a real WebUI against what the service relies on: SD_WEBUI_URL=http://host:7860
+test-webui: install ## check that a real WebUI does what the service relies on: SD_WEBUI_URL=http://host:7860
 	@test -n "$$SD_WEBUI_URL" || \
 	  { echo "Which WebUI? make test-webui SD_WEBUI_URL=http://host:7860" >&2; exit 2; }
 	$(PYTHON_OF_VENV) -m pytest tests/webui $(ARGS)
 
-# What is found is kept in tests/fuzz/cases, and played again by `make test`.
+# Findings are kept in tests/fuzz/cases, and `make test` replays them.
 fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECONDS=600 for each of three targets
 	@for target in pictures results wire; do \
 	  $(PYTHON_OF_VENV) -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
-fuzz-api: install ## requests made from the API's description, right and wrong ones, without and with API keys: EXAMPLES=100 random ones per operation
+fuzz-api: install ## valid and invalid requests made from the API's description, without and with API keys: EXAMPLES=100 random ones per operation
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTHON_OF_VENV) -m pytest -s tests/integration/test_schemathesis.py
 
 soak: install ## callers of every kind and random faults, with real processes: SECONDS=600 (Linux)
 	$(PYTHON_OF_VENV) -m tools.soak --seconds $(SECONDS)
 
-screenshots: install ## take the pictures of the studio page for the docs anew (needs Chromium)
+screenshots: install ## take new pictures of the studio page for the docs (needs Chromium)
 	SCREENSHOTS=docs/images $(PYTHON_OF_VENV) -m pytest tests/browser/test_studio_looks.py $(ARGS)
 
 bench: install ## this service beside nginx, a tutorial's proxy and litellm's: one table, within ten minutes (Linux)
 	$(PYTHON_OF_VENV) -m bench $(ARGS)
 
-# A step of its own: it needs the network, and a hundred packages that nothing else needs.
+# A separate step: it needs the network, and a hundred packages that nothing else needs.
 bench-litellm: install ## install litellm's proxy for `make bench`, in an environment of its own
 	$(PYTHON_OF_VENV) -m venv --clear bench/.venv-litellm
 	$(UV) pip install --quiet --python bench/.venv-litellm/bin/python 'litellm[proxy]==1.106.2'
@@ -122,7 +122,7 @@ format: install ## format the code and sort its imports
 	.venv/bin/ruff check --select I --fix .
 	.venv/bin/ruff format .
 
-lock: install ## make the requirements files anew from pyproject.toml; newer versions: ARGS=--upgrade
+lock: install ## write the requirements files from pyproject.toml; newer versions: ARGS=--upgrade
 	$(LOCK) pyproject.toml -o requirements.txt $(ARGS)
 	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt $(ARGS)
 	echo uv | $(LOCK) - -o $(UV_LOCK) $(ARGS)
