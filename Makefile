@@ -22,8 +22,8 @@ TYPED := $(wildcard api services sd_client state storage observability doctor si
 # Compiled modules are kept: otherwise each of the hundreds of processes that the tests start compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Three processes for each processor, because most tests wait for something. Neighbours stay together and share a service.
-BESIDE = -n $$((3 * $$(nproc 2>/dev/null || echo 2))) --dist worksteal
+# One process more than processors, because most tests wait for something. Neighbours stay together and share a service.
+BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-litellm docs docs-serve error-docs check lines audit format lock clean
