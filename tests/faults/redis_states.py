@@ -48,7 +48,7 @@ STATES: Mapping[str, State] = {
     "read only for this user": State(
         begin=lambda admin: admin.execute_command("ACL", "SETUSER", "default", "-@write"),
         end=lambda admin: admin.execute_command("ACL", "SETUSER", "default", "+@write"),
-        error="ResponseError",
+        error="NoPermissionError|ResponseError",  # a command's own, or that of a script's
     ),
 }
 
