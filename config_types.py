@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import limits
 from pydantic import AfterValidator, BeforeValidator
 
-from state.redis_url import parse_redis_url
+from state.redis_url import parse_redis_url, split_url
 from storage.errors import StorageConfigurationError
 from storage.s3_address import S3Address
 
@@ -50,20 +50,8 @@ def _split(text: object) -> object:
     return parts
 
 
-def _parsed(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # checked only when it is read
-    except ValueError:
-        # The parser's own text quotes the URL, and what it takes for the port may be a piece of the password.
-        raise ValueError("is not a URL; in a user name or password / ? # [ ] @ : , must be percent-encoded") from None
-    if any(char.isspace() for char in url):
-        raise ValueError("must not contain white space")
-    return parts
-
-
 def _webui_url(url: str) -> str:
-    parts = _parsed(url)
+    parts = split_url(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be http://host:port or https://host:port, several separated by commas")
     if parts.query or parts.fragment:
@@ -118,7 +106,7 @@ def _storage_url(url: str) -> str:
 
 
 def _public_url(url: str) -> str:
-    parts = _parsed(url)
+    parts = split_url(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an absolute http(s) URL without a query")
     if "@" in parts.netloc:

@@ -105,7 +105,7 @@ _M_ARENA_MAX = -8
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    # By default each of the first 8 threads per processor has an arena of its own, which keeps the memory of its peak.
+    # By default each of the first 8 threads per processor has its own arena, which keeps the memory of its peak.
     # Python's threads hardly ever allocate at the same time.
     if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         set_option(_M_ARENA_MAX, 2)

@@ -120,7 +120,7 @@ class Connection:
         """
         if not self._head_is_there():
             return Next.HEAD
-        self.head_since = None  # the next head has a deadline of its own
+        self.head_since = None  # the next head has a new deadline
         self._answered = True
         try:
             request = next(self._parser)

@@ -84,7 +84,7 @@ def create(
         return bool(limiter.limit_manager.exemption_scope(app, endpoint, blueprint) & ExemptionScope.APPLICATION)
 
     def count() -> None:
-        # A browser's preflight is no call of its own: if it were refused, the page could not read the 429.
+        # A browser's preflight is not a separate call: if it were refused, the page could not read the 429.
         # Requests that lead nowhere count as well: otherwise keys could be tried there without end.
         if request.method != "OPTIONS" and not is_exempt(request.endpoint or ""):
             (of_images if request.endpoint == "images.get_image" else of_everything).count()

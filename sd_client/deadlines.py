@@ -11,7 +11,7 @@ RESOLUTION_S = 0.1
 
 
 class Deadlines:
-    """Safe to use from several threads. The calls are made in a thread of its own: they must not block, nor raise."""
+    """Safe to use from several threads. The calls are made in a separate thread: they must neither block nor raise."""
 
     def __init__(self) -> None:
         self._pending: dict[object, tuple[float, Callable[[], None]]] = {}

@@ -54,7 +54,7 @@ class SharedSchedule:
         self._mutex = threading.Lock()
         self._own: dict[str, Job] = {}
         self._seen = Schedule()
-        # Each store keeps a schedule of its own: by whether Redis is in use, the epoch that was seen last.
+        # Each store keeps its own schedule: by whether Redis is in use, the epoch that was seen last.
         self._epochs: dict[bool, str] = {}
         self._failover = store if isinstance(store, FailoverStore) else None
         self._store_since = self._failover.changed_at if self._failover else 0.0

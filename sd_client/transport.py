@@ -118,7 +118,7 @@ class Transport:
         over: Callable[[Exchange], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
     ) -> bytes:
         """
-        The body of a successful answer, over a connection of its own.
+        The body of a successful answer, over a new connection.
 
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
         :param max_bytes: of the answer's body; None for those that an answer with pictures may have.

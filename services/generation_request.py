@@ -18,7 +18,7 @@ Fill = Literal["original", "fill", "noise", "nothing"]
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest(UnchangedFields):
     """
-    Each field has been checked by itself; None leaves it to the service.
+    Each field has been checked on its own; None leaves it to the service.
 
     :param mode: which of the three routes.
     :param image: None for txt2img only; :param mask: None except for inpainting.

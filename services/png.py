@@ -21,7 +21,7 @@ _IN_BYTES: Final = 64 * 1024
 _OUT_BYTES: Final = 256 * 1024
 #: Bytes of a pixel with 8 bits a channel, by the header's colour type; palettes are not among them.
 _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}
-#: PNG has five filters, 0 to 4; each row begins with the number of its own.
+#: PNG has five filters, 0 to 4; each row begins with the number of its filter.
 _LAST_FILTER: Final = 4
 
 #: By the image's mode; section 11.2.1 of the PNG specification.

@@ -17,7 +17,7 @@ _TIMEOUT_S = 0.25
 
 def open_redis(url: str) -> redis.Redis:
     """
-    A client with a pool of connections of its own. Nothing is contacted yet.
+    A client with its own pool of connections. Nothing is contacted yet.
 
     :param url: as in ``REDIS_URL``. With Sentinels every new connection asks them where the master is.
     :raises ValueError: see :func:`state.redis_url.parse_redis_url`.

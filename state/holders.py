@@ -26,7 +26,7 @@ class Holders:
     """
     This process as a holder, and whether others live.
 
-    Each process of a host locks a file of its own, which the kernel unlocks the moment the process dies. Processes of
+    Each process of a host locks its own file, which the kernel unlocks the moment the process dies. Processes of
     other hosts are known by a key that they renew.
 
     :param folder: ``RUNTIME_DIR``: the same for all processes of the host.

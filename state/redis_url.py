@@ -54,7 +54,7 @@ def parse_redis_url(url: str) -> SentinelAddress | None:
         raise ValueError(
             "Redis Cluster is not supported: the queue is one key, which a cluster cannot share out; use Sentinel"
         )
-    parts = _split(url)
+    parts = split_url(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be redis://host:port/db, rediss://…, unix:///path or redis+sentinel://…")
     if parts.scheme != "unix" and not re.fullmatch(r"(?:/[0-9]{0,5})?", parts.path):
@@ -83,7 +83,7 @@ def _sentinels(url: str) -> SentinelAddress:
 
 
 def _location(host: str) -> tuple[str, int]:
-    parts = _split(f"redis://{host}")
+    parts = split_url(f"redis://{host}")
     if not parts.hostname:
         raise ValueError("must name its Sentinels as host:port, separated by commas")
     return parts.hostname, parts.port or _SENTINEL_PORT
@@ -113,7 +113,8 @@ def _check_parameters(url: str) -> None:
         raise ValueError("has a parameter that is unknown, or has a wrong value") from None
 
 
-def _split(url: str) -> SplitResult:
+def split_url(url: str) -> SplitResult:
+    """:raises ValueError: it is not a URL; the text quotes nothing of it."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # checked only when it is read
