@@ -16,7 +16,8 @@ from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, errors, hooks, rate_limit
-from api.generation import GenerationRoutes
+from api.generation import Generations
+from api.generation_routes import GenerationRoutes
 from api.health import HealthRoutes
 from api.images import ImageRoutes
 from api.metrics import MetricsRoutes
@@ -160,7 +161,7 @@ def create_app(config: Config) -> Flask:
     fields = FieldSet(_bounds(config))
     downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
     body_bytes = max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)
-    GenerationRoutes(
+    generations = Generations(
         service=generation,
         idempotency=retries,
         catalog=catalog,
@@ -170,9 +171,10 @@ def create_app(config: Config) -> Flask:
         decoders=Decoders(count=os.cpu_count() or 1),
         queue_timeout_s=config.sd_queue_timeout,
         fields=fields,
-        image_base_url=f"{config.public_url or ''}{PREFIX}/image",
         metrics=metrics,
-    ).register(app, PREFIX)
+    )
+    image_base_url = f"{config.public_url or ''}{PREFIX}/image"
+    GenerationRoutes(generations=generations, image_base_url=image_base_url).register(app, PREFIX)
     ImageRoutes(
         storage=storage,
         thumbnails=Thumbnails(),

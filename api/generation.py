@@ -1,18 +1,17 @@
-"""``POST txt2img``, ``img2img`` and ``inpainting``: read, generate, render."""
+"""From a request's values to its images: the same for every entrance, which reads the values and renders the images."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
-from flask import Blueprint, Flask, Response, g, request
+from flask import Response, g, request
 
-from api import rendering, timings
-from api.body import read_values
+from api import timings
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
@@ -22,12 +21,29 @@ from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
 from services.catalog import Catalog
 from services.decoders import SHORTEST_WAIT_S, Decoders, Decoding
-from services.generation import Call, GeneratedImage, Generation, GenerationService
+from services.generation import Call, Generation, GenerationService
 from services.generation_request import GenerationRequest, Mode
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
 from services.tracking import request_key
 from services.webui_limits import Wanted
+
+#: Takes memory for a piece of a body, by its number of bytes; see :meth:`api.transfers.Uploads.memory`.
+Take = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """
+    What an entrance has read, in the terms of :mod:`api.schemas`, and not checked.
+
+    :param values: of the fields; pictures as base64 text or as bytes.
+    :param problems: what is wrong with the body as such.
+    """
+
+    mode: Mode
+    values: Mapping[str, object]
+    problems: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +55,18 @@ class Asked:
     """
 
     wanted: GenerationRequest
-    with_base64: bool
-    as_png: bool
+    fields: Fields
     wait_s: int | None
     idempotency: tuple[str, str] | None
     decoding: Decoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationRoutes:
+class Generations:
     """
-    The three routes and what they need.
-
-    :param uploads: places for bodies; :param prompt_uploads: those of txt2img, which need not wait behind pictures.
+    :param uploads: places for bodies; :param prompt_uploads: for those without pictures, which need not wait behind
+        the others.
     :param queue_timeout_s: ``SD_QUEUE_TIMEOUT``, for the wait for decoders and for a WebUI together.
-    :param image_base_url: the beginning of an image's address.
     """
 
     service: GenerationService
@@ -65,48 +78,60 @@ class GenerationRoutes:
     decoders: Decoders
     queue_timeout_s: float
     fields: FieldSet
-    image_base_url: str
     metrics: Metrics
 
-    def register(self, app: Flask, prefix: str) -> None:
-        routes = Blueprint("generation", __name__, url_prefix=prefix)
-        routes.post("/txt2img")(self.txt2img)
-        routes.post("/img2img")(self.img2img)
-        routes.post("/inpainting")(self.inpainting)
-        timings.register(routes, self.metrics)
-        app.register_blueprint(routes)
+    @contextmanager
+    def read(
+        self,
+        route: str,
+        receive: Callable[[Take], Received],
+        *,
+        pictures: bool,
+        refuse: Callable[[Fields], list[Problem]] = lambda fields: [],
+    ) -> Iterator[Asked]:
+        """
+        Reads and checks the request. The memory of its body is taken until the block ends.
 
-    def txt2img(self) -> Response:
-        """Generate an image from a prompt."""
-        return self._answer("txt2img")
-
-    def img2img(self) -> Response:
-        """Generate an image from a picture."""
-        return self._answer("img2img")
-
-    def inpainting(self) -> Response:
-        """Repaint the masked part of a picture: virtual try-on."""
-        return self._answer("inpainting")
-
-    def _answer(self, mode: Mode) -> Response:
-        uploads = self.prompt_uploads if mode == "txt2img" else self.uploads
+        :param route: to which an ``Idempotency-Key`` belongs, with its caller.
+        :param receive: reads the body.
+        :param pictures: whether the route takes any.
+        :param refuse: what the entrance cannot answer, of fields that are right.
+        :raises InvalidParamsError: with every problem that can be found without a WebUI.
+        """
+        if (request.content_encoding or "identity").strip().lower() != "identity":
+            raise UnsupportedMediaTypeError("a body with a Content-Encoding cannot be read; send it uncompressed")
+        wait_s, problems = _preferred_wait_s()
+        key, key_problems = _idempotency_key(route)
+        problems += key_problems
+        uploads = self.uploads if pictures else self.prompt_uploads
         with uploads.memory() as take:
-            asked = self._read(mode, uploads, take)
-            generation, replayed = self._generation(asked)
-        g.log = {"mode": mode, "model": generation.model, **_seeds([image.seed for image in generation.images])}
-        if asked.as_png:
-            response = rendering.as_png(generation, self._url)
-        else:
-            response = rendering.as_json(generation, self._url, with_base64=asked.with_base64)
-        if asked.wait_s is not None:
-            response.headers["Preference-Applied"] = f"wait={asked.wait_s}"
-        if replayed:
-            response.headers["Idempotency-Replayed"] = "true"
-            self.metrics.idempotent_replays.inc()
-        return response
+            with uploads.place():
+                with uploads.in_time(request):
+                    received = receive(take)
+                problems += received.problems
+                decoding = self._decoding(wait_s, key)
+                checked = self._checked(received, problems, decoding)
+            problems += refuse(checked)
+            if problems:
+                raise InvalidParamsError(problems)
+            yield Asked(
+                wanted=to_request(received.mode, checked),
+                fields=checked,
+                wait_s=wait_s,
+                idempotency=None if key is None else (key, fingerprint(received.mode, received.values)),
+                decoding=decoding,
+            )
 
-    def _generation(self, asked: Asked) -> tuple[Generation, bool]:
+    def run(self, asked: Asked) -> tuple[Generation, bool]:
         """The generation, and whether it is that of an earlier attempt."""
+        generation, replayed = self._once(asked)
+        seeds = [image.seed for image in generation.images]
+        g.log = {"mode": asked.wanted.mode, "model": generation.model, **_seeds(seeds)}
+        if replayed:
+            self.metrics.idempotent_replays.inc()
+        return generation, replayed
+
+    def _once(self, asked: Asked) -> tuple[Generation, bool]:
         caller_is_there = still_there(request)
         if asked.idempotency is None:
             return self._generate(asked, check=caller_is_there), False
@@ -142,42 +167,14 @@ class GenerationRoutes:
         g.timings = own
         return self.service.generate(asked.wanted, choice, params, call)
 
-    def _read(self, mode: Mode, uploads: Uploads, take: Callable[[int], None]) -> Asked:
-        """:raises InvalidParamsError: with every problem that can be found without a WebUI."""
-        if (request.content_encoding or "identity").strip().lower() != "identity":
-            raise UnsupportedMediaTypeError("a body with a Content-Encoding cannot be read; send it uncompressed")
-        wait_s, problems = _preferred_wait_s()
-        key, key_problems = _idempotency_key(mode)
-        problems += key_problems + _query_problems()
-        with uploads.place():
-            with uploads.in_time(request):
-                most_chars = self.fields.bounds.max_prompt_chars
-                values, form_problems = read_values(request, mode, max_prompt_chars=most_chars, take=take)
-            problems += form_problems
-            decoding = self._decoding(wait_s, key)
-            fields = self._checked(mode, values, problems, decoding)
-        as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
-        if as_png and fields.batch_size > 1:
-            message = "must be 1 with Accept: image/png, which has room for one image"
-            problems.append(Problem(field="batch_size", message=message, received=fields.batch_size))
-        if problems:
-            raise InvalidParamsError(problems)
-        return Asked(
-            wanted=to_request(mode, fields),
-            with_base64=fields.response_format == "base64",
-            as_png=as_png,
-            wait_s=wait_s,
-            idempotency=None if key is None else (key, fingerprint(mode, values)),
-            decoding=decoding,
-        )
-
-    def _checked(self, mode: Mode, values: Mapping[str, object], problems: list[Problem], decoding: Decoding) -> Fields:
+    def _checked(self, received: Received, problems: list[Problem], decoding: Decoding) -> Fields:
         """:raises InvalidParamsError: with these problems and all that are found here."""
         try:
-            return check(mode, values, self.fields, decoding)
+            return check(received.mode, received.values, self.fields, decoding)
         except RefusedFieldsError as error:
             problems += error.problems
-            problems += self.catalog.problems(_wanted(values, refused={problem.field for problem in problems}))
+            refused = {problem.field for problem in problems}
+            problems += self.catalog.problems(_wanted(received.values, refused=refused))
             raise InvalidParamsError(problems) from None
 
     def _decoding(self, wait_s: int | None, key: str | None) -> Decoding:
@@ -193,8 +190,14 @@ class GenerationRoutes:
             admit=lambda: None if key is not None and self.idempotency.knows(key) else self.limits.check_generation(),
         )
 
-    def _url(self, image: GeneratedImage) -> str | None:
-        return f"{self.image_base_url}/{image.image_id}" if image.stored else None
+
+def with_outcome(response: Response, asked: Asked, *, replayed: bool) -> Response:
+    """The answer with what its headers say about its waiting and its being a replay."""
+    if asked.wait_s is not None:
+        response.headers["Preference-Applied"] = f"wait={asked.wait_s}"
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
 
 
 def _tracking_key() -> str:
@@ -219,18 +222,13 @@ def _as_long_as_it_takes() -> None:
     """Nobody ends a job with an Idempotency-Key: its caller may hang up and ask again."""
 
 
-def _query_problems() -> list[Problem]:
-    message = "is in the URL, which is not read; send it in the body"
-    return [Problem(field=name[:80], message=message) for name in list(request.args)[:10]]
-
-
-def _idempotency_key(mode: Mode) -> tuple[str | None, list[Problem]]:
+def _idempotency_key(route: str) -> tuple[str | None, list[Problem]]:
     """The key as it is stored, which belongs to its caller and to the route."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None, []
     if re.fullmatch(r"[!-~]{1,255}", key):
-        return request_key(caller("idempotency"), f"{mode}\n{key}"), []
+        return request_key(caller("idempotency"), f"{route}\n{key}"), []
     message = "must be 1 to 255 visible ASCII characters"
     return None, [Problem(field="Idempotency-Key", message=message, received=f"{len(key)} characters")]
 
