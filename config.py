@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from config_types import (
     ApiKeys,
     CorsOrigins,
+    Doors,
     Host,
     ImageDir,
     LogLevel,
@@ -93,6 +94,8 @@ class Config(BaseModel):
     trusted_proxies: int = Field(0, ge=0, le=10)
     cors_origins: CorsOrigins = ()
     api_keys: ApiKeys = Field((), repr=False)
+    #: The APIs of other servers that are spoken beside the service's own.
+    doors: Doors = ("a1111", "openai")
     #: The page at /.
     studio: bool = True
 

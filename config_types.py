@@ -128,6 +128,10 @@ def _host(text: str) -> str:
     return bare
 
 
+def _doors(text: object) -> object:
+    return () if isinstance(text, str) and text.strip() == "none" else _split(text)
+
+
 def _api_key(key: str) -> str:
     if len(key) < _SHORTEST_KEY:
         raise ValueError(
@@ -191,6 +195,7 @@ def _upper(text: object) -> object:
     return text.upper() if isinstance(text, str) else text
 
 
+Doors = Annotated[tuple[Literal["a1111", "openai"], ...], BeforeValidator(_doors)]
 ApiKeys = Annotated[tuple[Annotated[str, AfterValidator(_api_key)], ...], BeforeValidator(_split)]
 CorsOrigins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split), AfterValidator(_alone)

@@ -139,7 +139,7 @@ def create_app(config: Config) -> Flask:
 
     # What every request passes, in this order.
     app = _flask(config)
-    hooks.register(app, metrics)
+    hooks.register(app, metrics, doors=config.doors)
     errors.register(app, public_url=config.public_url)
     auth.identify(app, keys=config.api_keys)
     limits = rate_limit.create(

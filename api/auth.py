@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Sequence
 
@@ -48,7 +49,19 @@ def require(app: Flask) -> None:
 
 def _given_keys() -> tuple[bytes, ...]:
     """One header with a valid key is enough: the other may be meant for a proxy in between."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    given = (request.headers.get("X-API-Key", ""), token.strip() if scheme.lower() == "bearer" else "")
     # WSGI decodes a header's bytes as Latin-1; encoding restores the bytes that were sent, also those of a UTF-8 key.
-    return tuple(key.encode("latin-1") for key in given if key)
+    scheme, _, token = request.headers.get("Authorization", "").encode("latin-1").partition(b" ")
+    keys = [request.headers.get("X-API-Key", "").encode("latin-1")]
+    if scheme.lower() == b"bearer":
+        keys.append(token.strip())
+    elif scheme.lower() == b"basic" and g.door != "own":
+        keys.append(_password(token))
+    return tuple(key for key in keys if key)
+
+
+def _password(token: bytes) -> bytes:
+    """Of any user: programs without a field for a key take ``http://any:KEY@host``. Empty if there is none."""
+    try:
+        return base64.b64decode(token.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""

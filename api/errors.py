@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from errno import errorcode
 
 from flask import Flask, Response, current_app, g, request
@@ -119,13 +120,34 @@ def errors_page(public_url: str | None) -> str:
     return f"{public_url or ''}/docs/errors"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """
+    What there is to say about a failed request, in whichever shape.
+
+    :param problems: the wrong fields, by the names of :mod:`api.schemas`.
+    :param reason: tells apart faults that share a code.
+    """
+
+    kind: ErrorKind
+    detail: str
+    retryable: bool
+    problems: Sequence[Problem] = ()
+    reason: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 def register(app: Flask, *, public_url: str | None = None) -> None:
     """
     Makes the application answer every exception from the table.
 
+    ``app.extensions["failures"]`` has the functions that make responses of failures, by the name of their entrance
+    (``g.door``). Others than the service's own put themselves there.
+
     :param public_url: where callers find the service, including a path prefix; ``app.config["ERRORS_PAGE"]`` follows.
     """
     app.config["ERRORS_PAGE"] = errors_page(public_url)
+    app.extensions["failures"] = {"own": _problem}
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _known_error)
 
@@ -140,54 +162,60 @@ def _of_its_class(error: Exception, table: Mapping[type[Exception], str]) -> str
     return next((table[base] for base in type(error).__mro__ if base in table), None)
 
 
-def _problem(kind: ErrorKind, detail: str, *, retryable: bool, more: Mapping[str, object]) -> Response:
-    """
-    The answer, with the request's id.
+def _respond(failure: Failure) -> Response:
+    g.error_code = failure.kind.code
+    if failure.reason:
+        g.error_reason = failure.reason
+    response: Response = current_app.extensions["failures"][g.get("door", "own")](failure)
+    for name, value in failure.headers.items():
+        response.headers[name] = value
+    return response
 
-    :param more: ``reason`` or ``errors``.
-    """
+
+def _problem(failure: Failure) -> Response:
+    """As problem+json, with the request's id."""
+    kind = failure.kind
     body = {
         "type": f"{current_app.config['ERRORS_PAGE']}#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "code": kind.code,
-        "detail": detail or kind.title,
-        **more,
-        "retryable": retryable,
+        "detail": failure.detail or kind.title,
+        **({"errors": [_entry(found) for found in failure.problems]} if failure.problems else {}),
+        **({"reason": failure.reason} if failure.reason else {}),
+        "retryable": failure.retryable,
         "request_id": g.get("request_id"),
     }
-    g.error_code = kind.code
     return Response(to_json(body), status=kind.status, mimetype="application/problem+json")
 
 
 def _known_error(error: Exception) -> Response:
+    failure = failure_of(error)
+    _log(error, failure.kind)
+    return _respond(failure)
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the table says of an exception."""
     kind = ERRORS[code_of(error)]
-    _log(error, kind)
-    retryable = isinstance(error, _MAY_SUCCEED_LATER) if kind.retryable == "sometimes" else kind.retryable
-    response = _problem(kind, _detail(error, kind), retryable=retryable, more=_more(error, kind))
+    problems = error.problems if isinstance(error, InvalidParamsError) else ()
+    reason = error.reason if isinstance(error, webui.WebUIError) and kind.reasons else None
+    return Failure(
+        kind=kind,
+        detail=sentence(problems) if problems else _of_its_class(error, _DETAILS) or kind.detail or str(error),
+        retryable=isinstance(error, _MAY_SUCCEED_LATER) if kind.retryable == "sometimes" else kind.retryable,
+        problems=problems,
+        reason=reason,
+        headers=_headers(error),
+    )
+
+
+def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, webui.PoolError):
-        response.headers["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError | storage.StorageUnavailableError):
-        response.headers["Retry-After"] = "5"
-    elif isinstance(error, UnauthorizedError):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _detail(error: Exception, kind: ErrorKind) -> str:
-    if isinstance(error, InvalidParamsError):
-        return _first_words(error.problems)
-    return _of_its_class(error, _DETAILS) or kind.detail or str(error)
-
-
-def _more(error: Exception, kind: ErrorKind) -> dict[str, object]:
-    """What only some problems have: ``errors``, or the ``reason`` of a fault among those that share a code."""
-    if isinstance(error, InvalidParamsError) and error.problems:
-        return {"errors": [_entry(found) for found in error.problems]}
-    if isinstance(error, webui.WebUIError) and error.reason and kind.reasons:
-        g.error_reason = error.reason
-        return {"reason": error.reason}
-    return {}
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError | storage.StorageUnavailableError):
+        return {"Retry-After": "5"}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthorizedError) else {}
 
 
 def _entry(found: Problem) -> dict[str, object]:
@@ -214,13 +242,13 @@ def _storage_fault(error: storage.StorageError) -> str:
     return f"{error} ({errorcode.get(cause.errno or 0)})" if isinstance(cause, OSError) else str(error)
 
 
-def _first_words(problems: Sequence[Problem]) -> str:
+def sentence(problems: Sequence[Problem], *, most: int = 5) -> str:
     """The problems in one line: "steps: must be between 1 and 150 (got 0)"."""
     shown = [
         f"{found.field}: {found.message}" + ("" if found.received is None else f" (got {_as_json(found)})")
-        for found in problems[:5]
+        for found in problems[:most]
     ]
-    return "; ".join(shown) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+    return "; ".join(shown) + (f"; and {len(problems) - most} more" if len(problems) > most else "")
 
 
 def _as_json(found: Problem) -> object:
@@ -236,14 +264,14 @@ _UNREADABLE = "the request cannot be read"
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     kind = ERRORS[HTTP_CODES.get(status, "malformed_request" if status < 500 else "internal_error")]
-    response = _problem(
-        kind, _http_detail(error) or kind.detail or _UNREADABLE, retryable=bool(kind.retryable), more={}
+    shown = ("Allow", "Retry-After", "Content-Range")
+    failure = Failure(
+        kind=kind,
+        detail=_http_detail(error) or kind.detail or _UNREADABLE,
+        retryable=bool(kind.retryable),
+        headers={name: value for name, value in error.get_headers() if name in shown},
     )
-    for name in ("Allow", "Retry-After", "Content-Range"):
-        for header, value in error.get_headers():
-            if header == name:
-                response.headers[name] = value
-    return response
+    return _respond(failure)
 
 
 def _without_extra_slashes() -> str | None:

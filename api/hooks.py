@@ -6,12 +6,13 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.datastructures import Headers
 
+from api.doors.places import door_of
 from api.transfers import end_slow_reader
 from observability.metrics import Metrics
 
@@ -45,16 +46,21 @@ _ADDED_BY_FRONT_ENDS = (
 )
 
 
-def register(app: Flask, metrics: Metrics) -> None:
-    """To be called first: everything after needs the request's id."""
-    app.before_request(_begin)
+def register(app: Flask, metrics: Metrics, *, doors: Collection[str]) -> None:
+    """
+    To be called first: everything after needs the request's id, and its entrance.
+
+    :param doors: those that are open, ``DOORS``.
+    """
+    app.before_request(lambda: _begin(doors))
     app.after_request(lambda response: _end(response, metrics))
 
 
-def _begin() -> None:
+def _begin(doors: Collection[str]) -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     g.started = time.monotonic()
+    g.door = door_of(request.path, doors)
 
 
 def _end(response: Response, metrics: Metrics) -> Response:
@@ -80,7 +86,7 @@ def _add_headers(headers: Headers) -> None:
 
 def _count(metrics: Metrics, route: str, status: int, seconds: float) -> None:
     method = request.method if request.method in _METHODS else "OTHER"
-    metrics.http_requests.labels(route, method, status).inc()
+    metrics.http_requests.labels(route, method, status, g.door).inc()
     metrics.http_request_duration.labels(route, method).observe(seconds)
 
 

@@ -88,7 +88,9 @@ class Metrics:
         return Histogram(name, text, labels, buckets=tuple(buckets), registry=self._registry)
 
     def _add_http(self) -> None:
-        self.http_requests = self._counter("sd_api_http_requests", "Requests answered.", "route", "method", "status")
+        self.http_requests = self._counter(
+            "sd_api_http_requests", "Requests answered.", "route", "method", "status", "door"
+        )
         self.http_request_duration = self._histogram(
             "sd_api_http_request_duration_seconds",
             "From a request's head to its answer.",

@@ -112,7 +112,7 @@ def test_identity_is_no_coding(client: FlaskClient, coding: str) -> None:
 
 def test_an_exception_that_nobody_foresaw() -> None:
     app = Flask("failing")
-    hooks.register(app, Metrics())
+    hooks.register(app, Metrics(), doors=())
     errors.register(app)
 
     @app.get("/fails")

@@ -88,7 +88,7 @@ def test_openmetrics_for_who_asks_for_it() -> None:
 @needs_promtool
 def test_promtool_has_nothing_against_it() -> None:
     metrics = Metrics(redis=True)
-    metrics.http_requests.labels("/x", "GET", 200).inc()
+    metrics.http_requests.labels("/x", "GET", 200, "own").inc()
     metrics.http_request_duration.labels("/x", "GET").observe(0.1)
     metrics.webui_failures.labels("webui_error").inc()
     text, _ = metrics.exposition("", STATE)

@@ -1,0 +1,121 @@
+"""A door's request in the terms of the service's own API.
+
+Each field of the door's API is *carried* (it has a counterpart here), *neutral* (accepted at values that change nothing),
+*unread* (accepted at any value, without effect) or *refused*. Which it is stands in the door's own tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from api.schemas import from_form
+from api.schemas.values import shown
+from services.generation_request import Mode
+from services.problems import Problem
+
+#: Absent for the programs that send one, whatever the field.
+NULL: Final = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neutral:
+    """
+    Values at which a field changes nothing.
+
+    :param accepts: whether a value is one of them.
+    :param message: why another one is refused, and what to do instead.
+    """
+
+    accepts: Callable[[object], bool]
+    message: str
+
+
+@dataclass(kw_only=True)
+class Translation:
+    """
+    :param given: the door's fields, without those that are null.
+    :ivar values: of the fields of :mod:`api.schemas`.
+    :ivar names: what those are called at the door.
+    :ivar problems: what the service's own fields have no word for, by the door's names.
+    :ivar ignored: fields without an effect that the door's API does not have.
+    """
+
+    given: Mapping[str, object]
+    mode: Mode = "txt2img"
+    values: dict[str, object] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, body: Mapping[str, object], *, mode: Mode) -> Translation:
+        return cls(given={name: value for name, value in body.items() if value is not NULL}, mode=mode)
+
+    def carry(self, name: str, own: str, value: object) -> None:
+        """:param name: at the door; :param own: here."""
+        self.values[own] = number(value)
+        self.names[own] = name
+
+    def refuse(self, name: str, message: str, *, with_value: bool = True) -> None:
+        """:param with_value: whether the answer shows the value; it must not where it may be a secret."""
+        value = self.given.get(name)
+        received = shown(value) if with_value and value is not NULL else None
+        self.problems.append(Problem(field=name, message=message, received=received, is_text=isinstance(value, str)))
+
+    def check_neutral(self, table: Mapping[str, Neutral]) -> None:
+        """Refuses every field of the table that has another value than one that changes nothing."""
+        for name in table.keys() & self.given.keys():
+            if not table[name].accepts(self.given[name]):
+                self.refuse(name, table[name].message)
+
+    def renamed(self, problems: Iterable[Problem]) -> list[Problem]:
+        """The problems by the door's names of their fields."""
+        return [replace(found, field=self.names.get(found.field, found.field)) for found in problems]
+
+
+def number(value: object) -> object:
+    """A number that came as text, as a number; anything else as it is: what is no number is refused as ever."""
+    return from_form("txt2img", {"cfg_scale": value.strip()})["cfg_scale"] if isinstance(value, str) else value
+
+
+def boolean(value: object) -> object:
+    """0 and 1, which some programs send, also as text, as what they mean; anything else as it is."""
+    value = (
+        {"true": True, "false": False}.get(value.strip().lower(), number(value)) if isinstance(value, str) else value
+    )
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else value
+
+
+def one_of(*accepted: object) -> Callable[[object], bool]:
+    """Whether a value is one of these texts."""
+    return lambda value: isinstance(value, str) and value in accepted
+
+
+def equal_to(*accepted: float) -> Callable[[object], bool]:
+    """Whether a value is one of these numbers, also written as text."""
+
+    def accepts(value: object) -> bool:
+        read = number(value)
+        return isinstance(read, int | float) and not isinstance(read, bool) and read in accepted
+
+    return accepts
+
+
+def is_false(value: object) -> bool:
+    return boolean(value) is False
+
+
+def is_true(value: object) -> bool:
+    return boolean(value) is True
+
+
+def is_empty(value: object) -> bool:
+    """An empty text, list or object."""
+    return isinstance(value, str | list | dict) and not value
+
+
+def ignored_header(names: Collection[str], *, most: int = 40) -> str:
+    """``X-Ignored-Fields``: sorted, and never more than a header can hold."""
+    return ", ".join(sorted(names)[:most])
