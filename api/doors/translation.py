@@ -1,7 +1,7 @@
 """A door's request in the terms of the service's own API.
 
-Each field of the door's API is *carried* (it has a counterpart here), *neutral* (accepted at values that change nothing),
-*unread* (accepted at any value, without effect) or *refused*. Which it is stands in the door's own tables.
+Each field of the door's API is *carried* (it has a counterpart here), *neutral* (accepted at values that change
+nothing), *unread* (accepted at any value, without effect) or *refused*. The door's own tables say which.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
+from urllib.parse import quote
 
-from api.schemas import from_form
+from api.schemas import FIELDS, from_form
 from api.schemas.values import shown
 from services.generation_request import Mode
 from services.problems import Problem
 
-#: Absent for the programs that send one, whatever the field.
-NULL: Final = None
+#: The service's fields that take a number.
+NUMBERS: Final = frozenset(
+    name for name, found in FIELDS["inpainting"].model_fields.items() if found.annotation in (int, float)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +54,23 @@ class Translation:
 
     @classmethod
     def of(cls, body: Mapping[str, object], *, mode: Mode) -> Translation:
-        return cls(given={name: value for name, value in body.items() if value is not NULL}, mode=mode)
+        return cls(given={name: value for name, value in body.items() if value is not None}, mode=mode)
 
     def carry(self, name: str, own: str, value: object) -> None:
-        """:param name: at the door; :param own: here."""
-        self.values[own] = number(value)
+        """
+        Numbers that came as text are read as numbers, where one is due.
+
+        :param name: at the door; :param own: here.
+        """
+        if isinstance(value, str) and own in NUMBERS:
+            value = from_form("inpainting", {own: value.strip()})[own]
+        self.values[own] = value
         self.names[own] = name
 
     def refuse(self, name: str, message: str, *, with_value: bool = True) -> None:
         """:param with_value: whether the answer shows the value; it must not where it may be a secret."""
         value = self.given.get(name)
-        received = shown(value) if with_value and value is not NULL else None
+        received = shown(value) if with_value and value is not None else None
         self.problems.append(Problem(field=name, message=message, received=received, is_text=isinstance(value, str)))
 
     def check_neutral(self, table: Mapping[str, Neutral]) -> None:
@@ -82,9 +91,8 @@ def number(value: object) -> object:
 
 def boolean(value: object) -> object:
     """0 and 1, which some programs send, also as text, as what they mean; anything else as it is."""
-    value = (
-        {"true": True, "false": False}.get(value.strip().lower(), number(value)) if isinstance(value, str) else value
-    )
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), number(value))
     return bool(value) if isinstance(value, int | float) and value in (0, 1) else value
 
 
@@ -118,4 +126,4 @@ def is_empty(value: object) -> bool:
 
 def ignored_header(names: Collection[str], *, most: int = 40) -> str:
     """``X-Ignored-Fields``: sorted, and never more than a header can hold."""
-    return ", ".join(sorted(names)[:most])
+    return ", ".join(quote(name[:80], safe="") for name in sorted(names)[:most])
