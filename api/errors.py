@@ -141,13 +141,12 @@ def register(app: Flask, *, public_url: str | None = None) -> None:
     """
     Makes the application answer every exception from the table.
 
-    ``app.extensions["failures"]`` has the functions that make responses of failures, by the name of their entrance
-    (``g.door``). Others than the service's own put themselves there.
+    A door puts the function that makes a response of a :class:`Failure` into ``app.extensions["failures"]``.
 
     :param public_url: where callers find the service, including a path prefix; ``app.config["ERRORS_PAGE"]`` follows.
     """
     app.config["ERRORS_PAGE"] = errors_page(public_url)
-    app.extensions["failures"] = {"own": _problem}
+    app.extensions["failures"] = {}
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _known_error)
 
@@ -166,7 +165,7 @@ def _respond(failure: Failure) -> Response:
     g.error_code = failure.kind.code
     if failure.reason:
         g.error_reason = failure.reason
-    response: Response = current_app.extensions["failures"][g.get("door", "own")](failure)
+    response: Response = current_app.extensions["failures"].get(g.get("door"), _problem)(failure)
     for name, value in failure.headers.items():
         response.headers[name] = value
     return response

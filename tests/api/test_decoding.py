@@ -44,7 +44,7 @@ def test_a_full_limit_comes_before_the_pictures_and_behind_what_needs_none(
 @contextmanager
 def all_decoders_taken(app: Flask) -> Iterator[Decoders]:
     """As long as somebody else's pictures are decoded."""
-    decoders: Decoders = app.view_functions["generation.img2img"].__self__.decoders  # type: ignore[attr-defined]
+    decoders: Decoders = app.view_functions["generation.img2img"].__self__.generations.decoders  # type: ignore[attr-defined]
     for _ in range(os.cpu_count() or 1):
         decoders.acquire(until=0.0, check=lambda: None)
     yield decoders

@@ -172,7 +172,7 @@ def test_the_same_seed_gives_the_same_picture(client: FlaskClient) -> None:
 def test_a_picture_takes_memory_as_long_as_its_job_runs(make_app: MakeApp, simulator: Simulator) -> None:
     app = make_app(simulator.url)
     routes: Any = app.view_functions["generation.img2img"]
-    uploads = routes.__self__.uploads
+    uploads = routes.__self__.generations.uploads
     simulator.set_fault("slow", seconds=1.5)
     with ThreadPoolExecutor() as threads:
         answer = threads.submit(app.test_client().post, f"{PREFIX}/img2img", json=VALID["img2img"])

@@ -71,9 +71,9 @@ def test_requests_by_route_method_and_status(fresh: FlaskClient) -> None:
     shown = scrape(fresh)
 
     requests = "sd_api_http_requests_total"
-    assert shown.value(requests, route=f"{PREFIX}/models", method="GET", status="200") == 2
-    assert shown.value(requests, route=f"{PREFIX}/models", method="HEAD", status="200") == 1
-    assert shown.value(requests, route=f"{PREFIX}/image/<image_id>", method="GET", status="404") == 2
+    assert shown.value(requests, door="own", route=f"{PREFIX}/models", method="GET", status="200") == 2
+    assert shown.value(requests, door="own", route=f"{PREFIX}/models", method="HEAD", status="200") == 1
+    assert shown.value(requests, door="own", route=f"{PREFIX}/image/<image_id>", method="GET", status="404") == 2
     assert shown.value("sd_api_http_request_duration_seconds_count", route=f"{PREFIX}/models", method="GET") == 2
 
 
