@@ -50,7 +50,7 @@ def _of_nginx(files: Sequence[str], config: Config) -> list[Finding]:
         directives = [one for name in files for one in _directives(name)]
     except (OSError, UnicodeDecodeError) as problem:
         return [error("nginx", f"its configuration cannot be read: {problem}", "nginx -T | python -m doctor --nginx -")]
-    return nginx.check(directives, config, keepalive_s=timeouts.planned(config).keepalive_s)
+    return nginx.check(directives, config)
 
 
 def _directives(name: str) -> Iterable[nginx.Directive]:

@@ -15,21 +15,14 @@ from config import Config
 from doctor.findings import Finding, error, ok, warning
 
 _PART = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|(?:\$\{\w+\}|[^\s{};"'#])+""")
-_DAY_S = 86_400.0
-#: As in nginx's documentation: m are minutes, M months.
-_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY_S} | {
-    "w": 7 * _DAY_S,
-    "M": 30 * _DAY_S,
-    "y": 365 * _DAY_S,
-}
+_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _UNITS_MB = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "": 1 / 1024 / 1024}
-_TIME = re.compile(r"(\d+)(ms|[smhdwMy]?)\s*")
+_TIME = re.compile(r"(\d+)(ms|[smhd]?)\s*")
 _SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
 
 #: nginx's own defaults.
 _DEFAULT_READ_TIMEOUT = "60s"
 _DEFAULT_BODY_SIZE = "1m"
-_DEFAULT_UPSTREAM_KEEPALIVE = "60s"
 
 #: Written by ``nginx -T`` before each file; those that are included are all there.
 _PRINTED = "# configuration file "
@@ -89,13 +82,10 @@ def parse(text: str, within: Sequence[str] = ()) -> Iterator[Directive]:
             words.append(part[1:-1] if part[0] in "\"'" else part)
 
 
-def check(directives: Sequence[Directive], config: Config, *, keepalive_s: float) -> list[Finding]:
-    """
-    :param directives: nginx's whole configuration.
-    :param keepalive_s: after which the service ends an idle connection.
-    """
+def check(directives: Sequence[Directive], config: Config) -> list[Finding]:
+    """:param directives: nginx's whole configuration."""
     missing = _of_includes(directives)
-    found = [*missing, *_of_switches(directives), *_of_connections(directives, keepalive_s)]
+    found = [*missing, *_of_retries(directives)]
     if not missing:  # else they may be in a file that is not here
         found += [
             *_of_read_timeout(directives, config),
@@ -132,45 +122,23 @@ def _of_body_size(directives: Sequence[Directive], config: Config) -> list[Findi
     return [error("nginx", text, f"client_max_body_size {config.max_body_mb:g}m;")]
 
 
-def _of_switches(directives: Sequence[Directive]) -> list[Finding]:
-    found = []
-    if "non_idempotent" in _values(directives, "proxy_next_upstream"):
-        text = "proxy_next_upstream has non_idempotent: a picture whose answer is lost is painted twice"
-        found.append(error("nginx", text, "remove non_idempotent"))
-    if "on" in _values(directives, "proxy_ignore_client_abort"):
-        text = "proxy_ignore_client_abort is on: the jobs of callers who hung up go on"
-        found.append(warning("nginx", text, "proxy_ignore_client_abort off;"))
-    if "off" in _values(directives, "proxy_request_buffering"):
-        text = "proxy_request_buffering is off: slow bodies hold the service's own places for them"
-        found.append(warning("nginx", text, "proxy_request_buffering on;"))
-    return found
+def _of_retries(directives: Sequence[Directive]) -> list[Finding]:
+    if "non_idempotent" not in _values(directives, "proxy_next_upstream"):
+        return []
+    text = "proxy_next_upstream has non_idempotent: a picture whose answer is lost is painted twice"
+    return [error("nginx", text, "remove non_idempotent")]
 
 
 def _of_addresses(directives: Sequence[Directive], config: Config) -> list[Finding]:
     headers = {one.words[0].lower() for one in directives if one.name == "proxy_set_header" and one.words}
     tells = "x-forwarded-for" in headers
     if config.trusted_proxies and not tells:
-        text = (
-            "TRUSTED_PROXIES is set, but nginx sends no X-Forwarded-For of its own: callers can pretend to be anybody"
-        )
+        text = "TRUSTED_PROXIES is set, but nginx sets no X-Forwarded-For: callers can pretend to be anybody"
         return [error("nginx", text, "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;")]
     if tells and not config.trusted_proxies:
         text = "nginx forwards the callers' addresses, but TRUSTED_PROXIES is 0: all of them share one rate limit"
         return [warning("nginx", text, "TRUSTED_PROXIES=1, or as many proxies as there are")]
     return []
-
-
-def _of_connections(directives: Sequence[Directive], keepalive_s: float) -> list[Finding]:
-    upstream = [one for one in directives if one.blocks and one.blocks[-1].startswith("upstream ")]
-    if not _values(upstream, "keepalive"):
-        return []
-    kept_s, unreadable = _largest(upstream, "keepalive_timeout", _seconds, _DEFAULT_UPSTREAM_KEEPALIVE)
-    if unreadable or kept_s < keepalive_s:
-        return unreadable
-    text = (
-        f"it keeps idle connections for {kept_s:g} s, the service ends them after {keepalive_s:g} s: a 502 now and then"
-    )
-    return [warning("nginx", text, "keepalive_timeout 60s; in the upstream")]
 
 
 def _of_images(directives: Sequence[Directive], config: Config) -> list[Finding]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 
 from config import Config
 from doctor.findings import Finding, warning
 from doctor.timeouts import Server
 
-#: In shorter names one different letter makes another word: they must match exactly.
-_LONG = 7
+#: How similar two names must be (difflib's ratio): one letter of seven may differ. In shorter names that makes another
+#: word.
+_SIMILAR = 0.85
 #: Prefixes that people put before all settings of one program.
 _PREFIX = re.compile(r"^(?:STABLEDIFFUSION|SD)(?:API(?!KEY))?")
 #: Too common to be taken for a misspelt setting: some shells set them.
@@ -77,12 +79,4 @@ def _plain(name: str) -> str:
 
 
 def _alike(one: str, other: str) -> bool:
-    """Equal except for one letter that is missing, added, different, or swapped with its neighbour."""
-    if one == other:
-        return True
-    if len(other) < _LONG or abs(len(one) - len(other)) > 1:
-        return False
-    start = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    rest, other_rest = one[start:], other[start:]
-    swapped = rest[1::-1] + rest[2:]
-    return other_rest in (rest[1:], swapped) or rest == other_rest[1:] or rest[1:] == other_rest[1:]
+    return abs(len(one) - len(other)) <= 1 and SequenceMatcher(None, one, other).ratio() >= _SIMILAR

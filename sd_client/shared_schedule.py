@@ -155,15 +155,6 @@ class SharedSchedule:
         return {job.ticket: job for job in self._of_other_hosts} if kept else {}
 
 
-def stored_schedule(store: Store) -> Schedule:
-    """
-    As a running service wrote it last; empty if there is none.
-
-    :raises StoreError:
-    """
-    return ScheduleJson().load(store.get(_KEY))
-
-
 @contextmanager
 def translating_store_errors() -> Iterator[None]:
     """:raises QueueUnavailableError: the store fails."""

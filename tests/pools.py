@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sd_client.pool import WebUIPool
+from sd_client.schedule import Schedule
+from sd_client.shared_schedule import ScheduleJson
 from state.holders import Holders
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store
@@ -30,6 +32,11 @@ class OwnPool(WebUIPool):
     def close(self) -> None:
         super().close()
         self._holder.close()
+
+
+def stored_schedule(store: Store) -> Schedule:
+    """As a running service wrote it last; empty if there is none."""
+    return ScheduleJson().load(store.get("pool:schedule"))
 
 
 def pool_of(stores: Stores) -> WebUIPool:

@@ -34,29 +34,13 @@ def wrong(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level != "ok"]
 
 
-@pytest.mark.parametrize(
-    ("flavour", "kind"),
-    [
-        ("a1111", "AUTOMATIC1111 or alike"),
-        ("a1111-1.6", "AUTOMATIC1111 before 1.9"),
-        ("forge", "Forge"),
-        ("sdnext", "SD.Next"),
-        ("sdcpp", "stable-diffusion.cpp"),
-        ("koboldcpp", "KoboldCpp"),
-        ("koboldcpp-1.115", "KoboldCpp"),
-    ],
-)
-def test_every_flavour_in_order(flavour: str, kind: str) -> None:
+@pytest.mark.parametrize("flavour", NAMES)
+def test_every_flavour_in_order(flavour: str) -> None:
     with Simulator(flavour=flavour) as webui:
         findings = webuis.check(settings(SD_WEBUI_URL=webui.url))
     assert [one for one in wrong(findings) if flavour != "sdnext" or "schedulers" not in one.text] == []
-    # It says that it is a simulator where it can, else it is taken for what it plays.
-    assert kind in findings[0].text or "a simulator" in findings[0].text
+    assert "models: " in findings[0].text
     assert "sd-v1-5 is v1-5-pruned-emaonly" in findings[-1].text
-
-
-def test_the_table_above_misses_no_flavour() -> None:
-    assert set(NAMES) == {"a1111", "a1111-1.6", "forge", "sdnext", "sdcpp", "koboldcpp", "koboldcpp-1.115"}
 
 
 def test_a_broken_list_is_told(simulator: Simulator) -> None:
@@ -148,7 +132,7 @@ def test_a_default_that_another_webui_offers_is_in_order(simulator: Simulator) -
 @pytest.mark.parametrize(
     ("given", "levels"),
     [
-        ({}, ["warning", "warning"]),
+        ({}, ["warning"]),
         ({"CPU_FALLBACK": "false"}, ["warning", "error"]),
         ({"USE_GPU": "false"}, []),
     ],
@@ -189,16 +173,14 @@ def test_a_redis_that_throws_away(redis_server: RedisServer, admin: redis.Redis)
 
 def test_a_redis_that_is_full(redis_server: RedisServer, admin: redis.Redis) -> None:
     admin.config_set("maxmemory", "1")
-    used, full = wrong(check_redis(redis_server.url))
-    assert (used.level, full.level) == ("warning", "error")
-    assert "refuses writes" in full.text
+    (full,) = wrong(check_redis(redis_server.url))
+    assert (full.level, "refuses writes" in full.text) == ("error", True)
 
 
 def test_a_replica(redis_server: RedisServer, admin: redis.Redis) -> None:
     admin.replicaof("127.0.0.1", str(free_port()))
-    found = wrong(check_redis(redis_server.url))
-    assert [finding.level for finding in found] == ["error", "error"]
-    assert all("redis+sentinel" in finding.remedy for finding in found)
+    (found,) = wrong(check_redis(redis_server.url))
+    assert (found.level, "redis+sentinel" in found.remedy) == ("error", True)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ BEHIND_NGINX = Config.from_env({"TRUSTED_PROXIES": "1"})
 
 
 def checked(text: str, config: Config) -> list[Finding]:
-    return nginx.check(nginx.printed(text), config, keepalive_s=75)
+    return nginx.check(nginx.printed(text), config)
 
 
 def test_the_defaults_do_not_contradict_each_other() -> None:
@@ -103,16 +103,12 @@ def test_the_projects_own_nginx_fits_the_defaults() -> None:
         ("client_max_body_size 32m;", "client_max_body_size 16384k;", "error", "client_max_body_size is 16 MB"),
         ("client_max_body_size 32m;", "", "error", "client_max_body_size is 1 MB"),
         ("error timeout;", "error timeout non_idempotent;", "error", "painted twice"),
-        ("ignore_client_abort off;", "ignore_client_abort on;", "warning", "callers who hung up"),
-        ("request_buffering on;", "request_buffering off;", "warning", "slow bodies"),
         ("proxy_set_header X-Forwarded-For", "proxy_set_header X-Other", "error", "pretend to be anybody"),
-        ("keepalive_timeout 60s;      #", "keepalive_timeout 2m; #", "warning", "for 120 s"),
         ("proxy_read_timeout 500s;", "proxy_read_timeout $long;", "warning", "proxy_read_timeout $long cannot be read"),
         ("proxy_read_timeout 500s;", "proxy_read_timeout 500S;", "warning", "proxy_read_timeout 500S cannot be read"),
         ("proxy_read_timeout 500s;", 'proxy_read_timeout "";', "warning", "cannot be read"),
         ("client_max_body_size 32m;", "client_max_body_size ${SIZE}m;", "warning", "${SIZE}m cannot be read"),
         ("client_max_body_size 32m;", "client_max_body_size 32MB;", "warning", "32MB cannot be read"),
-        ("keepalive_timeout 60s;      #", "keepalive_timeout $kept; #", "warning", "keepalive_timeout $kept cannot"),
     ],
 )
 def test_an_nginx_that_does_not_fit(there: str, here: str, level: str, told: str) -> None:
@@ -134,7 +130,7 @@ def test_sizes_as_nginx_writes_them(body: str) -> None:
     assert checked(text, BEHIND_NGINX)[0].level == "ok"
 
 
-@pytest.mark.parametrize("time", ["500", "500000ms", "8m20s", '"8m 20s"', "'8m'", "1h", "1d", "1w", "1M", "1y"])
+@pytest.mark.parametrize("time", ["500", "500000ms", "8m20s", '"8m 20s"', "'8m'", "1h", "1d"])
 def test_times_as_nginx_writes_them(time: str) -> None:
     text = NGINX.replace("proxy_read_timeout 500s;", f"proxy_read_timeout {time};")
     assert checked(text, BEHIND_NGINX)[0].level == "ok"
@@ -145,7 +141,7 @@ def test_files_are_read_with_what_they_include() -> None:
     for paths in ([FOLDER / "nginx.conf"], sorted(FOLDER.glob("*.conf"))):
         read = [one for path in paths for one in nginx.read(path)]
         assert not [one for one in read if one.name == "include"]
-        (found,) = nginx.check(read, BEHIND_NGINX, keepalive_s=75)
+        (found,) = nginx.check(read, BEHIND_NGINX)
         assert found.level == "ok"
 
 
@@ -162,7 +158,7 @@ def test_an_include_stands_where_it_is_included(tmp_path: Path) -> None:
         (("http", "server"), "include"),
         (("http",), "include"),
     ]
-    told = [found.text for found in nginx.check(read, BEHIND_NGINX, keepalive_s=75)]
+    told = [found.text for found in nginx.check(read, BEHIND_NGINX)]
     assert told == [f"it includes {tmp_path}/lost.conf, which is not here: its contents are unknown"]
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from flask.testing import FlaskClient
 
-from config import Config
-from doctor import webuis
 from simulator import Simulator
 from tests.api.answers import Answer, problem_of
 from tests.conftest import MakeApp
-from tests.running import PREFIX, RedisServer, wait_until
+from tests.running import PREFIX, wait_until
 
 GOOD, OTHER, BROKEN = "v1-5-pruned-emaonly.safetensors", "dream.safetensors", "vae.safetensors"
 THIRD = "anime.safetensors"
@@ -176,22 +173,6 @@ def test_where_nothing_else_is_left_health_says_so(make_app: MakeApp) -> None:
     with Simulator(flavour="forge", models=(GOOD, BROKEN), broken=(BROKEN,), port=port):
         wait_until(lambda: health(client)["status"] == "healthy", "it was started anew")
         assert paint(client, "sd-v1-5").status_code == 200
-
-
-@pytest.mark.parametrize("with_redis", [False, True], ids=["alone", "redis"])
-def test_the_doctor_says_which_file_it_is(
-    make_app: MakeApp, redis_server: RedisServer, tmp_path: Path, with_redis: bool
-) -> None:
-    with Simulator(models=(GOOD, BROKEN), broken=(BROKEN,)) as webui:
-        own = {"RUNTIME_DIR": str(tmp_path / "run"), **({"REDIS_URL": redis_server.url} if with_redis else {})}
-        client = make_app(webui.url, **own).test_client()
-        assert paint(client, "sd-v1-5").status_code == 200
-        assert paint(client, "vae").status_code == 502
-        wait_until_free(client)
-        found = webuis.check(Config.from_env({"SD_WEBUI_URL": webui.url, **own}))
-    (told,) = [finding for finding in found if finding.level != "ok"]
-    assert (told.level, told.subject) == ("warning", "webui 0")
-    assert told.text.startswith("failed to load vae recently")
 
 
 def test_another_webui_paints_meanwhile(make_app: MakeApp, simulator: Simulator) -> None:

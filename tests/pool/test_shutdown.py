@@ -9,13 +9,13 @@ import pytest
 import redis
 import requests
 
-from sd_client.shared_schedule import stored_schedule
 from simulator import Simulator
 from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from tests.pool.callers import Callers, health, statuses, wait_for_queue, when
 from tests.pool.conftest import MakeWebUIs, StartService
 from tests.pool.webuis import jobs_of
+from tests.pools import stored_schedule
 from tests.running import DEADLINE_S, RedisServer, Service, wait_until
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from sd_client.shared_schedule import stored_schedule
 from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store, StoreError
+from tests.pools import stored_schedule
 from tests.running import DEADLINE_S, ROOT, RedisServer, wait_until
 from tests.sd_client.servers import Answer, PaintingServer, Received
 

@@ -19,12 +19,13 @@ from sd_client import schedule
 from sd_client.errors import QueueUnavailableError
 from sd_client.granting import grant
 from sd_client.schedule import Job, Schedule
-from sd_client.shared_schedule import OTHER_HOSTS_S, SETTLE_HERE_S, SharedSchedule, stored_schedule
+from sd_client.shared_schedule import OTHER_HOSTS_S, SETTLE_HERE_S, SharedSchedule
 from state.failover import FailoverStore
 from state.holders import Holders
 from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store
+from tests.pools import stored_schedule
 from tests.running import DEADLINE_S, ROOT, RedisServer, wait_until
 
 KEY = "pool:schedule"
