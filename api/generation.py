@@ -136,14 +136,13 @@ class Generations:
         if asked.idempotency is None:
             return self._generate(asked, check=caller_is_there), False
         key, print_ = asked.idempotency
-        return self.idempotency.once(
-            key,
-            print_,
-            lambda: self._generate(asked, check=_as_long_as_it_takes),
-            request=_tracking_key(),
-            check=caller_is_there,
-            wait_s=asked.wait_s,
+        claimed = self.idempotency.claim(
+            key, print_, request=_tracking_key(), check=caller_is_there, wait_s=asked.wait_s
         )
+        with claimed as claim:
+            generation = claim.replay or self._generate(asked, check=_as_long_as_it_takes)
+            claim.keep(generation)
+        return generation, claim.replay is not None
 
     def _generate(self, asked: Asked, *, check: Callable[[], None]) -> Generation:
         has_picture = asked.wanted.image is not None

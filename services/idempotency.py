@@ -86,7 +86,7 @@ class Claim:
     kept: Generation | None = None
 
     def keep(self, generation: Generation) -> None:
-        """This is what others with the same key get."""
+        """This is what others with the same key get; of no effect on a replay."""
         self.kept = generation
 
 
@@ -122,28 +122,6 @@ class IdempotencyService:
             return self._read(key) is not None
         except StoreError:
             return False
-
-    def once(
-        self,
-        key: str,
-        fingerprint: str,
-        generate: Callable[[], Generation],
-        *,
-        request: str,
-        check: Callable[[], None],
-        wait_s: float | None = None,
-    ) -> tuple[Generation, bool]:
-        """
-        What ``generate`` returns, or the result of an earlier attempt with the key; and whether it is the latter.
-
-        The other parameters and the errors are those of :meth:`claim`.
-        """
-        with self.claim(key, fingerprint, request=request, check=check, wait_s=wait_s) as claim:
-            if claim.replay is not None:
-                return claim.replay, True
-            generation = generate()
-            claim.keep(generation)
-            return generation, False
 
     @contextmanager
     def claim(
