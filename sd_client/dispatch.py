@@ -101,17 +101,19 @@ class Dispatcher:
 
     def _running_job(self, lease: Lease, request: JobRequest, capabilities: Capabilities) -> RunningJob:
         client = self._clients[lease.webui]
-        checker = ModelChecker(
-            client,
-            capabilities,
-            request.params.checkpoint,
-            before=lease.before,
-            sound=lease.sound,
-            timeout_s=request.run_s,
-            place=self._places[lease.webui],
-        )
         place = Place(lease, self._shared, self._queue.release, crowded=self._crowded)
-        return RunningJob(request, client, capabilities, place, checker=None if lease.proven else checker)
+        checker = None
+        if not lease.proven:
+            checker = ModelChecker(
+                client,
+                capabilities,
+                request.params.checkpoint,
+                before=lease.before,
+                sound=lease.sound,
+                timeout_s=request.run_s,
+                place=self._places[lease.webui],
+            )
+        return RunningJob(request, client, capabilities, place, checker=checker)
 
     def _check_sizes(
         self, webui: str, known: Limits, params: GenerationParams, images: tuple[PaintedImage, ...]

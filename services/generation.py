@@ -16,15 +16,15 @@ from sd_client.models import GenerationParams, PaintedImage, UnchangedFields
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
 from services.generation_request import GenerationRequest
-from services.image_record import Origin, image_record
 from services.inpainting import requested_inpainting, with_plain_form
 from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
 from services.pictures import fit
 from services.problems import InvalidParamsError, Problem
-from services.results import check_whole, png_size, to_png
+from services.results import Origin, check_whole, image_record, png_size, to_png
 from services.sizes import derive_size
 from services.tracking import RequestService
+from services.webui_limits import Wanted
 from storage.base import ImageStorage
 from storage.errors import StorageError
 
@@ -126,7 +126,7 @@ class GenerationService:
         :raises InvalidParamsError: with every problem that is left to be found.
         :raises NoWebUIError: no WebUI has been seen, so the model cannot be checked.
         """
-        choice = self._catalog.choose(request.wanted())
+        choice = self._catalog.choose(Wanted.by(request))
         width, height = self._size(request, choice)
         init_image = fit(request.image, width, height, request.resize_mode) if request.image else None
         inpainting = requested_inpainting(request, request.mask, width, height) if request.mask else None
@@ -215,7 +215,7 @@ class GenerationService:
         :raises InvalidParamsError: the caller asked for something that no WebUI can paint, as is now known.
         """
         _, again = self.prepare(replace(request, seed=params.seed))
-        self._catalog.choose(replace(request.wanted(), width=again.width, height=again.height))
+        self._catalog.choose(replace(Wanted.by(request), width=again.width, height=again.height))
         return again
 
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:

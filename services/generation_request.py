@@ -8,7 +8,6 @@ from typing import Literal
 from sd_client.models import UnchangedFields
 from services.masks import Mask
 from services.pictures import Picture, ResizeMode
-from services.webui_limits import Wanted
 
 Mode = Literal["txt2img", "img2img", "inpainting"]
 Area = Literal["whole", "masked"]
@@ -38,21 +37,3 @@ class GenerationRequest(UnchangedFields):
     inpaint_area: Area = "whole"
     inpaint_padding: int = 0
     inpaint_fill: Fill = "original"
-
-    def wanted(self) -> Wanted:
-        """The part that the catalogue has a say in."""
-        return Wanted(
-            model=self.model,
-            sampler=self.sampler,
-            scheduler=self.scheduler,
-            width=self.width,
-            height=self.height,
-            steps=self.steps,
-            cfg_scale=self.cfg_scale,
-            prompt=self.prompt,
-            negative_prompt=self.negative_prompt,
-            seed=self.seed or 0,
-            batch_size=self.batch_size,
-            strength=self.strength,
-            inpaint_fill=self.inpaint_fill if self.mode == "inpainting" else None,
-        )

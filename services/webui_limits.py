@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from sd_client.models import Capabilities, Sampler
 from sd_client.samplers import enough_steps, img2img_steps, spell
+from services.generation_request import GenerationRequest
 from services.problems import Problem
 
 
@@ -27,6 +28,15 @@ class Wanted:
     batch_size: int = 1
     inpaint_fill: str | None = None
     strength: float | None = None
+
+    @classmethod
+    def by(cls, request: GenerationRequest) -> Wanted:
+        """What a request asks of it."""
+        values = {each.name: getattr(request, each.name) for each in fields(cls)}
+        values["seed"] = request.seed or 0
+        if request.mode != "inpainting":
+            values["inpaint_fill"] = None
+        return cls(**values)
 
 
 def limit_problems(able: Sequence[Capabilities], wanted: Wanted) -> list[Problem]:

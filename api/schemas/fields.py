@@ -261,11 +261,11 @@ class FieldSet:
         }
 
     def _bounded(self, model: type[Fields]) -> type[Fields]:
-        fields = {name: (model.model_fields[name], rule) for name, rule in self._rules().items()}
-        bounded: dict[str, Any] = {
-            name: (Annotated[field.annotation, rule, field], field.default) for name, (field, rule) in fields.items()
-        }
+        bounded: dict[str, Any] = {}
+        for name, rule in self._rules().items():
+            field = model.model_fields[name]
+            bounded[name] = (Annotated[field.annotation, rule, field], field.default)
         # Nobody who leaves steps out gets more than whoever asks for the most.
-        steps, _ = bounded["steps"]
-        bounded["steps"] = (steps, min(model.model_fields["steps"].default, self.bounds.max_steps))
+        steps, default = bounded["steps"]
+        bounded["steps"] = (steps, min(default, self.bounds.max_steps))
         return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **bounded)
