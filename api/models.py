@@ -46,7 +46,7 @@ class ModelRoutes:
             "samplers": self.catalog.samplers(),
             "schedulers": self.catalog.schedulers(),
             "upscalers": self.catalog.upscalers(),
-            "loras": self.catalog.loras(),
+            "loras": [{"name": lora.name, "base": lora.base} for lora in self.catalog.loras()],
             "simulated": self.catalog.simulated(),
             **self._field_options,
         }

@@ -10,11 +10,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIError, WebUITimeoutError
 from sd_client.limits import SIZE_STEPS, Limits
-from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, Sampler, bare_name
+from sd_client.loras import by_path, by_tag, listed_loras
+from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, ListedLora, Sampler, bare_name
 from sd_client.progress import read_task
 from sd_client.samplers import with_fewest_steps
 from sd_client.transport import Transport
@@ -34,6 +35,9 @@ _NATIVE_MAX_SEED = 2**31 - 1
 
 #: Of A1111 and Forge: whether an inpainting's mask and the repainted part come behind each picture.
 MASK_OPTIONS = ("return_mask", "return_mask_composite")
+#: Which layer of CLIP is used, counted from the last; and whether answers name LoRAs.
+CLIP_SKIP_OPTION = "CLIP_stop_at_last_layers"
+LORA_HASHES_OPTION = "lora_add_hashes_to_infotext"
 
 #: The id of a job that no WebUI has.
 _NO_TASK = "stable-diffusion-api"
@@ -82,9 +86,12 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
     known = known or Capabilities(checkpoints=checkpoints, has_progress=False, schedulers=())
     fields = {name: reader.get(route, broken=getattr(known, name)) for name, route in _FIELDS.items()}
     read = Capabilities(checkpoints=checkpoints, **fields)
+    if read.hires_upscalers:
+        read = replace(read, hires_upscalers=tuple(dict.fromkeys((*read.hires_upscalers, *read.upscalers))))
     if is_native(checkpoints):
-        read = _native(read, known, reader)
-    elif read.schedulers:
+        return replace(_native(read, known, reader), broken=tuple(reader.broken.values()))
+    read = replace(read, loras=by_tag(read.loras))
+    if read.schedulers:
         options = reader.get(_OPTIONS, broken={})
         read = replace(
             read,
@@ -94,8 +101,8 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
             reports_tasks=reader.reports_tasks(known.reports_tasks),
         )
     elif reader.get(_IS_SDNEXT, broken=not known.inpaint_options):
-        # SD.Next takes inpainting_fill and reads it nowhere.
-        read = replace(read, inpaint_options=False)
+        # SD.Next takes inpainting_fill and reads it nowhere. Its second pass has fields of another meaning.
+        read = replace(read, inpaint_options=False, clip_skip="field", hires_upscalers=())
     return replace(read, broken=tuple(reader.broken.values()))
 
 
@@ -163,7 +170,11 @@ def _native(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabil
         max_seed=_NATIVE_MAX_SEED,
     )
     is_sdcpp = reader.get(_IS_SDCPP, broken=known.paints_batches)
-    if is_sdcpp or not reader.get(_IS_KOBOLDCPP, broken=not known.paints_batches):
+    if is_sdcpp:
+        return replace(read, loras=by_path(read.loras), clip_skip="field")
+    # What no other server's answer proves is not asked for.
+    read = replace(read, loras=(), clip_skip=None, hires_upscalers=())
+    if not reader.get(_IS_KOBOLDCPP, broken=not known.paints_batches):
         return read
     return replace(
         read,
@@ -226,6 +237,28 @@ def _names(listed: object) -> tuple[str, ...]:
     return tuple(name for entry in _entries(listed) if (name := _text(entry.get("name"))))
 
 
+def _upscalers(listed: object) -> tuple[str, ...]:
+    """
+    Those that really scale up. The weights of one with an address for a path are not there: A1111 uses Lanczos in its
+    place, and says that it used that one.
+    """
+    entries = [entry for entry in _entries(listed) if not str(entry.get("model_path")).startswith("http")]
+    return tuple(name for entry in entries if (name := _text(entry.get("name"))) and name != "None")
+
+
+def _loras(listed: object) -> tuple[ListedLora, ...]:
+    return listed_loras(_entries(listed))
+
+
+def _clip_skip(options: object) -> Literal["option"] | None:
+    return "option" if CLIP_SKIP_OPTION in _object(options) else None
+
+
+def _lora_hashes(options: object) -> bool | None:
+    value = _object(options).get(LORA_HASHES_OPTION)
+    return value if isinstance(value, bool) else None
+
+
 def _entries(listed: object) -> list[Mapping[str, Any]]:
     if listed is None:
         return []
@@ -266,13 +299,16 @@ _FIELDS = {
     # No real server has an option of this name.
     "simulated": _route("options", lambda options: _object(options).get("simulator") is True, False),
     "returns_masks": _route("options", _returns_masks, False),
+    "clip_skip": _route("options", _clip_skip, None),
+    "lora_hashes": _route("options", _lora_hashes, None),
     "gpu": _route("memory", _has_gpu, None),
     "gpu_free_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "free"), None),
     "gpu_total_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "total"), None),
     "samplers": _route("samplers", _samplers, ()),
     "schedulers": _route("schedulers", _schedulers, None),
-    "upscalers": _route("upscalers", _names, ()),
-    "loras": _route("loras", _names, (), MOST_LORA_BYTES),
+    "upscalers": _route("upscalers", _upscalers, ()),
+    "hires_upscalers": _route("latent-upscale-modes", _names, ()),
+    "loras": _route("loras", _loras, (), MOST_LORA_BYTES),
     "has_progress": _route("progress?skip_current_image=true", _is_object, False),
 }
 _OPTIONS = _route("options", _object, {})

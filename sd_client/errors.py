@@ -13,7 +13,8 @@
     │   ├── WebUIBusyError       it did not take the job
     │   └── OutOfMemoryError     the GPU's memory does not suffice
     ├── InvalidAnswerError       answered 200 without a valid result
-    │   └── LimitError           painted, without a word, less than was asked for
+    │   ├── LimitError           painted, without a word, less than was asked for
+    │   └── DroppedError         painted, without a word, without something that was asked for
     ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
@@ -47,6 +48,9 @@ InvalidReason = Literal[
     "wrong_steps",
     "wrong_prompt",
     "wrong_seed",
+    "lora_dropped",
+    "wrong_upscaler",
+    "wrong_clip_skip",
 ]
 #: How somebody else ended a job.
 StopReason = Literal["interrupted", "skipped"]
@@ -156,6 +160,10 @@ class JobStoppedError(WebUIError):
     def __init__(self, reason: StopReason) -> None:
         super().__init__(f"somebody else {reason} the job at the WebUI")
         self.reason: StopReason = reason
+
+
+class DroppedError(InvalidAnswerError):
+    """The WebUI painted without something that was asked for, or its answer does not prove that it used it."""
 
 
 class LimitError(InvalidAnswerError):

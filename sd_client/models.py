@@ -88,6 +88,20 @@ class Sampler:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListedLora:
+    """
+    A LoRA as a WebUI lists it.
+
+    :param path: by which the WebUI is asked for it; None if it is asked for by a tag with its name.
+    :param base: the family of models that it was made for, sd1, sd2 or sdxl; None if its file does not say.
+    """
+
+    name: str
+    path: str | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BrokenList:
     """A route that gave nothing usable. ``reason`` is for the log; ``late``: it did not answer in time."""
 
@@ -115,6 +129,12 @@ class Capabilities:
     :param reports_tasks: it reports whether the job with a given id runs (:mod:`sd_client.progress`).
     :param returns_masks: it puts masks between the pictures of an inpainting (``return_mask``,
         ``return_mask_composite``), and has options that turn this off.
+    :param upscalers: those whose weights are there.
+    :param loras: those that it can be asked for, and whose use its answer proves.
+    :param hires_upscalers: what it can enlarge a picture by before a second pass; empty if it has no such pass.
+    :param clip_skip: how it is asked for another layer of CLIP than the last: by the option
+        ``CLIP_stop_at_last_layers``, by the field ``clip_skip``, or not at all (None).
+    :param lora_hashes: its option ``lora_add_hashes_to_infotext``; None if it has none.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
     :param gpu_free_bytes: and ``gpu_total_bytes``: of its GPU's memory; None if unknown.
@@ -126,7 +146,10 @@ class Capabilities:
     samplers: tuple[Sampler, ...] = ()
     schedulers: tuple[Sampler, ...] | None = None
     upscalers: tuple[str, ...] = ()
-    loras: tuple[str, ...] = ()
+    loras: tuple[ListedLora, ...] = ()
+    hires_upscalers: tuple[str, ...] = ()
+    clip_skip: Literal["option", "field"] | None = None
+    lora_hashes: bool | None = None
     gpu: bool | None = None
     has_progress: bool = True
     progress_by_genkey: bool = False
@@ -180,6 +203,22 @@ class Inpainting:
 
     def has_plain_form(self) -> bool:
         return self.plain is not None or self.is_plain()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """:param name: as a WebUI lists it. :param weight: -2 … 2, not 0."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedLora:
+    """:param hash: what the WebUI calls the file's content; None if it does not say."""
+
+    name: str
+    hash: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sd_client.errors import NoWebUIError
 from sd_client.matching import find_checkpoint, loaded_model
-from sd_client.models import Capabilities, Checkpoint, normal_form
+from sd_client.models import Capabilities, Checkpoint, ListedLora, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.samplers import spell
@@ -107,8 +107,13 @@ class Catalog:
     def upscalers(self) -> tuple[str, ...]:
         return _first_spellings(name for c in self._look().capabilities() for name in c.upscalers)
 
-    def loras(self) -> tuple[str, ...]:
-        return _first_spellings(name for c in self._look().capabilities() for name in c.loras)
+    def loras(self) -> tuple[ListedLora, ...]:
+        """By name, the first WebUI's where several have one."""
+        first: dict[str, ListedLora] = {}
+        for capabilities in self._look().capabilities():
+            for lora in capabilities.loras:
+                first.setdefault(lora.name, lora)
+        return tuple(first.values())
 
     def simulated(self) -> Literal["none", "some", "all"]:
         """Which of the WebUIs are simulators, which paint without a model; "none" if none has been seen yet."""

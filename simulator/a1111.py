@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TASK_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 TASK_FIELDS = (Field("id_task", "str", None, nullable=True),)
-NO_NAMES = {"model_name": None, "model_path": None, "model_url": None}
 UNPROTECTED_LISTS = ("loras",)
 
 
@@ -66,7 +65,11 @@ class A1111(Application):
 
     def list_routes(self) -> Iterator[Route]:
         """What a client may choose from."""
-        upscalers = [{"name": name, **NO_NAMES, "scale": scale} for name, scale in self.profile["upscalers"].items()]
+        paths = self.profile["upscaler_paths"]
+        upscalers = [
+            {"name": name, "model_name": None, "model_path": paths.get(name), "model_url": None, "scale": scale}
+            for name, scale in self.profile["upscalers"].items()
+        ]
         lists = {**self.profile["lists"], "upscalers": upscalers, "samplers": self.samplers.samplers}
         if isinstance(self.samplers, SplitSamplers):
             lists["schedulers"] = self.samplers.schedulers

@@ -56,7 +56,7 @@ def _mask_params(fields: Mapping[str, Any], *, inpaints: bool) -> Values:
     return params
 
 
-def texts_of(job: Job, model: Checkpoint, extra: Values, *, count: int) -> list[str]:
+def texts_of(job: Job, model: Checkpoint, extra: Values, *, count: int, clip_skip: int) -> list[str]:
     """The text of every image that was begun."""
     params: Values = {
         "Steps": job.steps,
@@ -68,6 +68,7 @@ def texts_of(job: Job, model: Checkpoint, extra: Values, *, count: int) -> list[
         "Model hash": model.short_hash,
         "Model": model.model_name,
         "Denoising strength": None,
+        "Clip skip": clip_skip if clip_skip > 1 else None,
         **extra,
         "Version": VERSION,
     }

@@ -58,6 +58,8 @@ class Prepared:
 
     job: Job
     model: str
+    words: str
+    """The prompt without tags, and what those do."""
     key: str = ""
     """Stands for the pictures that it starts from."""
     starts: tuple[Image.Image, ...] = ()
@@ -69,7 +71,7 @@ class Prepared:
         """What image number `index` shows."""
         job = self.job
         return Scene(
-            prompt=job.prompt,
+            prompt=self.words,
             negative_prompt=job.negative_prompt,
             seed=job.seeds[index],
             steps=job.steps,
@@ -111,13 +113,14 @@ class Prepared:
         return Image.composite(picture, Image.new("RGBA", picture.size), mask)
 
 
-def prepare(job: Job, source: Source | None, model: str) -> Prepared:
+def prepare(job: Job, source: Source | None, model: str, *, words: str) -> Prepared:
     """Read the pictures and the mask.
 
+    :param words: what the prompt comes to, see `networks.Loaded`.
     :raises CrashError: there are none, too many, or one is cut short.
     """
     if source is None:
-        return Prepared(job=job, model=model)
+        return Prepared(job=job, model=model, words=words)
     if not source.pictures:
         text = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [0]"
         raise CrashError("RuntimeError", text)
@@ -127,7 +130,7 @@ def prepare(job: Job, source: Source | None, model: str) -> Prepared:
     elif len(originals) > job.batch_size:
         text = f"bad number of images passed: {len(originals)}; expecting {job.batch_size} or less"
         raise CrashError("RuntimeError", text)
-    prepared = partial(Prepared, job=job, model=model, key=f"{source.key} {job.strength}")
+    prepared = partial(Prepared, job=job, model=model, words=words, key=f"{source.key} {job.strength}")
     if source.mask is not None:
         mask = inpainting.prepared_mask(read(source.mask), source.settings)
         if not (source.settings.full_res and inpainting.is_empty(mask)):

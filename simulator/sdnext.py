@@ -12,6 +12,7 @@ from simulator.application import Route
 from simulator.checkpoints import Checkpoint
 from simulator.errors import CrashError
 from simulator.flavour import API, Profile, Settings, json_response
+from simulator.jobs import Job
 from simulator.webui import WebUI
 from simulator.wire import Request, Response
 
@@ -44,6 +45,10 @@ class SDNextWebUI(WebUI):
         if name != self.options.get("sd_model_checkpoint"):
             with suppress(UnloadedError):
                 super().choose(name)
+
+    def clip_skip(self, job: Job) -> int:
+        """See `WebUI.clip_skip`. A field, and not an option."""
+        return max(1, int(job.fields["clip_skip"] or 1))
 
     def ensure_loaded(self) -> None:
         """See `WebUI.ensure_loaded`.

@@ -15,6 +15,7 @@ from simulator.errors import CrashError
 from simulator.flavour import Profile, Settings
 from simulator.infotext import extra_params, info_of, texts_of
 from simulator.jobs import Job, check, step_time
+from simulator.networks import load, texts
 from simulator.options import Options
 from simulator.progress import FIFOLock, Progress, Tasks
 
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     from simulator.painting import Prepared, Source
 
 CACHE_BYTES = 64 << 20
+CLIP_LAYERS = 12
 EXTRAS = {"mask": "return_mask", "composite": "return_mask_composite"}
+
+
+def painted_by(model: Checkpoint, clip_skip: int) -> str:
+    """Stands for what paints: the model, and the layer of CLIP unless it is the last."""
+    return model.model_name if clip_skip == 1 else f"{model.model_name} {clip_skip}"
 
 
 class EncodedPictures:
@@ -67,6 +74,7 @@ class WebUI:
         self.progress = Progress()
         self.tasks = Tasks()
         self._settings = settings
+        self._profile = profile
         self._version = {"version": profile["version"]} if profile["version"] else {}
         self._loaded = self.checkpoints.find(settings.models[0]) if settings.models else None
         config: dict[str, Any] = {}
@@ -156,6 +164,18 @@ class WebUI:
             settings.pop("sd_model_checkpoint", None)
         return self.options.overridden(settings, restore=bool(fields["override_settings_restore_afterwards"]))
 
+    def clip_skip(self, _job: Job) -> int:
+        """The layer of CLIP that is used, counted from the last.
+
+        :raises CrashError: there are not so many, or it is no number.
+        """
+        value = self.options.get("CLIP_stop_at_last_layers")
+        if not isinstance(value, int | float) or value != int(value):
+            raise CrashError("TypeError", "tuple indices must be integers or slices, not " + type(value).__name__)
+        if value > CLIP_LAYERS:
+            raise CrashError("IndexError", "tuple index out of range")
+        return max(1, int(value))
+
     def check_steps(self, _job: Job) -> None:
         """:raises CrashError: the sampler cannot do so few; here all can."""
 
@@ -164,16 +184,19 @@ class WebUI:
 
         check(job)
         self.check_steps(job)
-        prepared = prepare(job, source, self.loaded.model_name)
+        loaded = load(job.prompt, self._profile)
+        clip_skip = self.clip_skip(job)
+        prepared = prepare(job, source, painted_by(self.loaded, clip_skip), words=loaded.painted)
         finished = self._sample(prepared)
+        with_hashes = bool(self.options.get("lora_add_hashes_to_infotext"))
         extra = extra_params(job, inpaints=bool(prepared.canvases))
-        texts = texts_of(job, self.loaded, extra, count=len(finished))
-        clip_skip = self.options.get("CLIP_stop_at_last_layers") or 1
+        extra |= texts(loaded, self._profile, with_hashes=with_hashes)
+        infotexts = texts_of(job, self.loaded, extra, count=len(finished), clip_skip=clip_skip)
         more = {"job_timestamp": timestamp, "clip_skip": clip_skip, **self._version}
         return Result(
-            info=info_of(job, self.loaded, extra, texts, **more),
+            info=info_of(job, self.loaded, extra, infotexts, **more),
             prepared=prepared,
-            texts=texts,
+            texts=infotexts,
             finished=finished,
             has_texts=bool(self.options.get("enable_pnginfo")),
             extras=[name for name, option in EXTRAS.items() if prepared.canvases and self.options.get(option)],

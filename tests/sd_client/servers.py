@@ -228,6 +228,17 @@ A1111_SCHEDULERS = [
     {"name": "karras", "label": "Karras", "aliases": None, "default_rho": 7.0, "need_inner_model": False},
     {"name": "sgm_uniform", "label": "SGM Uniform", "aliases": ["SGMUniform"], "default_rho": -1},
 ]
+A1111_OPTIONS = {
+    "samples_format": "png",
+    "sd_model_checkpoint": A1111_MODELS[0]["title"],
+    "CLIP_stop_at_last_layers": 1,
+    "lora_add_hashes_to_infotext": True,
+}
+A1111_UPSCALERS = [
+    {"name": "None", "model_path": None},
+    {"name": "Lanczos", "model_path": None, "scale": 4},
+    {"name": "R-ESRGAN 4x+", "model_path": "https://example.org/RealESRGAN_x4plus.pth", "scale": 4},
+]
 A1111_CUDA = {"ram": {"free": 1.0, "used": 1, "total": 2.0}, "cuda": {"system": {"free": 1, "used": 1, "total": 2}}}
 A1111_CPU = {"ram": {"free": 1.0, "used": 1, "total": 2.0}, "cuda": {"error": "unavailable"}}
 A1111_PROGRESS = {"progress": 0.0, "eta_relative": 0.0, "state": {"job_count": 0}, "current_image": None}
@@ -236,10 +247,11 @@ A1111_PROGRESS = {"progress": 0.0, "eta_relative": 0.0, "state": {"job_count": 0
 def a1111_routes(*, memory: object = A1111_CUDA) -> dict[str, Answer | Callable[[Received], Answer]]:
     return {
         "GET /sdapi/v1/sd-models": as_json(A1111_MODELS),
-        "GET /sdapi/v1/options": as_json({"samples_format": "png", "sd_model_checkpoint": A1111_MODELS[0]["title"]}),
+        "GET /sdapi/v1/options": as_json(A1111_OPTIONS),
         "GET /sdapi/v1/samplers": as_json(A1111_SAMPLERS),
         "GET /sdapi/v1/schedulers": as_json(A1111_SCHEDULERS),
-        "GET /sdapi/v1/upscalers": as_json([{"name": "None"}, {"name": "Lanczos", "scale": 4}]),
+        "GET /sdapi/v1/upscalers": as_json(A1111_UPSCALERS),
+        "GET /sdapi/v1/latent-upscale-modes": as_json([{"name": "Latent"}]),
         "GET /sdapi/v1/loras": as_json([{"name": "detail", "alias": "detail", "path": "/x", "metadata": {}}]),
         "GET /sdapi/v1/memory": as_json(memory),
         "GET /sdapi/v1/progress": as_json(A1111_PROGRESS),

@@ -12,7 +12,16 @@ from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, MissingRouteError, WebUIAuthError, WebUIStatusError
 from sd_client.limits import NO_LIMITS, Limits
 from sd_client.matching import find_checkpoint, match
-from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, GenerationParams, PaintedImage, Sampler
+from sd_client.models import (
+    DUMMY_HASH,
+    BrokenList,
+    Capabilities,
+    Checkpoint,
+    GenerationParams,
+    ListedLora,
+    PaintedImage,
+    Sampler,
+)
 from sd_client.progress import Progress
 from tests.sd_client.jobs import CAPABILITIES, CHECKPOINT, INIT_IMAGE, INPAINTING, job
 from tests.sd_client.servers import (
@@ -58,8 +67,11 @@ def test_a1111(web_server: WebServer) -> None:
             Sampler(name="karras", aliases=("Karras",)),
             Sampler(name="sgm_uniform", aliases=("SGM Uniform", "SGMUniform")),
         ),
-        upscalers=("None", "Lanczos"),
-        loras=("detail",),
+        upscalers=("Lanczos",),
+        loras=(ListedLora(name="detail"),),
+        hires_upscalers=("Latent", "Lanczos"),
+        clip_skip="option",
+        lora_hashes=True,
         gpu=True,
         has_progress=True,
         limits=NO_LIMITS,
@@ -84,6 +96,8 @@ def test_sdcpp(web_server: WebServer) -> None:
         "GET /sdapi/v1/schedulers": as_json([{"name": "karras", "label": "karras"}]),
         "GET /sdapi/v1/upscalers": as_json([{"name": "None", "scale": 4}]),
         "GET /sdapi/v1/loras": as_json([{"name": "tiny", "path": "tiny.safetensors"}]),
+        "GET /sdapi/v1/latent-upscale-modes": as_json([{"name": "Latent"}]),
+        "GET /sdcpp/v1/capabilities": as_json({}),
         "GET /sdapi/v1/memory": EMPTY_404,
         "GET /sdapi/v1/progress": EMPTY_404,
     }
@@ -92,8 +106,10 @@ def test_sdcpp(web_server: WebServer) -> None:
         loaded="sd15",
         samplers=(Sampler(name="euler_a", aliases=("euler_a",)),),
         schedulers=(Sampler(name="karras", aliases=("karras",)),),
-        upscalers=("None",),
-        loras=("tiny",),
+        upscalers=(),
+        loras=(ListedLora(name="tiny", path="tiny.safetensors"),),
+        hires_upscalers=("Latent",),
+        clip_skip="field",
         gpu=None,
         has_progress=False,
         can_interrupt=False,
@@ -168,7 +184,10 @@ def test_every_route_but_the_models_may_be_missing(web_server: WebServer, missin
     assert without.checkpoints == whole.checkpoints
 
 
-LISTS = ["options", "samplers", "schedulers", "upscalers", "loras", "memory", "progress"]
+LISTS = [
+    *("options", "samplers", "schedulers", "upscalers", "latent-upscale-modes"),
+    *("loras", "memory", "progress"),
+]
 UNUSABLE = {
     "broken": BROKEN,
     "unauthorized": as_json({"detail": "Not authenticated"}, 401),
@@ -266,7 +285,7 @@ def test_entries_that_are_none_are_passed_over(web_server: WebServer) -> None:
         web_server.routes[f"GET /sdapi/v1/{name}"] = as_json([*junk, good])
     web_server.routes["GET /sdapi/v1/sd-models"] = as_json([*junk, {"title": "m.ckpt"}])
     seen = capabilities(web_server)
-    assert (seen.upscalers, seen.loras) == (("Euler",), ("Euler",))
+    assert (seen.upscalers, seen.loras) == (("Euler",), (ListedLora(name="Euler"),))
     assert seen.samplers == (Sampler(name="Euler"),)
     assert seen.schedulers == (Sampler(name="Euler", aliases=("Euler",)),)
     assert seen.checkpoints == (Checkpoint(title="m.ckpt", model_name="m"),)

@@ -230,7 +230,7 @@ def test_a_late_list_is_asked_for_again_with_the_next_look(web_server: WebServer
 
 def loras_of(probing: Probing) -> tuple[str, ...]:
     seen = probing.states()["webui"].capabilities
-    return seen.loras if seen else ()
+    return tuple(lora.name for lora in seen.loras) if seen else ()
 
 
 class Failing(WebUIClient):
@@ -280,7 +280,7 @@ def test_a_webui_that_returns_is_looked_at_wholly(web_server: WebServer, tmp_pat
         wait_for(lambda: available(probing), "the WebUI back")
         seen = probing.states()["webui"].capabilities
         assert seen is not None
-        assert seen.loras == ("new",)
+        assert [lora.name for lora in seen.loras] == ["new"]
 
 
 def held(gate: threading.Event) -> Callable[[Received], Answer]:

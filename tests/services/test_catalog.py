@@ -9,7 +9,7 @@ import pytest
 from sd_client.errors import NoWebUIError
 from sd_client.limits import Limits
 from sd_client.matching import find_checkpoint
-from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, Sampler
+from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, ListedLora, Sampler
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
@@ -35,6 +35,7 @@ DREAM = Checkpoint(
 )
 SAMPLERS = tuple(Sampler(name=name) for name in ("Euler a", "Euler", "DPM++ 2M"))
 STEP_64 = Limits(size_step=64, sure_size_step=64)
+A, B = ListedLora(name="a", base="sd1"), ListedLora(name="b")
 KARRAS = Sampler(name="karras", aliases=("Karras",))
 
 
@@ -286,12 +287,12 @@ def test_before_anything_was_seen() -> None:
 
 def test_lists_have_each_name_once() -> None:
     native = capabilities(
-        V15, samplers=(Sampler(name="euler_a"), Sampler(name="lcm")), schedulers=(Sampler(name="KARRAS"),), loras=("a",)
+        V15, samplers=(Sampler(name="euler_a"), Sampler(name="lcm")), schedulers=(Sampler(name="KARRAS"),), loras=(A,)
     )
-    known = catalog(capabilities(V15, loras=("b", "a"), upscalers=("Lanczos",)), native)
+    known = catalog(capabilities(V15, loras=(B, A), upscalers=("Lanczos",)), native)
     assert known.samplers() == ("Euler a", "Euler", "DPM++ 2M", "lcm")
     assert known.schedulers() == ("Karras",)
-    assert (known.loras(), known.upscalers()) == (("b", "a"), ("Lanczos",))
+    assert (known.loras(), known.upscalers()) == ((B, A), ("Lanczos",))
 
 
 def test_a_long_list_is_cut_in_messages() -> None:

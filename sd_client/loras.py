@@ -1,0 +1,139 @@
+"""LoRAs: which a WebUI offers, how they are asked for, and what in its answer proves that it loaded them.
+
+A1111 and its forks take a tag in the prompt, and drop one that they cannot load without a word. stable-diffusion.cpp's
+server reads a tag as words; it takes the path that it lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic_core import from_json
+
+from sd_client.errors import DroppedError
+from sd_client.models import Capabilities, ListedLora, Lora, UsedLora
+
+#: With one of these in its name a LoRA cannot be written as a tag, nor be read in the answer.
+_NOT_IN_A_TAG = re.compile(r"[:,<>]")
+
+#: Of a name or a path.
+_MOST_CHARACTERS = 1000
+
+#: By what ``ss_base_model_version`` begins with.
+_BASES = {"sdxl": "sdxl", "sd_v1": "sd1", "sd_v2": "sd2"}
+
+#: Where stable-diffusion.cpp's text has its own account of the job, as JSON.
+_ACCOUNT = "SDCPP: "
+
+
+def listed_loras(entries: Iterable[Mapping[str, Any]]) -> tuple[ListedLora, ...]:
+    """As they are listed, by name and never by alias: one that two files share stands for neither."""
+    return tuple(
+        ListedLora(name=name, path=_short(entry.get("path")), base=_base(entry))
+        for entry in entries
+        if (name := _short(entry.get("name")))
+    )
+
+
+def _short(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _MOST_CHARACTERS else None
+
+
+def by_tag(listed: Sequence[ListedLora]) -> tuple[ListedLora, ...]:
+    """Those that a server which reads tags can be asked for."""
+    return _named_once(replace(lora, path=None) for lora in listed if not _NOT_IN_A_TAG.search(lora.name))
+
+
+def by_path(listed: Sequence[ListedLora]) -> tuple[ListedLora, ...]:
+    """Those that a server which takes paths can be asked for."""
+    return _named_once(lora for lora in listed if lora.path)
+
+
+def _named_once(loras: Iterable[ListedLora]) -> tuple[ListedLora, ...]:
+    found = tuple(loras)
+    counts = Counter(lora.name for lora in found)
+    return tuple(lora for lora in found if counts[lora.name] == 1)
+
+
+def _base(entry: Mapping[str, Any]) -> str | None:
+    metadata = entry.get("metadata")
+    version = metadata.get("ss_base_model_version") if isinstance(metadata, dict) else None
+    text = version if isinstance(version, str) else ""
+    return next((base for begin, base in _BASES.items() if text.startswith(begin)), None)
+
+
+def find_loras(capabilities: Capabilities, wanted: Sequence[Lora]) -> tuple[ListedLora, ...] | None:
+    """As this WebUI lists them, in the same order; None if it lacks one."""
+    if not wanted:
+        return ()
+    listed = {lora.name: lora for lora in capabilities.loras}
+    found = [listed[lora.name] for lora in wanted if lora.name in listed]
+    return tuple(found) if len(found) == len(wanted) else None
+
+
+def prompt_with_tags(prompt: str, wanted: Sequence[Lora], listed: Sequence[ListedLora]) -> str:
+    """The prompt, and behind it a tag for each LoRA that this WebUI does not take by its path."""
+    tags = [f"<lora:{lora.name}:{lora.weight:g}>" for lora, one in zip(wanted, listed, strict=True) if one.path is None]
+    return " ".join([prompt, *tags])
+
+
+def lora_fields(wanted: Sequence[Lora], listed: Sequence[ListedLora]) -> list[dict[str, Any]]:
+    """The field ``lora`` of a server that takes paths; empty for others."""
+    both = zip(wanted, listed, strict=True)
+    return [{"path": one.path, "multiplier": lora.weight} for lora, one in both if one.path is not None]
+
+
+def check_loras(info: Mapping[str, Any], listed: Sequence[ListedLora]) -> tuple[UsedLora, ...]:
+    """
+    What the answer says of each.
+
+    :raises DroppedError: one is missing.
+    """
+    if not listed:
+        return ()
+    proven = {**_with_hash(info), **_networks(info)} if listed[0].path is None else _paths(info)
+    missing = [lora.name for lora in listed if (lora.path or lora.name) not in proven]
+    if missing:
+        raise DroppedError(f"the WebUI left out {len(missing)} of {len(listed)} LoRAs", reason="lora_dropped")
+    return tuple(UsedLora(name=lora.name, hash=proven[lora.path or lora.name]) for lora in listed)
+
+
+def _extra(info: Mapping[str, Any], name: str) -> str:
+    extra = info.get("extra_generation_params")
+    text = extra.get(name) if isinstance(extra, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def _with_hash(info: Mapping[str, Any]) -> dict[str, str | None]:
+    """A1111's and Forge's ``name: hash, name: hash``."""
+    entries = (entry.rpartition(": ") for entry in _extra(info, "Lora hashes").split(", "))
+    return {name: hash_ for name, _, hash_ in entries if name and hash_}
+
+
+def _networks(info: Mapping[str, Any]) -> dict[str, str | None]:
+    """SD.Next's names; it lists their hashes apart, leaving out those that it does not know."""
+    names = [name for name in _extra(info, "LoRA networks").split(", ") if name]
+    hashes = [hash_ for hash_ in _extra(info, "LoRA hashes").split(", ") if hash_]
+    return dict(zip(names, hashes, strict=True)) if len(names) == len(hashes) else dict.fromkeys(names)
+
+
+def _paths(info: Mapping[str, Any]) -> dict[str, str | None]:
+    """Those of which stable-diffusion.cpp's server says that each picture has them."""
+    texts = info.get("infotexts")
+    found = [_paths_of(text) for text in texts] if isinstance(texts, list) else []
+    return dict.fromkeys(set.intersection(*found)) if found else {}
+
+
+def _paths_of(text: object) -> set[str]:
+    _, _, account = text.partition(_ACCOUNT) if isinstance(text, str) else ("", "", "")
+    try:
+        told = from_json(account) if account else {}
+    except ValueError:
+        return set()
+    loras = told.get("loras") if isinstance(told, dict) else None
+    names = (lora.get("name") for lora in loras if isinstance(lora, dict)) if isinstance(loras, list) else ()
+    return {name for name in names if isinstance(name, str)}
