@@ -11,7 +11,7 @@ import re
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple, NoReturn
 
@@ -21,7 +21,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
-from api.forms import read_form, too_much_text
+from api.forms import Form, read_form, too_much_text
 from api.schemas import from_form
 from api.schemas.byte_objects import in_text
 from api.schemas.picture_fields import PICTURE_FIELDS, PICTURE_FIELDS_PATTERN
@@ -38,7 +38,8 @@ _CHAR_BYTES = 12
 #: would be copied again.
 PIECE_BYTES = 256 * 1024
 
-_ACCEPTED = "send application/json or multipart/form-data"
+_FORM = "multipart/form-data"
+_ACCEPTED = f"send application/json or {_FORM}"
 #: How another type comes to be sent.
 _WHY_OTHERS = {
     "application/x-www-form-urlencoded": "; curl -d sends that unless -H 'Content-Type: application/json' is there",
@@ -77,17 +78,47 @@ def read_values(
     :raises PayloadTooLargeError: besides its pictures, it has more than any request needs.
     :raises InvalidParamsError: the same, and what it has is a picture's bytes as numbers.
     """
-    most_text = max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
+    most_text = _most_text(max_prompt_chars)
     try:
         if request.mimetype == "application/json":
             return read_json(_pieces(request, take), most_text=most_text), []
-        if request.mimetype == "multipart/form-data":
-            return _form(_pieces(request, take), request.mimetype_params.get("boundary", ""), mode, most_text)
+        if request.mimetype == _FORM:
+            form = _form(request, take, most_text)
+            return from_form(mode, form.texts) | form.files, form.problems
     except ParseException:
-        raise MalformedRequestError("the body's chunks are broken") from None
+        raise _broken_chunks() from None
+    raise _unsupported(request, _ACCEPTED)
+
+
+def read_fields_of_form(
+    request: Request, *, pictures: Collection[str], max_prompt_chars: int, take: Callable[[int], None]
+) -> Form:
+    """
+    A form whose fields have other names than those of :mod:`api.schemas`.
+
+    :param pictures: the names of fields that take one. The rest is as for :func:`read_values`.
+    :raises UnsupportedMediaTypeError: the body is no form; and what else :func:`read_values` raises.
+    """
+    if request.mimetype != _FORM:
+        raise _unsupported(request, f"send {_FORM}")
+    try:
+        return _form(request, take, _most_text(max_prompt_chars), pictures)
+    except ParseException:
+        raise _broken_chunks() from None
+
+
+def _most_text(max_prompt_chars: int) -> int:
+    return max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
+
+
+def _broken_chunks() -> MalformedRequestError:
+    return MalformedRequestError("the body's chunks are broken")
+
+
+def _unsupported(request: Request, accepted: str) -> UnsupportedMediaTypeError:
     received = request.mimetype or "no content type"
     kind = "image" if received.startswith("image/") else received
-    raise UnsupportedMediaTypeError(f"{_ACCEPTED}, not {received[:80]}{_WHY_OTHERS.get(kind, '')}")
+    return UnsupportedMediaTypeError(f"{accepted}, not {received[:80]}{_WHY_OTHERS.get(kind, '')}")
 
 
 def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:
@@ -104,10 +135,11 @@ def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:
 
 
 def _form(
-    pieces: Iterable[bytes], boundary: str, mode: Mode, most_text: int
-) -> tuple[dict[str, object], list[Problem]]:
-    form = read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text)
-    return from_form(mode, form.texts) | form.files, form.problems
+    request: Request, take: Callable[[int], None], most_text: int, pictures: Collection[str] = PICTURE_FIELDS
+) -> Form:
+    boundary = request.mimetype_params.get("boundary", "")
+    pieces = _pieces(request, take)
+    return read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text, pictures=pictures)
 
 
 class _PictureText(NamedTuple):

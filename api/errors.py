@@ -214,7 +214,9 @@ def _headers(error: Exception) -> dict[str, str]:
         return {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, webui.WebUIConnectError | webui.WebUIBusyError | storage.StorageUnavailableError):
         return {"Retry-After": "5"}
-    return {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthorizedError) else {}
+    # Programs that speak another API may take it for a wish to see a dialogue.
+    asks_for_key = isinstance(error, UnauthorizedError) and g.get("door", "own") == "own"
+    return {"WWW-Authenticate": "Bearer"} if asks_for_key else {}
 
 
 def _entry(found: Problem) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -22,6 +22,8 @@ MOST_PARTS = 100
 
 #: A part's name and its other headers.
 _MOST_HEAD_BYTES = 64 * 1024
+
+GIVEN_TWICE = "is given more than once"
 
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -46,21 +48,29 @@ class Form:
     problems: list[Problem]
 
 
-def read_form(pieces: Iterable[bytes], boundary: str, *, piece_bytes: int, most_text: int) -> Form:
+def read_form(
+    pieces: Iterable[bytes],
+    boundary: str,
+    *,
+    piece_bytes: int,
+    most_text: int,
+    pictures: Collection[str] = PICTURE_FIELDS,
+) -> Form:
     """
     :param pieces: the body as it arrives, each of at most ``piece_bytes``.
     :param most_text: bytes that it may have besides its pictures.
+    :param pictures: the names of fields that take one.
     :raises MalformedRequestError: it is not a form.
     :raises PayloadTooLargeError: it has more parts, or more text, than any request needs.
     """
     if not boundary or not boundary.isascii():
         raise MalformedRequestError("the form's Content-Type has no boundary; let a library write both")
-    parts = list(_parts(_events(pieces, boundary, piece_bytes), most_text))
+    parts = list(_parts(_events(pieces, boundary, piece_bytes), most_text, pictures))
     if not parts:
         raise MalformedRequestError("the form has no fields, or its boundary is wrong")
     form = Form(texts={}, files={}, problems=_given_twice(parts))
     for part in parts:
-        _add(part, form)
+        _add(part, form, pictures)
     return form
 
 
@@ -99,7 +109,7 @@ def _next_event(decoder: MultipartDecoder) -> Event:
         raise MalformedRequestError("the form is broken: it ends too early, or a part has an invalid header") from None
 
 
-def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
+def _parts(events: Iterable[Event], most_text: int, pictures: Collection[str]) -> Iterator[_Part]:
     """
     :raises MalformedRequestError:
     :raises PayloadTooLargeError:
@@ -116,32 +126,32 @@ def _parts(events: Iterable[Event], most_text: int) -> Iterator[_Part]:
             part = _Part(name=event.name, is_file=isinstance(event, File))
             text_bytes += len(part.name)
         elif isinstance(event, Data) and part is not None:
-            if part.name not in PICTURE_FIELDS:
+            if part.name not in pictures:
                 text_bytes += len(event.data)
             if text_bytes > most_text:
-                raise too_much_text(most_text)
+                raise too_much_text(most_text, pictures)
             part.data.write(event.data)
             if not event.more_data:
                 yield part
 
 
-def too_much_text(most_text: int) -> PayloadTooLargeError:
+def too_much_text(most_text: int, pictures: Collection[str] = PICTURE_FIELDS) -> PayloadTooLargeError:
     """The refusal of a body that has more besides its pictures than any request needs."""
-    names = " and ".join(map(repr, PICTURE_FIELDS))
+    names = " and ".join(map(repr, pictures))
     return PayloadTooLargeError(f"the body has more than {most_text / 1024**2:.3g} MB besides the pictures in {names}")
 
 
 def _given_twice(parts: Iterable[_Part]) -> list[Problem]:
     counts = Counter(part.name for part in parts)
-    return [Problem(field=name[:80], message="is given more than once") for name, count in counts.items() if count > 1]
+    return [Problem(field=name[:80], message=GIVEN_TWICE) for name, count in counts.items() if count > 1]
 
 
-def _add(part: _Part, form: Form) -> None:
+def _add(part: _Part, form: Form, pictures: Collection[str]) -> None:
     data = part.data.getvalue()
-    text = None if part.is_file or (part.name in PICTURE_FIELDS and sniff(data)) else _utf_8(data)
+    text = None if part.is_file or (part.name in pictures and sniff(data)) else _utf_8(data)
     if text is not None:
         form.texts[part.name] = text
-    elif part.is_file or part.name in PICTURE_FIELDS:
+    elif part.is_file or part.name in pictures:
         form.files[part.name] = data
     else:
         form.problems.append(Problem(field=part.name[:80], message="must be UTF-8 text"))

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 from flask import Flask, Response, g, request
@@ -105,19 +105,19 @@ class _Limit:
         self._name = name
         windows = dict.fromkeys(limiter.shared_limit(text, scope=name))
         self._windows = sorted(windows, key=lambda window: window.limit)
-        self._strategy = limiter.limiter
+        self._limiter = limiter
         self._allowed = metrics.rate_limit_decisions.labels(name, "allowed")
         self._refused = metrics.rate_limit_decisions.labels(name, "refused")
 
     def count(self) -> None:
         """:raises RateLimitExceeded: a window is full. Those before it have counted."""
-        identifiers = self._try_each(self._strategy.hit)
+        identifiers = self._try_each(self._limiter.limiter.hit)
         self._allowed.inc()
         g.rate_limit = self._windows[0].limit, identifiers
 
     def check(self) -> None:
         """:raises RateLimitExceeded: a window is full. Nothing is counted."""
-        self._try_each(self._strategy.test)
+        self._try_each(self._limiter.limiter.test)
 
     def _try_each(self, has_room: Callable[..., bool]) -> tuple[str, str]:
         identifiers = caller("limits"), self._name
@@ -125,22 +125,34 @@ class _Limit:
             if not has_room(window.limit, *identifiers):
                 self._refused.inc()
                 g.rate_limit = window.limit, identifiers
-                raise RateLimitExceeded(window)
+                refused = RateLimitExceeded(window)
+                refused.retry_after = max(1, math.ceil(_Left.of(self._limiter, window.limit, identifiers).seconds))
+                raise refused
         return identifiers
 
 
+class _Left(NamedTuple):
+    """What is left of a window: calls, and seconds until there is one more."""
+
+    calls: int
+    seconds: float
+
+    @classmethod
+    def of(cls, limiter: Limiter, limit: RateLimitItem, identifiers: tuple[str, str]) -> _Left:
+        window = limiter.limiter.get_window_stats(limit, *identifiers)
+        # The clock that counts may be another host's: only the difference means anything to the caller.
+        now = cast("ProcessStorage | SharedStorage", limiter.storage).now()
+        return cls(calls=max(0, window.remaining), seconds=window.reset_time - now)
+
+
 def _add_headers(response: Response, limiter: Limiter) -> Response:
-    """Those of Flask-Limiter put Retry-After on every response, and round it down."""
+    """Not those of Flask-Limiter, which put Retry-After on every response, and round it down."""
     if "rate_limit" not in g:
         return response
     limit: RateLimitItem
     limit, identifiers = g.rate_limit
-    window = limiter.limiter.get_window_stats(limit, *identifiers)
-    # The clock that counts may be another host's: only the difference means anything to the caller.
-    left_s = window.reset_time - cast("ProcessStorage | SharedStorage", limiter.storage).now()
+    left = _Left.of(limiter, limit, identifiers)
     response.headers.add("X-RateLimit-Limit", str(limit.amount))
-    response.headers.add("X-RateLimit-Remaining", str(max(0, window.remaining)))
-    response.headers.add("X-RateLimit-Reset", str(math.ceil(time.time() + left_s)))
-    if response.status_code == 429:
-        response.headers["Retry-After"] = str(max(1, math.ceil(left_s)))
+    response.headers.add("X-RateLimit-Remaining", str(left.calls))
+    response.headers.add("X-RateLimit-Reset", str(math.ceil(time.time() + left.seconds)))
     return response

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import pybase64
@@ -19,8 +19,8 @@ _PIECE_BYTES = 3 * 64 * 1024
 
 _NOT_STORED = "the image could not be stored, so it has no URL"
 
-#: Where the base64 of an image goes. No text of the JSON can look like this, since its quotes are escaped.
-_GAPS = re.compile(rb'(?<="image_base64":"data:image/png;base64,)')
+#: Stands in an answer where the base64 of a picture goes. Nobody can guess it, so no text of a caller's has it.
+PICTURE: Final = secrets.token_hex(16)
 
 #: An image's address, or None if it was not stored.
 ImageUrl = Callable[[GeneratedImage], str | None]
@@ -29,7 +29,7 @@ ImageUrl = Callable[[GeneratedImage], str | None]
 def as_png(generation: Generation, image_url: ImageUrl) -> Response:
     """The first image's file; the headers carry what else is in the JSON."""
     image = generation.images[0]
-    response = Response(_pieces(image), mimetype="image/png")
+    response = Response(_pieces(image.png), mimetype="image/png")
     response.content_length = len(image.png)
     response.headers["X-Image-Id"] = str(image.image_id)
     response.headers["X-Seed"] = str(image.seed)
@@ -44,7 +44,6 @@ def as_png(generation: Generation, image_url: ImageUrl) -> Response:
 
 
 def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -> Response:
-    """The base64 is put in while the answer is sent: a JSON encoder would look at every character of it."""
     images = [_fields(image, image_url, with_base64=with_base64) for image in generation.images]
     answer = images[0] | {
         "processing_time": round(generation.processing_time_s, 3),
@@ -55,35 +54,53 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
         answer["warnings"] = [_NOT_STORED]
     if len(images) > 1:
         answer["images"] = images
-    texts = _GAPS.split(to_json(answer))
-    shown = (generation.images[0], *generation.images)[: len(texts) - 1]
-    response = Response(_filled(texts, shown), mimetype="application/json")
-    response.content_length = sum(map(len, texts)) + sum(map(_base64_chars, shown))
+    shown = (generation.images[0], *generation.images) if len(images) > 1 else generation.images
+    return with_pictures(answer, [image.png for image in shown] if with_base64 else [])
+
+
+def with_pictures(answer: object, pictures: Sequence[bytes]) -> Response:
+    """
+    JSON with pictures in base64, which is made while the answer is sent: a JSON encoder would look at every character.
+
+    :param answer: has :data:`PICTURE` in its texts, once for each picture, in their order.
+    """
+    texts = _around_pictures(answer)
+    response = Response(_filled(texts, pictures), mimetype="application/json")
+    response.content_length = sum(map(len, texts)) + sum(map(_base64_chars, pictures))
     return response
+
+
+def json_pieces(answer: object, pictures: Sequence[bytes]) -> Iterator[bytes]:
+    """The same as :func:`with_pictures`, for what is sent as a part of a response."""
+    return _filled(_around_pictures(answer), pictures)
 
 
 def _fields(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) -> dict[str, Any]:
     return {
         "image_id": str(image.image_id),
         "image_url": image_url(image),
-        **({"image_base64": "data:image/png;base64,"} if with_base64 else {}),
+        **({"image_base64": f"data:image/png;base64,{PICTURE}"} if with_base64 else {}),
         "seed": image.seed,
         "width": image.width,
         "height": image.height,
     }
 
 
-def _filled(texts: Sequence[bytes], images: Sequence[GeneratedImage]) -> Iterator[bytes]:
-    """The texts, with an image in base64 in each gap between them."""
+def _around_pictures(answer: object) -> list[bytes]:
+    return to_json(answer).split(PICTURE.encode())
+
+
+def _filled(texts: Sequence[bytes], pictures: Sequence[bytes]) -> Iterator[bytes]:
+    """The texts, with a picture in base64 in each gap between them."""
     yield texts[0]
-    for text, image in zip(texts[1:], images, strict=True):
-        yield from map(pybase64.b64encode, _pieces(image))
+    for text, picture in zip(texts[1:], pictures, strict=True):
+        yield from map(pybase64.b64encode, _pieces(picture))
         yield text
 
 
-def _base64_chars(image: GeneratedImage) -> int:
-    return 4 * ((len(image.png) + 2) // 3)
+def _base64_chars(picture: bytes) -> int:
+    return 4 * ((len(picture) + 2) // 3)
 
 
-def _pieces(image: GeneratedImage) -> Iterator[bytes]:
-    return (image.png[start : start + _PIECE_BYTES] for start in range(0, len(image.png), _PIECE_BYTES))
+def _pieces(picture: bytes) -> Iterator[bytes]:
+    return (picture[start : start + _PIECE_BYTES] for start in range(0, len(picture), _PIECE_BYTES))

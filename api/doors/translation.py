@@ -80,8 +80,11 @@ class Translation:
                 self.refuse(name, table[name].message)
 
     def renamed(self, problems: Iterable[Problem]) -> list[Problem]:
-        """The problems by the door's names of their fields."""
-        return [replace(found, field=self.names.get(found.field, found.field)) for found in problems]
+        """The problems by the door's names of their fields, which those found by the door itself have already."""
+        return [
+            found if found in self.problems else replace(found, field=self.names.get(found.field, found.field))
+            for found in problems
+        ]
 
 
 def number(value: object) -> object:
