@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from config import Config, ConfigError
-from doctor import images, nginx, redis_server, settings, timeouts, webuis
+from doctor import clients, images, nginx, redis_server, settings, timeouts, webuis
 from doctor.findings import Finding, as_json, as_text, error, exit_status, ok
 
 
@@ -33,6 +33,7 @@ def examine(config: Config) -> list[Finding]:
     return [
         ok("settings", f"valid, and consistent with each other: {settings.holds(config, server)}"),
         *settings.weak_keys(config),
+        *clients.check(config),
         *webuis.check(config),
         *(redis_server.check(config.redis_url, prefix=config.redis_prefix) if config.redis_url else []),
         *images.check(config),

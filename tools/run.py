@@ -31,6 +31,11 @@ from typing import Any, NoReturn, TextIO
 from children import Children, RunError, Stopped
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # a script finds only what is in its own folder
+
+from config import Config  # noqa: E402
+from doctor.clients import addresses, reachable, shown  # noqa: E402
+
 BASE_PATH = "/api/v1/ai/generation"
 
 #: Seconds the simulator and Redis have to get ready: both need well under one, on a busy machine some.
@@ -183,20 +188,7 @@ class HealthWait:
             self._said = text
 
 
-def reachable(host: str) -> str:
-    """Return the address at which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def shown(host: str) -> str:
-    """Return `host` as it stands in a URL for a person on this machine."""
-    local = reachable(host)
-    if local in ("127.0.0.1", "::1"):
-        return "localhost"
-    return f"[{local}]" if ":" in local else local
-
-
-def how_to_try(url: str, *, simulated: bool, needs_key: bool) -> str:
+def how_to_try(url: str, config: Config, *, simulated: bool) -> str:
     post = f"curl -sSf {url}/txt2img -H 'Content-Type: application/json'"
     lines = [
         "",
@@ -208,8 +200,12 @@ def how_to_try(url: str, *, simulated: bool, needs_key: bool) -> str:
         f"  curl -sS {url}/health",
         "",
     ]
-    if needs_key:
-        lines.append("API_KEYS is set: add -H 'X-API-Key: KEY' with one of them.")
+    if pasted := addresses(config):
+        lines.append("Or paste into a program that speaks another API:")
+        lines += [f"  {name + ':':15}{address}" for name, address in pasted.items()]
+        lines.append("")
+    if config.api_keys:
+        lines.append("API_KEYS is set: add -H 'X-API-Key: KEY' with one of them; other programs have a field for it.")
     if simulated:
         lines.append("The pictures are painted by a simulator, no model runs here.")
         lines.append("For real ones: make run SD_WEBUI_URL=http://host:7860 (a WebUI started with --api)")
@@ -241,7 +237,8 @@ def serve(
     children.wait_for("the service", health.ready, timeout_s=math.inf)
     url = f"http://{shown(host)}:{port}{BASE_PATH}"
     say(f"\nready ({health.answer.get('status')}): {url}")
-    say(how_to_try(url, simulated=simulated, needs_key=bool(setting(environ, "API_KEYS", ""))))
+    # Valid, or gunicorn would have ended with the reason.
+    say(how_to_try(url, Config.from_env(child_environ), simulated=simulated))
     children.watch()
 
 

@@ -63,7 +63,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Iterator[Run]:
-    ours = {"SD_", "USE_", "REDIS_", "RATE_", "API_", "HOST", "PORT", "LOG_"}
+    ours = {"SD_", "USE_", "REDIS_", "RATE_", "API_", "HOST", "PORT", "LOG_", "DOORS", "PUBLIC_"}
     environ = {name: value for name, value in os.environ.items() if not name.startswith(tuple(ours))}
     environ |= {"HOST": "127.0.0.1", "PORT": "0", "TMPDIR": str(folder), "IMAGE_DIR": str(folder / "images")}
     output = folder / "output.txt"
@@ -116,6 +116,9 @@ def test_sigterm_lets_a_request_finish_and_leaves_nothing(folder: Path) -> None:
         webui = word_with(run.wait_until_printed("simulated WebUI"), "http://")
         service = word_with(run.wait_until_printed("ready (healthy)"), "http://")
         run.wait_until_printed("Ctrl-C ends it all.")
+        root = service.removesuffix("/api/v1/ai/generation")
+        assert run.wait_until_printed("AUTOMATIC1111:").split() == ["AUTOMATIC1111:", root]
+        assert run.wait_until_printed("OpenAI:").split() == ["OpenAI:", f"{root}/v1"]
         processes = descendants(run.process.pid)
         assert len(processes) >= 5, "simulator, Redis, gunicorn and its two workers"
         assert requests.get(f"{service}/health", timeout=DEADLINE_S).json()["redis"] == "up"
@@ -140,6 +143,16 @@ def paint(service: str, *, steps: int) -> int:
 def is_painting(webui: str) -> bool:
     progress = requests.get(f"{webui}/sdapi/v1/progress", timeout=DEADLINE_S).json()
     return bool(progress["state"]["job_count"])
+
+
+def test_only_what_is_open_is_to_be_pasted_and_as_callers_find_it(folder: Path) -> None:
+    with running(folder, DOORS="openai", PUBLIC_URL="https://pictures.example.com/ai", API_KEYS="secret-key") as run:
+        run.wait_until_printed("Ctrl-C ends it all.")
+        assert run.end(signal.SIGINT) == 0
+    assert "OpenAI:        https://pictures.example.com/ai/v1\n" in run.printed
+    assert "AUTOMATIC1111:" not in run.printed
+    assert "API_KEYS is set" in run.printed
+    assert "secret-key" not in run.printed
 
 
 @needs_proc
