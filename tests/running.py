@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 import requests
@@ -110,7 +112,7 @@ def running_service(folder: Path, webui_url: str, *, workers: int = 2, **setting
     environ = _prepared(folder, {"SD_WEBUI_URL": webui_url, **settings})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = WarmProcess(options, listener, environ, ROOT, folder / "service.log")
-        with _ended(Service(process, listener.getsockname()[1], folder)) as service:
+        with ended(Service(process, listener.getsockname()[1], folder)) as service:
             yield service
 
 
@@ -122,7 +124,7 @@ def started(command: list[str], folder: Path, listener: socket.socket | int, **s
     inherited = () if isinstance(listener, int) else (listener.fileno(),)
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=log, stderr=log, pass_fds=inherited)
-    with _ended(Service(process, port, folder)) as service:
+    with ended(Service(process, port, folder)) as service:
         yield service
 
 
@@ -134,7 +136,8 @@ def _prepared(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _ended(service: Service) -> Iterator[Service]:
+def ended(service: Service) -> Iterator[Service]:
+    """The service is stopped at the block's end, and its exit looked at."""
     process = service.process
     try:
         yield service
@@ -158,13 +161,50 @@ def free_port() -> int:
     return port
 
 
-class RedisServer:
+class Child:
+    """A program that can hang, go on, and be killed."""
+
+    _process: subprocess.Popen[Any] | None = None
+
+    def freeze(self) -> None:
+        """Connections are taken and never answered, as with a host that hangs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate(timeout=DEADLINE_S)
+            self._process = None
+
+
+class Repeating:
+    """Threads that each do their job over and over; ``ended`` is set when they are to stop."""
+
+    def __init__(self, jobs: Iterable[Callable[[], None]]) -> None:
+        self.ended = threading.Event()
+        self._threads = [threading.Thread(target=job) for job in jobs]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        self.ended.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class RedisServer(Child):
     """A real Redis-compatible server behind a Unix socket, which can go away and come back."""
 
     def __init__(self, folder: Path) -> None:
         self._socket = folder / "redis.sock"
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{self._socket}"
 
     def start(self) -> None:
@@ -193,21 +233,9 @@ class RedisServer:
         client.flushall()
         client.close()
 
-    def freeze(self) -> None:
-        """Connections are taken and never answered, as with a host that hangs."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(DEADLINE_S)
-            self._process = None
-            self._socket.unlink(missing_ok=True)
+        self.kill()
+        self._socket.unlink(missing_ok=True)
 
 
 def redis_binary() -> str:

@@ -17,7 +17,7 @@ import requests
 from api.connection import PAUSE_S
 from simulator import Simulator
 from tests.hostile.innocent import AT_WORST_S, assert_nothing_noticed, innocent_callers
-from tests.hostile.wire import HEALTH, connect, head, many, rest_of
+from tests.hostile.wire import HEALTH, connect, head, is_reset, many, rest_of
 from tests.running import DEADLINE_S, PREFIX, ROOT, Service, started, wait_until
 
 #: More than enough: each once stopped its worker for two seconds.
@@ -52,14 +52,6 @@ def test_they_are_ended_once_they_send_nothing_more(attacked: Service) -> None:
             sending.sendall(b"x")  # what was on its way is taken
         silent.sendall(b"x")
         wait_until(lambda: is_reset(silent), "the silent one's connection is closed")
-
-
-def is_reset(connection: socket.socket) -> bool:
-    try:
-        connection.sendall(b"x")
-    except ConnectionError:
-        return True
-    return False
 
 
 def test_more_connections_than_a_worker_takes(simulator: Simulator, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from simulator import Simulator
 from tests.hostile.innocent import assert_nothing_noticed, innocent_callers
-from tests.hostile.wire import connect, head, rest_of
+from tests.hostile.wire import connect, head, is_reset, rest_of
 from tests.running import ROOT, Service, started, wait_until
 
 #: Of some 20 kB, and more of them than the system keeps for a caller (4 MB on Linux).
@@ -55,11 +55,3 @@ def test_who_never_reads_is_ended(simulator: Simulator, tmp_path: Path) -> None:
     ):
         greedy.sendall(PAGE * MANY)
         wait_until(lambda: is_reset(greedy), "its connection is ended")
-
-
-def is_reset(connection: socket.socket) -> bool:
-    try:
-        connection.send(b"x")
-    except ConnectionError:
-        return True
-    return False

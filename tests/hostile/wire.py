@@ -46,3 +46,11 @@ def send_all_then_read(port: int, sent: bytes | Iterable[bytes]) -> bytes:
         for piece in [sent] if isinstance(sent, bytes) else sent:
             connection.sendall(piece)
         return rest_of(connection)
+
+
+def is_reset(connection: socket.socket) -> bool:
+    try:
+        connection.send(b"x")
+    except ConnectionError:
+        return True
+    return False

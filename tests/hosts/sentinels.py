@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,7 @@ import pytest
 import redis
 
 from tests.hosts.certificates import Certificates
-from tests.running import DEADLINE_S, free_port, redis_binary, wait_until
+from tests.running import Child, free_port, redis_binary, wait_until
 
 needs_tls = pytest.mark.skipif(
     not (shutil.which("redis-server") and shutil.which("openssl")),
@@ -28,7 +27,7 @@ SERVICE = "pictures"
 DOWN_AFTER_MS = 1000
 
 
-class _Process:
+class _Server(Child):
     def __init__(
         self, folder: Path, lines: list[str], *words: str, password: str | None, tls: Certificates | None
     ) -> None:
@@ -39,7 +38,6 @@ class _Process:
         conf.write_text("\n".join([*ports, "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
         self._command = [redis_binary(), str(conf), *words]
         self._options: dict[str, Any] = {"password": password, **({"ssl": True, **_tls_options(tls)} if tls else {})}
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -52,20 +50,6 @@ class _Process:
         with self.client() as client, contextlib.suppress(redis.RedisError):
             return bool(client.ping())
         return False
-
-    def freeze(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(DEADLINE_S)
-            self._process = None
 
 
 def _tls_lines(tls: Certificates) -> list[str]:
@@ -106,17 +90,17 @@ class WatchedRedis:
         self._sentinel_user = sentinel_user
         self._password = password
         self._sentinel_password = sentinel_password
-        self.servers: list[_Process] = []
+        self.servers: list[_Server] = []
         for number in range(servers):
             lines = ['save ""', "appendonly no", "repl-diskless-sync-delay 0"]
             if password:
                 lines += [f'requirepass "{password}"', f'masterauth "{password}"']
             if self.servers:
                 lines.append(f"replicaof 127.0.0.1 {self.servers[0].port}")
-            self.servers.append(_Process(folder / f"redis{number}", lines, password=password, tls=tls))
+            self.servers.append(_Server(folder / f"redis{number}", lines, password=password, tls=tls))
         self.sentinels = [self._sentinel(folder / f"sentinel{number}", sentinels) for number in range(sentinels)]
 
-    def _sentinel(self, folder: Path, count: int) -> _Process:
+    def _sentinel(self, folder: Path, count: int) -> _Server:
         lines = [
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} {count // 2 + 1}",
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
@@ -128,7 +112,7 @@ class WatchedRedis:
             lines.append(f'requirepass "{self._sentinel_password}"')
         if self._sentinel_user:
             lines.append(f"user {self._sentinel_user} on >{self._sentinel_password}-of-user ~* &* +@all")
-        return _Process(folder, lines, "--sentinel", password=self._sentinel_password, tls=self._tls)
+        return _Server(folder, lines, "--sentinel", password=self._sentinel_password, tls=self._tls)
 
     def url(self, *, db: int = 0) -> str:
         user = f":{quote(self._password, safe='')}@" if self._password else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.carried_out import Image, Stage, why_not
-from tests.running import DEADLINE_S, NO_LIMITS, ROOT, Service, free_port, wait_until
+from tests.running import NO_LIMITS, ROOT, Service, ended, free_port, wait_until
 
 SMALL = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
 
@@ -30,14 +30,8 @@ def running(stage: Stage, folder: Path, port: int, *command: str, **settings: st
         process = subprocess.Popen(
             stage.argv(command or stage.command, read_only=True), env=stage.environ(**settings), stdout=log, stderr=log
         )
-    service = Service(process, port, folder)
-    try:
+    with ended(Service(process, port, folder)) as service:
         yield service
-        assert service.stop() == 0, service.printed
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait(DEADLINE_S)
 
 
 def health_check(stage: Stage, port: int) -> int:

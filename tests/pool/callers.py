@@ -61,6 +61,13 @@ def results(futures: Iterable[Future[Told]]) -> list[Told]:
     return [future.result(DEADLINE_S) for future in futures]
 
 
+def painting(seconds: float = 0.25) -> dict[str, Any]:
+    """A small txt2img that takes a WebUI so long, with a seed that no other has."""
+    steps = max(1, round(seconds * STEPS_PER_S))
+    size = {"width": 64, "height": 64}
+    return {"prompt": "a", "steps": steps, "seed": next(_SEEDS), "response_format": "url", **size}
+
+
 def paint(
     service: Service,
     *,
@@ -70,14 +77,13 @@ def paint(
     headers: dict[str, str] | None = None,
     seed: int | None = None,
 ) -> Told:
-    seed = next(_SEEDS) if seed is None else seed
-    body = {"prompt": prompt, "width": 64, "height": 64, "steps": max(1, round(seconds * STEPS_PER_S)), "seed": seed}
-    body |= {"response_format": "url"} | ({"model": model} if model else {})
+    body = painting(seconds) | {"prompt": prompt} | ({"model": model} if model else {})
+    body |= {} if seed is None else {"seed": seed}
     sent = time.monotonic()
     answer = requests.post(f"{service.url}/txt2img", json=body, headers=headers, timeout=DEADLINE_S)
     after = answer.headers.get("Retry-After")
     return Told(
-        seed=seed,
+        seed=body["seed"],
         status=answer.status_code,
         code="" if answer.ok else answer.json()["code"],
         retry_after_s=None if after is None else int(after),

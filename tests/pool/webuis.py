@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ import requests
 
 from simulator import Simulator
 from simulator.journal import GENERATION_ROUTES
-from tests.running import DEADLINE_S, ROOT, free_port, wait_until
+from tests.running import ROOT, Child, free_port, wait_until
 
 #: A step of 64x64 pixels then takes 1/64 s: a job of 32 steps half a second.
 STEP_TIME = 1.0
@@ -33,15 +32,14 @@ class PaintedJob:
     finished: float | None
 
 
-class SimulatorProcess:
-    """A simulated WebUI in a process of its own, on a port that it keeps."""
+class SimulatorProcess(Child):
+    """A simulated WebUI in a separate process, on a port that it keeps."""
 
     def __init__(self, *options: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "simulator", "--port", str(self.port)]
         self._command += ["--step-time", str(STEP_TIME), *options]
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -52,20 +50,6 @@ class SimulatorProcess:
             return requests.get(f"{self.url}/simulator/state", timeout=1).ok
         except requests.RequestException:
             return False
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(DEADLINE_S)
-            self._process = None
-
-    def freeze(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
 
     def set_fault(self, kind: str, **settings: Any) -> None:
         requests.post(f"{self.url}/simulator/faults", json={"kind": kind, **settings}, timeout=5).raise_for_status()

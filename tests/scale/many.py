@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import random
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -16,7 +15,7 @@ import requests
 
 from simulator import Simulator
 from tests.pool.callers import wait_for_webuis
-from tests.running import RedisServer, running_service
+from tests.running import RedisServer, Repeating, running_service
 
 #: Of one step at 512x512. At 64x64 it is a 64th part: 8 steps take a second, and cost hardly any CPU.
 STEP_TIME = 8.0
@@ -82,25 +81,18 @@ def pool(count: int, *, redis: bool, **settings: str) -> Iterator[Any]:
         yield service, webuis
 
 
-class Callers:
-    """Each asks again as soon as it has an answer, until the end."""
+class Callers(Repeating):
+    """Each asks again as soon as it has an answer, until the end. They begin at once."""
 
     def __init__(self, url: str, count: int) -> None:
+        super().__init__([self._ask] * count)
         self._url = url
-        self._ended = threading.Event()
         self.answers: list[int] = []
-        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
-        for thread in self._threads:
-            thread.start()
-
-    def end(self) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self.start()
 
     def _ask(self) -> None:
         body: dict[str, Any] = {"prompt": "a", "width": 64, "height": 64, "steps": STEPS, "response_format": "url"}
         with requests.Session() as session:
-            while not self._ended.is_set():
+            while not self.ended.is_set():
                 asked = body | {"seed": random.randrange(2**31)}
                 self.answers.append(session.post(f"{self._url}/txt2img", json=asked, timeout=120).status_code)

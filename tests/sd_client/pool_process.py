@@ -1,5 +1,6 @@
 """One process of the service with callers of all kinds: run by test_queue_stress.py, until a line comes in."""
 
+import functools
 import json
 import random
 import sys
@@ -16,6 +17,7 @@ from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store
 from tests.pools import OwnPool
+from tests.running import Repeating
 from tests.sd_client.jobs import job, job_request
 
 CALLERS = 6
@@ -43,7 +45,7 @@ def open_store(folder: Path, redis_url: str) -> Store:
     return store
 
 
-class Callers:
+class Callers(Repeating):
     """
     Jobs of all kinds from several threads, and what became of each by its seed.
 
@@ -54,22 +56,12 @@ class Callers:
         self.ends: dict[int, str] = {}
         self._pool = pool
         self._seeds = iter(range(first_seed, first_seed + 1_000_000))
-        self._over = threading.Event()
         self._mutex = threading.Lock()
-        self._threads = [threading.Thread(target=self._call, args=(first_seed + n,)) for n in range(CALLERS)]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def end(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__([functools.partial(self._call, first_seed + number) for number in range(CALLERS)])
 
     def _call(self, seed: int) -> None:
         draw = random.Random(seed)
-        while not self._over.is_set():
+        while not self.ended.is_set():
             with self._mutex:
                 seed = next(self._seeds)
             self.ends[seed] = self._one(seed, draw)

@@ -36,7 +36,7 @@ def s3_server(aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -
     server = S3Server(tmp_path_factory.mktemp("s3"))
     server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def own_s3_server(aws_credentials: None, tmp_path: Path) -> Iterator[S3Server]:
     server = S3Server(tmp_path / "s3")
     server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from localbucket import S3Handler
+
+from tests.running import Child
 
 SCRIPT = Path(__file__).with_name("s3_process.py")
 BUCKET = "pictures"
@@ -37,13 +38,12 @@ def aws_variables(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-class S3Server:
+class S3Server(Child):
     """An S3 server as a process. What is in the bucket is below ``folder``, a file for each object."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._port = 0
-        self._process: subprocess.Popen[str] | None = None
         self.folder = root / BUCKET
         self.folder.mkdir(parents=True)
 
@@ -64,21 +64,6 @@ class S3Server:
     @property
     def query(self) -> str:
         return f"endpoint=http://127.0.0.1:{self._port}&allow_http=true"
-
-    def freeze(self) -> None:
-        """Connections are taken and never answered, as with a host that hangs."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_a_server_that_is_down_and_comes_back(own_s3_server: S3Server) -> None:
     url = own_s3_server.url("p")
     storage = S3Storage(S3Address.parse(url))
     storage.check()
-    own_s3_server.stop()
+    own_s3_server.kill()
     assert reasons(url) == everywhere("unreachable")
     with pytest.raises(StorageUnavailableError):
         storage.check()

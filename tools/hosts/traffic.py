@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import requests
 
-from tests.pool.webuis import STEPS_PER_S
-from tests.running import DEADLINE_S
-
-_SECONDS = 0.25
-_seeds = itertools.count(1)
+from tests.pool.callers import painting
+from tests.running import DEADLINE_S, Repeating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +25,25 @@ class Outcome:
         return self.ended - self.began
 
 
-class Traffic:
+class Traffic(Repeating):
     """Begins at once; ``images`` are the IDs that answers named."""
 
     def __init__(self, balancer: str, *, painters: int = 4, fetchers: int = 2) -> None:
+        super().__init__([self._paint_on] * painters + [self._fetch_on] * fetchers)
         self._balancer = balancer
-        self._ended = threading.Event()
         self.images: list[str] = []
         self.painted: list[Outcome] = []
         self.fetched: list[Outcome] = []
-        jobs = [self._paint_on] * painters + [self._fetch_on] * fetchers
-        self._threads = [threading.Thread(target=job) for job in jobs]
-        for thread in self._threads:
-            thread.start()
-
-    def end(self) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self.start()
 
     def _paint_on(self) -> None:
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             began = time.monotonic()
             self.painted.append(Outcome(what=self._paint(), began=began, ended=time.monotonic()))
             self._rest(self.painted[-1])
 
     def _fetch_on(self) -> None:
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             began = time.monotonic()
             if self.images:
                 self.fetched.append(Outcome(what=self._fetch(self.images[-1]), began=began, ended=time.monotonic()))
@@ -68,10 +54,8 @@ class Traffic:
             time.sleep(0.25)
 
     def _paint(self) -> str:
-        body: dict[str, Any] = {"prompt": "a", "width": 64, "height": 64, "steps": round(_SECONDS * STEPS_PER_S)}
-        body |= {"seed": next(_seeds), "response_format": "url"}
         try:
-            answer = requests.post(f"{self._balancer}/txt2img", json=body, timeout=DEADLINE_S)
+            answer = requests.post(f"{self._balancer}/txt2img", json=painting(), timeout=DEADLINE_S)
         except requests.RequestException as error:
             return type(error).__name__
         if not answer.ok:
