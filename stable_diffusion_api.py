@@ -16,6 +16,7 @@ from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, errors, hooks, rate_limit
+from api.doors.openai import OpenAIRoutes
 from api.generation import Generations
 from api.generation_routes import GenerationRoutes
 from api.health import HealthRoutes
@@ -192,6 +193,11 @@ def create_app(config: Config) -> Flask:
         downloads=downloads,
         studio=Path(__file__).resolve().parent / "web" if config.studio else None,
     ).register(app, limits.limiter)
+
+    # The doors: the same for programs that speak other APIs.
+    if "openai" in config.doors:
+        absolute = image_base_url if config.public_url else None
+        OpenAIRoutes(generations=generations, catalog=catalog, image_base_url=absolute).register(app)
 
     # The background threads.
     background = (stores, pool, health, retention)

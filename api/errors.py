@@ -147,8 +147,8 @@ def register(app: Flask, *, public_url: str | None = None) -> None:
     """
     app.config["ERRORS_PAGE"] = errors_page(public_url)
     app.extensions["failures"] = {}
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _known_error)
+    app.register_error_handler(HTTPException, _answer)
+    app.register_error_handler(Exception, _answer)
 
 
 def code_of(error: Exception) -> str:
@@ -161,14 +161,23 @@ def _of_its_class(error: Exception, table: Mapping[type[Exception], str]) -> str
     return next((table[base] for base in type(error).__mro__ if base in table), None)
 
 
-def _respond(failure: Failure) -> Response:
-    g.error_code = failure.kind.code
-    if failure.reason:
-        g.error_reason = failure.reason
+def _answer(error: Exception) -> Response:
+    failure = recorded(error)
     response: Response = current_app.extensions["failures"].get(g.get("door"), _problem)(failure)
     for name, value in failure.headers.items():
         response.headers[name] = value
     return response
+
+
+def recorded(error: Exception) -> Failure:
+    """What there is to say about an exception that ends a request, which the log and the metrics know from now on."""
+    failure = failure_of(error)
+    if not isinstance(error, HTTPException):
+        _log(error, failure.kind)
+    g.error_code = failure.kind.code
+    if failure.reason:
+        g.error_reason = failure.reason
+    return failure
 
 
 def _problem(failure: Failure) -> Response:
@@ -188,14 +197,10 @@ def _problem(failure: Failure) -> Response:
     return Response(to_json(body), status=kind.status, mimetype="application/problem+json")
 
 
-def _known_error(error: Exception) -> Response:
-    failure = failure_of(error)
-    _log(error, failure.kind)
-    return _respond(failure)
-
-
 def failure_of(error: Exception) -> Failure:
     """What the table says of an exception."""
+    if isinstance(error, HTTPException):
+        return _http_failure(error)
     kind = ERRORS[code_of(error)]
     problems = error.problems if isinstance(error, InvalidParamsError) else ()
     reason = error.reason if isinstance(error, webui.WebUIError) and kind.reasons else None
@@ -262,17 +267,16 @@ def _as_json(found: Problem) -> object:
 _UNREADABLE = "the request cannot be read"
 
 
-def _http_error(error: HTTPException) -> Response:
+def _http_failure(error: HTTPException) -> Failure:
     status = error.code or 500
     kind = ERRORS[HTTP_CODES.get(status, "malformed_request" if status < 500 else "internal_error")]
     shown = ("Allow", "Retry-After", "Content-Range")
-    failure = Failure(
+    return Failure(
         kind=kind,
         detail=_http_detail(error) or kind.detail or _UNREADABLE,
         retryable=bool(kind.retryable),
         headers={name: value for name, value in error.get_headers() if name in shown},
     )
-    return _respond(failure)
 
 
 def _without_extra_slashes() -> str | None:

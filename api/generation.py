@@ -122,25 +122,34 @@ class Generations:
                 decoding=decoding,
             )
 
-    def run(self, asked: Asked) -> tuple[Generation, bool]:
-        """The generation, and whether it is that of an earlier attempt."""
-        generation, replayed = self._once(asked)
+    def run(self, asked: Asked, *, waits: Callable[[], None] = lambda: None) -> tuple[Generation, bool]:
+        """
+        The generation, and whether it is that of an earlier attempt.
+
+        :param waits: called now and then once it waits for a place, its WebUI or an earlier attempt: it has not been
+            refused.
+        """
+        generation, replayed = self._once(asked, waits)
         seeds = [image.seed for image in generation.images]
         g.log = {"mode": asked.wanted.mode, "model": generation.model, **_seeds(seeds)}
         if replayed:
             self.metrics.idempotent_replays.inc()
         return generation, replayed
 
-    def _once(self, asked: Asked) -> tuple[Generation, bool]:
+    def _once(self, asked: Asked, waits: Callable[[], None]) -> tuple[Generation, bool]:
         caller_is_there = still_there(request)
+
+        def check() -> None:
+            waits()
+            caller_is_there()
+
         if asked.idempotency is None:
-            return self._generate(asked, check=caller_is_there), False
+            return self._generate(asked, check=check), False
         key, print_ = asked.idempotency
-        claimed = self.idempotency.claim(
-            key, print_, request=_tracking_key(), check=caller_is_there, wait_s=asked.wait_s
-        )
+        claimed = self.idempotency.claim(key, print_, request=_tracking_key(), check=check, wait_s=asked.wait_s)
         with claimed as claim:
-            generation = claim.replay or self._generate(asked, check=_as_long_as_it_takes)
+            # Its caller may hang up and ask again.
+            generation = claim.replay or self._generate(asked, check=waits)
             claim.keep(generation)
         return generation, claim.replay is not None
 

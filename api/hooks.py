@@ -13,6 +13,7 @@ from flask_cors import CORS
 from werkzeug.datastructures import Headers
 
 from api.doors.places import door_of
+from api.streams import once_over
 from api.transfers import end_slow_reader
 from observability.metrics import Metrics
 
@@ -68,11 +69,15 @@ def _end(response: Response, metrics: Metrics) -> Response:
     if (response.content_length or 0) > _LARGE_BYTES and not response.direct_passthrough:
         response.call_on_close(end_slow_reader(request))
     _add_headers(response.headers)
+    once_over(lambda: _record(response, metrics))
+    return response
+
+
+def _record(response: Response, metrics: Metrics) -> None:
     route = request.url_rule.rule if request.url_rule else "<unmatched>"
     seconds = time.monotonic() - g.started
     _count(metrics, route, response.status_code, seconds)
     _log(route, response, seconds)
-    return response
 
 
 def _add_headers(headers: Headers) -> None:

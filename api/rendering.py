@@ -17,7 +17,9 @@ from services.generation import GeneratedImage, Generation
 #: of 3, so that the base64 of the pieces is that of the whole.
 _PIECE_BYTES = 3 * 64 * 1024
 
-_NOT_STORED = "the image could not be stored, so it has no URL"
+_UNSTORED = "the image could not be stored, so it has no URL"
+#: A ``Warning`` header that says so.
+NOT_STORED: Final = f'199 - "{_UNSTORED}"'
 
 #: Stands in an answer where the base64 of a picture goes. Nobody can guess it, so no text of a caller's has it.
 PICTURE: Final = secrets.token_hex(16)
@@ -39,7 +41,7 @@ def as_png(generation: Generation, image_url: ImageUrl) -> Response:
         response.headers["Location"] = url
         response.autocorrect_location_header = False
     else:
-        response.headers["Warning"] = f'199 - "{_NOT_STORED}"'
+        response.headers["Warning"] = NOT_STORED
     return response
 
 
@@ -51,7 +53,7 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
         "request_id": generation.request_id,
     }
     if not all(image.stored for image in generation.images):
-        answer["warnings"] = [_NOT_STORED]
+        answer["warnings"] = [_UNSTORED]
     if len(images) > 1:
         answer["images"] = images
     shown = (generation.images[0], *generation.images) if len(images) > 1 else generation.images

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flask import Blueprint, Response, g
 
 from api.errors import CODES, code_of
+from api.streams import once_over
 from observability.metrics import Metrics
 from sd_client.errors import JobCancelledError, PoolError, WebUIError
 from services.generation import GenerationReport
@@ -44,10 +45,16 @@ def _add_timings(response: Response, metrics: Metrics) -> Response:
     response.headers["Server-Timing"] = ", ".join(
         f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in {**stages, "total": total_s}.items()
     )
-    if timings is not None:
-        g.log = g.get("log", {}) | _log_fields(timings, stages)
-        _count(timings, stages, total_s, metrics)
+    once_over(lambda: _record(metrics))
     return response
+
+
+def _record(metrics: Metrics) -> None:
+    timings: Timings | None = g.get("timings")
+    if timings is not None:
+        stages = timings.stages()
+        g.log = g.get("log", {}) | _log_fields(timings, stages)
+        _count(timings, stages, time.monotonic() - g.started, metrics)
 
 
 def _log_fields(timings: Timings, stages: dict[str, float]) -> dict[str, object]:

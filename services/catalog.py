@@ -97,6 +97,12 @@ class Catalog:
             for checkpoint in checkpoints
         )
 
+    def model_names(self) -> tuple[str, ...]:
+        """What a request can call the models, aliases first; a name that could mean several is not among them."""
+        checkpoints, names = self._index(self._look().capabilities())
+        called = (*self._aliases, *map(names.public, checkpoints), *(one.model_name for one in checkpoints))
+        return tuple(name for name in dict.fromkeys(called) if len(names.find(name)) == 1)
+
     def samplers(self) -> tuple[str, ...]:
         return _first_spellings(sampler.name for c in self._look().capabilities() for sampler in c.samplers)
 

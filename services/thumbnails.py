@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 from uuid import UUID
 
@@ -86,14 +86,27 @@ class Thumbnails:
             return self._cache.get(key)
 
 
+def converted(png: bytes, *, form: Format, quality: int) -> bytes:
+    """
+    A stored image in another format, in its own size.
+
+    :param quality: of JPEG and WebP, 0 … 100.
+    """
+    return _saved(_shown(png, with_alpha=form != "jpeg"), form, _OPTIONS[form] | {"quality": quality})
+
+
 def _encoded(png: bytes, *, form: Format, width: int) -> bytes:
     image = _shown(png, with_alpha=form != "jpeg")
     if width != image.width:
         height = max(1, round(image.height * width / image.width))
         image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return _saved(image, form, _OPTIONS[form])
+
+
+def _saved(image: Image.Image, form: Format, options: Mapping[str, object]) -> bytes:
     buffer = io.BytesIO()
     visible = image.convert("RGBA") if image.mode == "RGBa" else image
-    visible.save(buffer, form.upper(), **_OPTIONS[form])
+    visible.save(buffer, form.upper(), **options)
     return buffer.getvalue()
 
 
