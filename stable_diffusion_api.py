@@ -252,6 +252,7 @@ def _document_settings(config: Config, fields: FieldSet) -> DocumentSettings:
         default_model=config.sd_model,
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
+        doors=config.doors,
         keys=bool(config.api_keys),
         public_url=config.public_url,
         max_body_mb=config.max_body_mb,

@@ -7,18 +7,26 @@ the errors, the operator's settings, and what all operations share. In the file,
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from api.doors import openai_answers
 from api.error_table import ERRORS, ErrorKind
-from api.errors import errors_page
+from api.errors import Failure, errors_page
 from api.schemas import FieldSet, json_schemas
 from api.schemas.picture_fields import PICTURE_FIELDS
 
 _FILE = Path(__file__).with_suffix(".json")
+#: The doors' operations, merged into those above while a door is open.
+_DOOR_FILES = {"openai": Path(openai_answers.__file__).with_name("openai.json")}
+#: A door's status and body for a failure, the schema of its bodies, and the headers that all of them have.
+_Shape = Callable[[Failure], tuple[int, dict[str, Any]]]
+_DOOR_FAILURES: Mapping[str, tuple[_Shape, str, tuple[str, ...]]] = {
+    "OpenAI door": (openai_answers.shape, "OpenAIFailure", ("X-Should-Retry",)),
+}
 
 _RATE_LIMIT = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 #: Headers of errors, by status, besides those of every answer.
@@ -36,6 +44,7 @@ class DocumentSettings:
     """
     The settings that show in the description.
 
+    :param doors: those that are open.
     :param keys: whether API keys are on.
     :param public_url: None: only the address that the description was fetched from is known.
     """
@@ -45,6 +54,7 @@ class DocumentSettings:
     default_model: str
     default_sampler: str | None
     default_scheduler: str | None
+    doors: Collection[str]
     keys: bool
     public_url: str | None
     max_body_mb: float
@@ -55,7 +65,10 @@ class DocumentSettings:
 
 def describe(settings: DocumentSettings) -> dict[str, Any]:
     """The whole document, ready for JSON."""
-    document: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+    document = _read(_FILE)
+    for door, file in _DOOR_FILES.items():
+        if door in settings.doors:
+            _merge(document, _read(file))
     shared = document["components"].pop("responses")
     _introduce(document, settings)
     _add_schemas(document["components"]["schemas"], settings)
@@ -65,6 +78,18 @@ def describe(settings: DocumentSettings) -> dict[str, Any]:
         if "get" in methods:
             methods["head"] = _head(methods["get"])
     return document
+
+
+def _read(file: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return document
+
+
+def _merge(document: dict[str, Any], door: dict[str, Any]) -> None:
+    document["tags"] += door["tags"]
+    document["paths"] |= door["paths"]
+    for kind, found in door["components"].items():
+        document["components"][kind] |= found
 
 
 def _introduce(document: dict[str, Any], settings: DocumentSettings) -> None:
@@ -116,7 +141,7 @@ def _complete(
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestId"})
     answers = {status: _answer(answer, headers, shared) for status, answer in operation["responses"].items()}
     operation["responses"] = answers | _errors(operation, headers, settings)
-    if "requestBody" in operation:
+    if "requestBody" in operation and _DOOR_FAILURES.keys().isdisjoint(operation["tags"]):
         _add_form(operation["requestBody"]["content"], schemas)
     if not settings.keys:
         del operation["security"]
@@ -135,7 +160,7 @@ def _refer(*headers: str) -> dict[str, Any]:
 
 def _errors(operation: dict[str, Any], headers: Sequence[str], settings: DocumentSettings) -> dict[str, Any]:
     """The errors that an operation can have, by status."""
-    names = {"all", operation["operationId"], *operation["tags"]}
+    names = {"all", operation["operationId"], *operation["tags"], *operation.pop("x-errors", ())}
     if operation["security"]:
         names.add("limited")
     if settings.keys and operation["security"] and {} not in operation["security"]:
@@ -144,10 +169,34 @@ def _errors(operation: dict[str, Any], headers: Sequence[str], settings: Documen
     found = [
         error
         for error in ERRORS.values()
-        if not names.isdisjoint(error.operations) and not (settings.keys and error.code == "forbidden")
+        if not names.isdisjoint((error.code, *error.operations)) and not (settings.keys and error.code == "forbidden")
     ]
+    for tag, shape in _DOOR_FAILURES.items():
+        if tag in operation["tags"]:
+            return _door_errors(found, headers, *shape)
     page = errors_page(settings.public_url)
     return {str(status): _error(list(group), headers, page) for status, group in groupby(found, lambda one: one.status)}
+
+
+def _door_errors(
+    errors: Sequence[ErrorKind], headers: Sequence[str], shape: _Shape, schema: str, own_headers: Sequence[str]
+) -> dict[str, Any]:
+    """The same in a door's shape, where an error that is retryable may have another status than one that is not."""
+    answers: dict[int, dict[str, Any]] = {}
+    for error in errors:
+        for retryable in (True, False) if error.retryable == "sometimes" else (error.retryable,):
+            status, body = shape(Failure(kind=error, detail=error.detail or error.example, retryable=retryable))
+            answers.setdefault(status, {})[error.code] = {"summary": error.title, "value": body}
+    return {
+        str(status): {
+            "description": "\n".join(f"- [`{code}`](docs/errors#{code})" for code in examples),
+            "headers": _refer(*headers, *own_headers, *(("Retry-After",) if status in (429, 503) else ())),
+            "content": {
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}, "examples": examples}
+            },
+        }
+        for status, examples in sorted(answers.items())
+    }
 
 
 def _error(errors: Sequence[ErrorKind], headers: Sequence[str], page: str) -> dict[str, Any]:

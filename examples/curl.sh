@@ -58,6 +58,14 @@ curl --silent --write-out '%{http_code}\n' -X DELETE "$api/requests/$request_id"
   ${API_KEY:+-H "Authorization: Bearer $API_KEY"} -o "$out/ended.json"
 wait
 
+echo "== The same as programs ask that speak OpenAI's API"
+call "$service/v1/models" -o "$out/openai-models.json"
+call "$service/v1/models/$(field id < "$out/openai-models.json")"; echo
+call "$service/v1/images/generations" -H 'Content-Type: application/json' \
+  -d '{"prompt": "a lighthouse at sunset", "size": "256x256", "output_format": "webp"}' -o "$out/openai.json"
+call "$service/v1/images/edits" -F image=@"$out/photo.png" -F mask=@"$here/samples/circle-mask.png" -F mask_mode=white \
+  -F prompt='a blue sky' -o "$out/openai-edit.json"
+
 if [ -n "${API_KEY:-}" ]; then
   echo "== The picture removed: only with a key"
   call -X DELETE "$api/image/$image_id"

@@ -95,8 +95,8 @@ def failed(failure: Failure) -> Response:
     Programs repeat 408, 409, 429 and 5xx up to two times, most of them unless ``X-Should-Retry`` forbids that: what
     would end in the same way again has another status.
     """
-    status, error = _error(failure)
-    response = Response(to_json({"error": error}), status=status, mimetype="application/json")
+    status, body = shape(failure, g.get("translation"))
+    response = Response(to_json(body), status=status, mimetype="application/json")
     soon = int(failure.headers.get("Retry-After", "0")) <= _LONGEST_RETRY_AFTER_S
     response.headers["X-Should-Retry"] = "true" if failure.retryable and soon else "false"
     return response
@@ -104,17 +104,20 @@ def failed(failure: Failure) -> Response:
 
 def failed_event(error: Exception) -> Iterator[bytes]:
     """The only event of a stream whose job failed."""
-    _, described = _error(recorded(error))
-    return iter([b"event: error\ndata: " + to_json({"type": "error", "error": described}) + b"\n\n"])
+    _, body = shape(recorded(error), g.get("translation"))
+    return iter([b"event: error\ndata: " + to_json({"type": "error", **body}) + b"\n\n"])
 
 
-def _error(failure: Failure) -> tuple[int, dict[str, Any]]:
-    """Its status and the object."""
+def shape(failure: Failure, translation: Translation | None = None) -> tuple[int, dict[str, Any]]:
+    """
+    Status and body.
+
+    :param translation: of the request that failed; None if its fields were not read.
+    """
     own = failure.kind.code
     otherwise = (failure.kind.status, "server_error", own) if failure.retryable else (400, "job_error", own)
     status, kind, code = _FAILURES.get(own, otherwise)
-    translation: Translation | None = g.get("translation")
     problems = failure.problems if translation is None else in_its_words(translation, failure.problems)
     message = sentence(problems, most=_MOST_SHOWN) or in_its_sentence(failure.detail) or failure.kind.title
     param = problems[0].field if problems else None
-    return status, {"message": message, "type": kind, "param": param, "code": code}
+    return status, {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -243,7 +243,7 @@ def _read_output(found: Translation, look: Look) -> None:
     if form not in ("png", "jpeg", "webp"):
         found.refuse("output_format", 'must be "png", "jpeg" or "webp"')
         return
-    look.form = form  # type: ignore[assignment]
+    look.form = form
     compression = whole(number(found.given.get("output_compression", 100)))
     if not isinstance(compression, int) or isinstance(compression, bool) or not 0 <= compression <= 100:
         found.refuse("output_compression", "must be an integer between 0 and 100")

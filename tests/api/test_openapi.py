@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 from uuid import uuid4
@@ -63,7 +64,7 @@ def test_it_is_valid(make_app: MakeApp, simulator: Simulator, settings: dict[str
 def test_every_route_is_described_and_no_other(app: Flask) -> None:
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint not in PAGES]
     there = {
-        (rule.rule.replace("<", "{").replace(">", "}"), method.lower())
+        (re.sub("<(?:path:)?([a-z_]+)>", r"{\1}", rule.rule), method.lower())
         for rule in rules
         for method in rule.methods - {"OPTIONS"}
     }

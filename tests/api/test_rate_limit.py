@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -178,6 +179,10 @@ COUNTED = {
     "requests.get_request": True,
     "requests.cancel_request": True,
     "models.get_options": True,
+    "openai_images.create_image": True,
+    "openai_images.edit_image": True,
+    "openai_models.list_models": True,
+    "openai_models.get_model": True,
     "health.get_health": False,
     "health.get_live": False,
     "metrics.get_metrics": False,
@@ -208,11 +213,11 @@ def test_every_endpoint_is_limited_or_not(one_an_hour, endpoint: str) -> None:
     (method,) = rule.methods - {"HEAD", "OPTIONS"}
     client = one_an_hour.test_client()
     caller = {"REMOTE_ADDR": f"10.0.0.{sorted(COUNTED).index(endpoint)}"}
-    path = rule.rule.replace("<image_id>", "x").replace("<request_id>", "x")
+    path = re.sub("<[a-z_:]+>", "x", rule.rule)
     answers = [client.open(path, method=method, environ_base=caller) for _ in range(2)]
 
     assert answers[0].status_code != 429
     assert (answers[1].status_code == 429) == COUNTED[endpoint]
     for answer in answers:
-        if answer.status_code >= 400 and endpoint != "health.get_health":
+        if answer.status_code >= 400 and endpoint != "health.get_health" and not rule.rule.startswith("/v1/"):
             problem_of(answer)
