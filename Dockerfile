@@ -1,4 +1,4 @@
-# The service as a small image: no compiler, no pip of its own, no root. Nothing below / is written but /app/data
+# The service as a small image: no compiler, no pip, no root. Nothing below / is written but /app/data
 # (images, unless STORAGE_URL names a bucket) and /tmp: it runs with a read-only root and a tmpfs at /tmp.
 #
 #   docker build -t stable-diffusion-api .

@@ -87,7 +87,7 @@ bench: install ## this service beside nginx, a tutorial's proxy and litellm's: o
 	$(PYTHON_OF_VENV) -m bench $(ARGS)
 
 # A separate step: it needs the network, and a hundred packages that nothing else needs.
-bench-litellm: install ## install litellm's proxy for `make bench`, in an environment of its own
+bench-litellm: install ## install litellm's proxy for `make bench`, in a separate environment
 	$(PYTHON_OF_VENV) -m venv --clear bench/.venv-litellm
 	$(UV) pip install --quiet --python bench/.venv-litellm/bin/python 'litellm[proxy]==1.106.2'
 

@@ -218,7 +218,7 @@ def _seeds(seeds: Sequence[int]) -> dict[str, object]:
 
 
 def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted:
-    """What only the catalogue can check, of the fields that are right by themselves."""
+    """What only the catalogue can check, of the fields that are right on their own."""
     names = {field.name for field in fields(Wanted)} & values.keys() - {*refused, "prompt", "negative_prompt"}
     right: dict[str, Any] = {name: whole(values[name]) for name in names}
     if right.get("seed") == -1:

@@ -1,7 +1,7 @@
 """How often a caller may call: Flask-Limiter with the operator's limits.
 
 One limit counts requests to all routes together, one those to the generation routes. The latter is counted once a
-request has been checked, so that refused ones are free. Images may have a limit of their own: a page shows many.
+request has been checked, so that refused ones are free. Images may have a separate limit: a page shows many.
 
 Flask-Limiter makes the storage and the strategy, and knows which routes are exempt. Its hooks are not installed: they
 cost each request, health checks included, 0.2 ms of CPU or more (docs/decisions/0012-rate-limits.md).

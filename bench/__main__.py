@@ -1,7 +1,7 @@
 """
 Everything side by side, in interleaved rounds: ``make bench``, or ``python -m bench``.
 
-Writes ``bench/results/<name>.json`` and prints what :mod:`bench.report` makes of that file. Ends by itself within ten
+Writes ``bench/results/<name>.json`` and prints what :mod:`bench.report` makes of that file. Ends within ten
 minutes, with ``--older`` within fifteen; on Ctrl-C or SIGTERM at once, leaving nothing running. Linux only: it reads
 /proc.
 """

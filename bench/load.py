@@ -1,5 +1,5 @@
 """
-Callers, in a process of their own whose CPU is not counted.
+Callers, in a separate process whose CPU is not counted.
 
 Plain Python over ``http.client``, a thread for each caller: 0.1 ms for a small request, and large answers are read into
 one buffer and thrown away, at 1 GB/s and more. Nothing has to be installed for it.

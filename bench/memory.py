@@ -17,7 +17,7 @@ UPSTREAM_S = 3.0
 #: Seconds in which a worker gives memory back after a burst.
 CALM_S = 1.5
 
-#: The jobs that come at once, each line to a service of its own; the names are those of the rows.
+#: The jobs that come at once, each line to another service; the names are those of the rows.
 AT_ONCE: tuple[dict[str, tuple[Mode, int]], ...] = (
     {"txt2img 1024²": ("txt2img", 1), "txt2img 4 × 1024²": ("txt2img", 4)},
     {"img2img 1024²": ("img2img", 1)},

@@ -233,7 +233,7 @@ class Stage:
     def _start(
         self, name: str, command: list[str], settings: Mapping[str, str] | None = None, *, fds: tuple[int, ...] = ()
     ) -> int:
-        # Its output goes into its log, which is shown if it ends by itself.
+        # Its output goes into its log, which is shown if it ends too early.
         quiet = ["/bin/sh", "-c", 'exec "$@" 2>&1', name, *command]
         own = environment({"PYTHONPATH": str(ROOT), **(settings or {})})
         return self._children.start(name, quiet, environ=own, log=self._folder / f"{name}.log", pass_fds=fds).pid

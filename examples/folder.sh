@@ -23,7 +23,7 @@ for photo in "$from"/*; do
     echo "$name: is there already"
     continue
   fi
-  # With a key of its own a picture is painted once, however often it has to be asked for. --retry waits as long as
+  # With its key a picture is painted once, however often it has to be asked for. --retry waits as long as
   # Retry-After says (429, 503). The photo comes from standard input, because -F reads , and ; in a file's name.
   key=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
   if curl --silent --show-error --fail-with-body --retry 20 --retry-connrefused "$api/img2img" \

@@ -2,7 +2,7 @@
 Checks a WebUI that may have failed to load a checkpoint, and heals it.
 
 Forge believes that the model it had before is still loaded, although nothing is: every job of it fails until another
-model was painted. A1111 keeps that model, but leaves its option at the broken file, so that jobs of its own page fail.
+model was painted. A1111 keeps that model, but leaves its option at the broken file, so that jobs from its page fail.
 SD.Next has nothing loaded then.
 """
 

@@ -80,7 +80,7 @@ class Probing:
 
     :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``; the log names them by their place in it.
     :param store: of this host: another one may reach other WebUIs.
-    :param is_busy: whether a WebUI runs a job of ours: one that is too busy to answer a look is not down.
+    :param is_busy: whether a WebUI runs one of this pool's jobs: one that is too busy to answer a look is not down.
     :param on_return: called when one is there that was not, or that lists other models than before.
     """
 

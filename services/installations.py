@@ -30,7 +30,7 @@ class Installations:
     :param store: that of all hosts.
     :param prefix: ``REDIS_PREFIX``, for the log.
     :param webuis: the URLs of this service's WebUIs; nobody can read them in Redis. Not their ids: hosts that share
-        limits and paint on a WebUI of their own, ``localhost`` for each, are one installation.
+        limits and each paint on the WebUI of ``localhost`` are one installation.
     """
 
     def __init__(self, store: Store, *, prefix: str, webuis: Iterable[str]) -> None:

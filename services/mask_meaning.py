@@ -24,7 +24,7 @@ _APART: Final = 100
 _FLAT: Final = 0.05
 #: Share of the pixels that are black or white where a mask is soft.
 _PURE: Final = 0.5
-#: Share of the pixels that may have structure of their own there, and that may have a colour.
+#: Share of the pixels that may have structure there, and that may have a colour.
 _STRUCTURED: Final = 0.08
 _COLOURED: Final = 0.05
 #: Pixels a side: enough to see structure, in a few milliseconds.

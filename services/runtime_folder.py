@@ -1,6 +1,6 @@
 """Whether ``RUNTIME_DIR`` can be written.
 
-The store alone would not show it: its file has some room of its own, which lasts for a while on a full disk.
+The store alone would not show it: its file has some spare room, which lasts for a while on a full disk.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ class SimulatedError(Exception):
 
 
 class HTTPError(SimulatedError):
-    """A refusal on purpose, with a status of its own."""
+    """A refusal on purpose, with the status it names."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"{status} {text}")

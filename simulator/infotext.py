@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def infotext(prompt: str, negative_prompt: str, values: Mapping[str, Any]) -> str:
-    """`prompt`, `Negative prompt: …` and `Steps: …, Sampler: …` on lines of their own; nulls are left out."""
+    """`prompt`, `Negative prompt: …` and `Steps: …, Sampler: …` on separate lines; nulls are left out."""
     shown = {key: value for key, value in values.items() if value is not None}
     line = ", ".join(key if key == value else f"{key}: {_quoted(value)}" for key, value in shown.items())
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""

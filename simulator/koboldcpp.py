@@ -1,4 +1,4 @@
-"""KoboldCpp: stable-diffusion.cpp in a server of its own, which clamps in silence and paints one picture a job."""
+"""KoboldCpp: stable-diffusion.cpp in another server, which clamps in silence and paints one picture a job."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class SdCpp(Flavour):
         return next((step for name, step in steps.items() if self.model.lower().startswith(name)), UNET_SIZE_STEP)
 
     def lists(self) -> dict[str, object]:
-        """What GET answers, by path. The capabilities of its own API are what clients recognise it by."""
+        """What GET answers, by path. The capabilities of its native API are what clients recognise it by."""
         profile = self.profile
         upscaler = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
         return {

@@ -1,6 +1,6 @@
 """HTTP/1.x as bytes: requests read, answers written exactly as given.
 
-The standard library's http.server decides header case, error pages and the reuse of connections by itself; the
+The standard library's http.server decides header case, error pages and the reuse of connections; the
 simulator has to look like uvicorn or cpp-httplib, and to break on purpose.
 """
 

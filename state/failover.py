@@ -235,7 +235,7 @@ class FailoverStore:
             if before is not None and before != up:
                 self.changed_at = time.monotonic()
         if before != up and not up:
-            log.warning("redis is down (%s): this host goes on by itself", why)
+            log.warning("redis is down (%s): this host goes on alone", why)
         elif before is False and up:
             log.warning("redis is back")
 

@@ -109,7 +109,7 @@ class Holders:
 
     def _forget(self, holder: str) -> None:
         if self._store is not None:
-            with suppress(StoreError):  # then its key expires by itself
+            with suppress(StoreError):  # then its key expires
                 self._store.delete(_key(holder))
         with suppress(OSError):
             (self._folder / holder).unlink(missing_ok=True)

@@ -90,7 +90,7 @@ class SqliteStore:
                     _write(connection, key, after, ttl_s)
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
+                with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already
                     connection.execute("ROLLBACK")
                 raise
             return after

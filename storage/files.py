@@ -35,7 +35,7 @@ def open_existing(path: Path) -> BinaryIO:
 
 
 def is_there(path: Path) -> bool:
-    """A link counts by itself, wherever it points."""
+    """A link counts, wherever it points."""
     try:
         os.lstat(path)
     except FileNotFoundError:

@@ -115,7 +115,7 @@ def redis_server(short_folder: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def own_mounts() -> list[str]:
-    """What starts a process in a mount namespace of its own: what is mounted there is gone with it, however it ends."""
+    """What starts a process in a mount namespace: what is mounted there is gone with it, however it ends."""
     prefix = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     trial = ["mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     if shutil.which("unshare") is None or subprocess.run([*prefix, *trial], capture_output=True).returncode != 0:

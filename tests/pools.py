@@ -17,7 +17,7 @@ from state.stores import Stores
 
 class OwnPool(WebUIPool):
     """
-    With a store and a holder of its own, which it closes.
+    With its own store and holder, which it closes.
 
     :param folder: the same for all processes of one host. :param store: None: this host's.
     """

@@ -1,4 +1,4 @@
-"""The service as a process of its own, and what every test of it needs: a deadline, a Redis, a picture."""
+"""The service as a separate process, and what every test of it needs: a deadline, a Redis, a picture."""
 
 from __future__ import annotations
 

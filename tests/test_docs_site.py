@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 TYPED = ["README.md", "README.fr.md", "docs/quickstart.md", "docs/fr/quickstart.md"]
 TYPED += [f"docs/guides/{name}.md" for name in ("deadlines", "following", "resuming", "seeds", "thumbnails")]
 
-#: Commands that start something of their own; the service is there already.
+#: Commands that start something; the service is there already.
 _STARTING = re.compile(r"make |.*http\.server|\.venv/bin/gunicorn|.* -m simulator")
 
 

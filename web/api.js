@@ -2,7 +2,7 @@
 
 import { post } from "./upload.js";
 
-/** Relative, so that it also holds where a proxy puts the service below a path of its own. */
+/** Relative, so that it also holds where a proxy puts the service below a path. */
 const BASE = new URL("api/v1/ai/generation/", document.baseURI).href;
 const KEY = "studio-api-key";
 

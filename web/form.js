@@ -70,7 +70,7 @@ export class Form extends EventTarget {
     const known = this.mode === "txt2img" ? { width: TXT2IMG_SIDE, height: TXT2IMG_SIDE } : (source ?? { width: 1, height: 1 });
     const [width, height] = [Number(by("width").value), Number(by("height").value)];
     if (width > 0 && height > 0) return width / height;
-    // With a picture of one's own the other side follows; without, it is the default.
+    // With a picture the other side follows; without, it is the default.
     if (this.mode !== "txt2img" || !(width > 0 || height > 0)) return known.width / known.height;
     return (width || TXT2IMG_SIDE) / (height || TXT2IMG_SIDE);
   }

@@ -41,7 +41,7 @@ export class Result extends EventTarget {
     }
   }
 
-  /** While nothing is shown that has a shape of its own. @param {number} ratio width / height */
+  /** While nothing is shown that has a shape. @param {number} ratio width / height */
   expect(ratio) {
     if (this.#stage.dataset.state === "empty") this.#shape(ratio);
   }

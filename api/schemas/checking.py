@@ -83,7 +83,7 @@ def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
 def _problems_together(
     mode: Mode, values: Mapping[str, Any], max_pixels: int, *, refused: Collection[str]
 ) -> list[Problem]:
-    """What is wrong with fields together that are right by themselves."""
+    """What is wrong with fields together that are each right."""
 
     def number(name: str) -> int:
         return int(values.get(name, FIELDS[mode].model_fields[name].default or 0))

@@ -87,7 +87,7 @@ CASES: tuple[Conditional, ...] = (
     _case(416, Range="bytes={size}-"),
     _case(416, Range="bytes=-0"),
     _case(416, Range="bytes=" + "9" * 4000 + "-"),
-    # What is no range of ours is ignored.
+    # An invalid range is ignored.
     _case(200, Range="lines=0-9"),
     _case(200, Range="seconds=-1"),
     _case(200, Range="bytes=9-0"),

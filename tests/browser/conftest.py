@@ -21,7 +21,7 @@ from playwright.sync_api import (
 from simulator import Simulator
 from tests.running import DEADLINE_S, PREFIX, Service, running_service
 
-#: Nothing of its own may go out: no updates, no first-run page, no sync.
+#: Nothing of the browser's may go out: no updates, no first-run page, no sync.
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -35,7 +35,7 @@ expect.set_options(timeout=DEADLINE_S * 1000)
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One for all tests of a process; each test gets a context of its own."""
+    """One for all tests of a process; each test gets a new context."""
     found = shutil.which("chromium")
     if found is None:
         pytest.skip("needs Chromium: apt-get install chromium")

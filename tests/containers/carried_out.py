@@ -1,4 +1,4 @@
-"""Builds a Dockerfile's stages without Docker: every instruction in order, each in a root of its own.
+"""Builds a Dockerfile's stages without Docker: every instruction in order, each in another root.
 
 A stage's root holds this machine's /usr, read-only, a copy of its /etc, and the Python of ``FROM python:X.Y``, bound to
 where that image has it; everything else is bare. Needs root, mount namespaces and chroot.

@@ -1,4 +1,4 @@
-"""A Redis that answers and is of no use: nobody notices but the operator, and it heals by itself."""
+"""A Redis that answers and is of no use: nobody notices but the operator, and it heals."""
 
 from __future__ import annotations
 

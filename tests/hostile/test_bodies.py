@@ -14,7 +14,7 @@ from tests.hostile.memory import Peak
 from tests.hostile.wire import head, send_all_then_read
 from tests.running import PREFIX, Service, running_service
 
-#: The largest that is taken; it is sent in pieces, so that the senders need no memory of their own.
+#: The largest that is taken; it is sent in pieces, so that the senders need no memory.
 SIZE = 32 * 1024 * 1024
 PIECE = 256 * 1024
 CALLERS = 12

@@ -1,4 +1,4 @@
-"""WebUIs behind https: an authority of one's own, a certificate that signs itself, and one that nobody knows."""
+"""WebUIs behind https: a private authority, a certificate that signs itself, and one that nobody knows."""
 
 from __future__ import annotations
 

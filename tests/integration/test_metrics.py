@@ -42,7 +42,7 @@ def workers(service: Service) -> set[int]:
 
 
 def get_many(service: Service, times: int) -> None:
-    """Each over a connection of its own, so that both workers get some."""
+    """Each over another connection, so that both workers get some."""
     with ThreadPoolExecutor(8) as threads:
         assert {job.status_code for job in threads.map(service.get, ["/models"] * times)} == {200}
 
@@ -180,6 +180,6 @@ def test_each_request_has_one_line_with_what_an_operator_asks_for(
         line["level"] == "WARNING" and "gpu_out_of_memory" in line["message"]
         for line in lines(service)
         if line.get("request_id") == "failed"
-    ), "a fault has a line of its own"
+    ), "a fault has a separate line"
     assert (told["refused"]["status"], told["refused"]["code"]) == (422, "validation_error")
     assert "webui" not in told["refused"]

@@ -19,7 +19,7 @@ SMALL = {"width": 64, "height": 64, "steps": 1}
 
 
 class Callers:
-    """Requests from threads of their own."""
+    """Requests from other threads."""
 
     def __init__(self, app: Flask, pool: ThreadPoolExecutor) -> None:
         self._app = app

@@ -26,7 +26,7 @@ def service(simulator: Simulator, redis_server: RedisServer, tmp_path: Path) -> 
 
 
 def burst(service: Service, times: int) -> list[int]:
-    """Statuses of so many requests at once, each over a connection of its own."""
+    """Statuses of so many requests at once, each over another connection."""
     with ThreadPoolExecutor(16) as threads:
         jobs = [threads.submit(service.post, "/txt2img", BODY) for _ in range(times)]
         return [job.result().status_code for job in jobs]

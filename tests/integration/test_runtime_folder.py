@@ -1,4 +1,4 @@
-"""RUNTIME_DIR is deleted while the service runs, or full: nobody gets a 500, and it heals by itself."""
+"""RUNTIME_DIR is deleted while the service runs, or full: nobody gets a 500, and it heals."""
 
 from __future__ import annotations
 

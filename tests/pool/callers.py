@@ -1,4 +1,4 @@
-"""Many callers at once, and what each was told."""
+"""Many callers at once, and what each was answered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Told:
 
 
 class Callers:
-    """Each request from a thread of its own."""
+    """Each request from another thread."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads

@@ -115,11 +115,11 @@ def test_a_caller_hangs_up_behind_nginx(callers: Callers, front: tuple[Service, 
     wait_for_queue(service, 0)
     assert health(service)["webuis"]["busy"] == 1
     running.close()
-    wait_for_no_lease(service)  # long before the job would have ended by itself
+    wait_for_no_lease(service)  # long before the job would have ended
 
 
 def send_job(port: int) -> socket.socket:
-    """A job of some 75 s, over a connection of its own."""
+    """A job of some 75 s, over a new connection."""
     body = json.dumps({"prompt": "a", "width": 512, "height": 512, "steps": 75}).encode()
     head = f"POST {PREFIX}/txt2img HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
     connection = socket.create_connection(("127.0.0.1", port))

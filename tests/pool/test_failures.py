@@ -132,7 +132,7 @@ def test_a_lost_answer_is_never_asked_for_again(
 
 
 def test_others_hardly_wait_for_whoever_sends_jobs_that_always_fail() -> None:
-    """In a time of its own: one caller sends such jobs at once again, for an hour, then another one comes."""
+    """At another time: one caller sends such jobs at once again, for an hour, then another one comes."""
     state, now = Schedule(), 0.0
 
     def run(ticket: str, *, fails: bool) -> float:

@@ -25,7 +25,7 @@ _PER_PROCESS = 10
 
 
 def _simulate(count: int, pipe: Connection) -> None:
-    """In a process of its own: sends the addresses, then whenever it is asked what the WebUIs have painted."""
+    """In another process: sends the addresses, then whenever it is asked what the WebUIs have painted."""
     with ExitStack() as stack:
         webuis = [stack.enter_context(Simulator(step_time=STEP_TIME)) for _ in range(count)]
         pipe.send([webui.url for webui in webuis])

@@ -31,7 +31,7 @@ def _ip(*words: str, machine: str | None = None) -> None:
 
 
 class Network:
-    """A switch in a namespace of its own; this process is on the network as well."""
+    """A switch in a separate namespace; this process is on the network as well."""
 
     def __init__(self) -> None:
         self._prefix = f"sd{os.getpid()}"

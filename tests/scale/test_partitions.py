@@ -1,4 +1,4 @@
-"""Two hosts, a Redis and three WebUIs, each on a machine of its own: cables are pulled and plugged in again."""
+"""Two hosts, a Redis and three WebUIs, each on another machine: cables are pulled and plugged in again."""
 
 from __future__ import annotations
 

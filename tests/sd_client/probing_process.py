@@ -1,4 +1,4 @@
-"""Another worker of the host that looks at a WebUI: run by test_probing.py as a process of its own."""
+"""Another worker of the host that looks at a WebUI: run by test_probing.py as a process."""
 
 import sys
 from pathlib import Path

@@ -83,7 +83,7 @@ def socket_server(handle: Callable[[socket.socket], None]) -> Iterator[SocketSer
 
 
 class SocketServer:
-    """Hands every connection to ``handle``, in a thread of its own, and closes it afterwards."""
+    """Hands every connection to ``handle``, in another thread, and closes it afterwards."""
 
     def __init__(self, handle: Callable[[socket.socket], None]) -> None:
         self._handle = handle

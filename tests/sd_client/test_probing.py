@@ -59,7 +59,7 @@ def probing_of(url: str, folder: Path, *, read_timeout_s: float = 10.0, **option
 def probing(
     folder: Path, clients: Mapping[str, WebUIClient], *, busy: bool = False, pace: Pace = FAST, **options: Any
 ) -> Iterator[Probing]:
-    """That of a process of its own, which ends with the block."""
+    """That of another process, which ends with the block."""
     holders, ended = Holders(folder), threading.Event()
 
     def renew() -> None:  # as the queue does

@@ -153,7 +153,7 @@ def test_many_empty_images_take_no_time() -> None:
 
 
 def test_a_result_is_held_once_beside_its_image() -> None:
-    """Its base64 as a text of its own would be a third time."""
+    """Its base64 as a separate text would be a third time."""
     picture = bytes(6_000_000)
     body = b'{"images":["' + base64.b64encode(picture) + b'"],"info":""}'
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The schedule under any sequence of events, with a clock of its own."""
+"""The schedule under any sequence of events, with a clock that it sets."""
 
 from __future__ import annotations
 

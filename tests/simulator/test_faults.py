@@ -14,7 +14,7 @@ SMALL = {"prompt": "a secret", "steps": 1, "width": 64, "height": 64, "seed": 1}
 
 
 def post(api, **body) -> requests.Response:
-    # Not the session: each on a connection of its own.
+    # Not the session: each on a new connection.
     return requests.post(f"{api.sim.url}/sdapi/v1/txt2img", json={**SMALL, **body}, timeout=20)
 
 

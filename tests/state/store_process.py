@@ -1,4 +1,4 @@
-"""A process of its own that changes a store, for tests that run several at once or kill them.
+"""A process that changes a store, for tests that run several at once or kill them.
 
     python -m tests.state.store_process ADDRESS count TIMES     adds 1 to "counter" so many times
     python -m tests.state.store_process ADDRESS hang            begins to change "counter" and never ends

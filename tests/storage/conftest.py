@@ -32,7 +32,7 @@ def aws_credentials() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3_server(aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Shared: each test has a prefix of its own."""
+    """Shared: each test has another prefix."""
     server = S3Server(tmp_path_factory.mktemp("s3"))
     server.start()
     yield server

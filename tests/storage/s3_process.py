@@ -1,4 +1,4 @@
-"""A process of its own that serves a folder as S3: each folder in it is a bucket. Prints its port."""
+"""A process that serves a folder as S3: each folder in it is a bucket. Prints its port."""
 
 import sys
 from http.server import ThreadingHTTPServer

@@ -1,4 +1,4 @@
-"""A process of its own that uses a local storage: started by the tests, and mostly killed by them."""
+"""A process that uses a local storage: started by the tests, and mostly killed by them."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def use_as_nobody(root: str) -> None:
 
 
 def fill_a_small_disk(root: str) -> None:
-    """Inside a mount namespace of its own: what happens on a filesystem of 512 KiB."""
+    """Inside a mount namespace: what happens on a filesystem of 512 KiB."""
     _mount("-t", "tmpfs", "-o", "size=512k", "tmpfs", root)
     storage = LocalStorage(root)
     kept = uuid4()
@@ -100,7 +100,7 @@ def fill_a_small_disk(root: str) -> None:
 
 
 def use_a_read_only_disk(root: str) -> None:
-    """Inside a mount namespace of its own."""
+    """Inside a mount namespace."""
     _mount("-t", "tmpfs", "tmpfs", root)
     storage = LocalStorage(root)
     kept = uuid4()

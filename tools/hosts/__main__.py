@@ -1,7 +1,7 @@
 """
 What callers see when a host goes: ``python -m tools.hosts``. Needs root, iproute2, nginx and some minutes.
 
-A site of six hosts (nginx, two services, Redis, store, WebUIs), each in a network namespace of its own, with callers
+A site of six hosts (nginx, two services, Redis, store, WebUIs), each in its network namespace, with callers
 who paint and fetch without a pause. Each host in turn dies (its programs are killed, and started again later) and is
 cut off (no packet comes through). Prints one row of a table for each, which ``docs/deployment.md`` publishes.
 

@@ -21,7 +21,7 @@ from tests.scale.namespaces import Network
 
 WEBUIS = 3
 _PORT = 7000
-_ANY = "0.0.0.0"  # noqa: S104 - each in a network namespace of its own
+_ANY = "0.0.0.0"  # noqa: S104 - each in its network namespace
 NAMES = ("balancer", "one", "two", "redis", "store", "webuis")
 
 
