@@ -165,15 +165,15 @@ class Place:
             state = schedule.cancel(state, self.ticket) if self._crowded else state
             return schedule.disclaim(state, self.ticket)
 
-        self._note("the end of an abandoned job", change)
+        self._write("the end of an abandoned job", change)
 
     def disclaim(self) -> bool:
         """The caller has its answer, and the place is kept a while longer. False if that could not be written."""
-        return self._note("the end of a failed job", lambda state: schedule.disclaim(state, self.ticket))
+        return self._write("the end of a failed job", lambda state: schedule.disclaim(state, self.ticket))
 
     def count(self, painted: int, pictures: int) -> None:
         """So many of the job's pictures are painted."""
-        self._note(
+        self._write(
             "the progress of a job",
             lambda state: schedule.count(state, self.ticket, painted=painted, pictures=pictures),
         )
@@ -185,7 +185,7 @@ class Place:
         except QueueUnavailableError:
             log.exception("a lease cannot be given back")  # the picture is there all the same
 
-    def _note(self, what: str, change: Callable[[Schedule], Schedule]) -> bool:
+    def _write(self, what: str, change: Callable[[Schedule], Schedule]) -> bool:
         try:
             self._shared.change(change)
         except QueueUnavailableError as error:  # the job goes on, though others do not see it

@@ -131,9 +131,9 @@ def _paths(info: Mapping[str, Any]) -> dict[str, str | None]:
 def _paths_of(text: object) -> set[str]:
     _, _, account = text.partition(_ACCOUNT) if isinstance(text, str) else ("", "", "")
     try:
-        told = from_json(account) if account else {}
+        answer = from_json(account) if account else {}
     except ValueError:
         return set()
-    loras = told.get("loras") if isinstance(told, dict) else None
+    loras = answer.get("loras") if isinstance(answer, dict) else None
     names = (lora.get("name") for lora in loras if isinstance(lora, dict)) if isinstance(loras, list) else ()
     return {name for name in names if isinstance(name, str)}

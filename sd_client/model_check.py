@@ -57,7 +57,7 @@ class ModelChecker:
         self._place = place
         self._chosen: str | None = None
 
-    def note_choice(self) -> None:
+    def remember_choice(self) -> None:
         """Reads the WebUI's option before the job, whose own model is in it afterwards. Raises nothing."""
         if is_native(self._capabilities.checkpoints):
             return

@@ -236,7 +236,7 @@ def _check_sampler(info: Mapping[str, Any], spelling: Spelling) -> None:
 
 
 def _check_amounts(info: Mapping[str, Any], params: GenerationParams, limits: Limits | None) -> None:
-    steps, cfg_scale = _told(info, "steps", params.steps), _told(info, "cfg_scale", params.cfg_scale)
+    steps, cfg_scale = _reported(info, "steps", params.steps), _reported(info, "cfg_scale", params.cfg_scale)
     if limits is not None and steps <= params.steps and cfg_scale <= params.cfg_scale:
         known = limits
         if steps < params.steps:
@@ -263,7 +263,7 @@ def _check_prompts(info: Mapping[str, Any], params: GenerationParams, limits: Li
             raise LimitError("the WebUI used only a part of the prompt", limits, reason="wrong_prompt")
 
 
-def _told(info: Mapping[str, Any], name: str, asked: float) -> float:
+def _reported(info: Mapping[str, Any], name: str, asked: float) -> float:
     """What the WebUI says that it used; the requested value if it says nothing, or the same but for rounding."""
     used = number(info.get(name))
     return asked if not used or abs(used - asked) <= _ROUNDING * asked else used

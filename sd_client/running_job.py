@@ -131,7 +131,7 @@ class RunningJob:
 
     def _run(self, timeout_s: float) -> None:
         if self._checker is not None:
-            self._checker.note_choice()
+            self._checker.remember_choice()
         begun = time.monotonic()
         try:
             images = self._paint(timeout_s)

@@ -70,7 +70,7 @@ class RequestPath:
 
 
 class Recorder:
-    """Inside the worker: notes every function of the product that is called while it is on."""
+    """Inside the worker: records every function of the product that is called while it is on."""
 
     def __init__(self) -> None:
         self._on = False

@@ -252,13 +252,13 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="stable-diffusion-api-run-") as scratch,
             children,
         ):
-            return _serve_until_told(children, host, listener, Path(scratch))
+            return _serve_until_signalled(children, host, listener, Path(scratch))
     except RunError as error:
         return _tell(error)
 
 
-def _serve_until_told(children: Children, host: str, listener: socket.socket, scratch: Path) -> int:
-    """Told here, before the children are ended: that may take as long as the requests in progress."""
+def _serve_until_signalled(children: Children, host: str, listener: socket.socket, scratch: Path) -> int:
+    """Printed here, before the children are ended: that may take as long as the requests in progress."""
     try:
         serve(children, os.environ, host, listener, scratch)
     except Stopped:

@@ -8,16 +8,16 @@ const KEY = "studio-api-key";
 
 /** The service answered, and the answer is no: RFC 9457, as every failure of the service is. */
 export class Problem extends Error {
-  /** @param {object} told  the problem+json   @param {?number} retryAfter  seconds */
-  constructor(told, retryAfter = null) {
-    super(told.detail ?? told.title);
-    this.status = told.status;
-    this.code = told.code;
-    this.title = told.title;
+  /** @param {object} problem  the problem+json   @param {?number} retryAfter  seconds */
+  constructor(problem, retryAfter = null) {
+    super(problem.detail ?? problem.title);
+    this.status = problem.status;
+    this.code = problem.code;
+    this.title = problem.title;
     /** @type {{field: string, message: string, received?: unknown}[]} */
-    this.errors = told.errors ?? [];
-    this.retryable = told.retryable ?? false;
-    this.requestId = told.request_id;
+    this.errors = problem.errors ?? [];
+    this.retryable = problem.retryable ?? false;
+    this.requestId = problem.request_id;
     this.retryAfter = retryAfter;
   }
 }
@@ -79,7 +79,7 @@ export class Api {
     return accepted(answer);
   }
 
-  /** Where a request stands. The rest of this minute's calls comes along: who follows closely must know it. */
+  /** The status of a request. The rest of this minute's calls comes along: who follows closely must know it. */
   async request(id, signal) {
     const response = await reach(() => fetch(this.#request(id), { headers: this.#headers(), signal, cache: "no-store" }));
     return { ...(await accepted(response)), callsLeft: Number(response.headers.get("X-RateLimit-Remaining") ?? Infinity) };
@@ -129,8 +129,8 @@ async function accepted(response) {
   if (response.status < 300 && body) return body;
   const wait = Number(response.headers.get("Retry-After"));
   const foreign = `Something between here and the service answered ${response.status}.`;
-  const told = body?.code ? body : { title: "Unexpected answer", detail: foreign };
-  throw new Problem({ retryable: response.status >= 502, ...told, status: response.status }, wait > 0 ? wait : null);
+  const problem = body?.code ? body : { title: "Unexpected answer", detail: foreign };
+  throw new Problem({ retryable: response.status >= 502, ...problem, status: response.status }, wait > 0 ? wait : null);
 }
 
 async function json(response) {

@@ -134,7 +134,7 @@ function showCode() {
   const files = { txt2img: {}, img2img: { image }, inpainting: { image, mask } }[form.mode];
   const call = { url: api.base + form.mode, fields: form.fields(), files, needsKey };
   by("code").textContent = snippet(document.querySelector("[name=language]:checked").value, call);
-  by("code-note").textContent = `It reads ${Object.values(files).join(" and ")} from the folder where it runs.`;
+  by("code-remark").textContent = `It reads ${Object.values(files).join(" and ")} from the folder where it runs.`;
   by("code-image").disabled = by("code-mask").disabled = source.current === null;
 }
 

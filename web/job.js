@@ -33,9 +33,9 @@ const LOST = {
  */
 
 /**
- * @typedef {object} Standing  what is told while it goes on
+ * @typedef {object} Progress  reported while the job goes on
  * @property {"sending" | "queued" | "running" | "lost"} phase
- * @property {?number} share     0 … 1; null where nobody can tell
+ * @property {?number} share     0 … 1; null if unknown
  * @property {?number} position  in the queue, 1 is next
  * @property {?number} eta       seconds
  */
@@ -43,13 +43,13 @@ const LOST = {
 export class Jobs {
   #api;
   #store = new Store("jobs");
-  #tell;
+  #report;
   #current = null;
 
-  /** @param {(standing: Standing) => void} tell */
-  constructor(api, tell) {
+  /** @param {(progress: Progress) => void} report */
+  constructor(api, report) {
     this.#api = api;
-    this.#tell = tell;
+    this.#report = report;
   }
 
   /** @param {{mode: string, fields: object, files: Object<string, Blob>, ratio: number}} wanted */
@@ -107,7 +107,7 @@ export class Jobs {
         signal: current.giveUp.signal,
         onSent: (share) => {
           current.sent = share === 1;
-          this.#tell({ phase: "sending", share, position: null, eta: null });
+          this.#report({ phase: "sending", share, position: null, eta: null });
         },
       });
     } catch (error) {
@@ -134,20 +134,20 @@ export class Jobs {
       if (status === "failed") throw new Problem(LOST);
       if (status === "away") {
         if (current.cancelled) throw new Problem(UNTOLD);
-        this.#tell({ phase: "lost", share: null, position: null, eta: null });
+        this.#report({ phase: "lost", share: null, position: null, eta: null });
       }
       await seconds(current.pause);
     }
   }
 
-  /** How it stands, told to whoever listens; a wanted cancel is repeated until it took. */
+  /** Reports the progress; a cancel that the user asked for is repeated until it took. */
   async #look(current) {
     try {
       const found = await this.#api.request(current.id);
       current.pause = found.callsLeft < FEW_CALLS ? RARELY : Math.min(current.pause * 1.25, LONGEST_PAUSE);
       if (found.status === "queued" || found.status === "running") {
         if (current.cancelled) await this.#api.cancel(current.id);
-        this.#tell({ phase: found.status, share: found.progress, position: found.queue_position, eta: found.eta_seconds });
+        this.#report({ phase: found.status, share: found.progress, position: found.queue_position, eta: found.eta_seconds });
       }
       return found.status;
     } catch (error) {

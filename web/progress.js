@@ -4,7 +4,7 @@ const bar = document.getElementById("progress");
 const words = document.getElementById("progress-text");
 const more = document.getElementById("progress-more");
 
-/** @param {import("./job.js").Standing} standing */
+/** @param {import("./job.js").Progress} progress */
 export function showProgress({ phase, share, position, eta }) {
   // What is sent waits: a full bar would run backwards when painting begins.
   const known = share !== null && (phase === "running" || share < 1) && phase !== "queued";
@@ -21,7 +21,7 @@ function text(phase, share, position) {
   return "Connection lost; looking for the job";
 }
 
-/** A screen reader is told each text once: the same one again is no news. */
+/** A screen reader speaks each text once: the same one again is no news. */
 function say(text) {
   if (words.textContent !== text) words.textContent = text;
 }

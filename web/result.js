@@ -137,10 +137,10 @@ function showFacts(facts) {
 function pair(name, value) {
   const made = document.createElement("div");
   const term = document.createElement("dt");
-  const told = document.createElement("dd");
+  const definition = document.createElement("dd");
   term.textContent = name;
-  told.textContent = value;
-  made.append(term, told);
+  definition.textContent = value;
+  made.append(term, definition);
   return made;
 }
 

@@ -14,7 +14,7 @@ const ENDINGS = { "image/jpeg": "jpg" };
  * @property {string} url  for <img>
  * @property {number} width   upright, pixels
  * @property {number} height
- * @property {string} note   what became of the file, for people
+ * @property {string} remark   what became of the file, for people
  * @property {Original} original
  */
 
@@ -65,7 +65,7 @@ export class SourcePicture extends EventTarget {
     this.current = { ...source, url: URL.createObjectURL(source.blob) };
     by("source-image").src = this.current.url;
     by("easel").style.setProperty("--ratio", source.width / source.height);
-    this.#say(source.note, "");
+    this.#say(source.remark, "");
     this.#changed();
   }
 
@@ -83,8 +83,8 @@ export class SourcePicture extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  #say(note, error) {
-    by("source-note").textContent = note;
+  #say(remark, error) {
+    by("source-remark").textContent = remark;
     by("image-error").textContent = error;
     by("image-error").hidden = !error;
   }
@@ -118,8 +118,8 @@ async function readPicture(blob) {
   const sent = scale === 1 ? whole : await drawn(bitmap, size, whole.type === "image/jpeg" ? whole.type : "image/png");
   bitmap.close();
   const scaled = scale < 1 ? `, scaled down from ${width} × ${height} before sending` : "";
-  const note = `${size.width} × ${size.height} pixels${scaled}${read ? "" : ", sent as PNG"}`;
-  return { blob: sent, ...size, note, original: { ...names(blob, whole.type), blob: whole, width, height } };
+  const remark = `${size.width} × ${size.height} pixels${scaled}${read ? "" : ", sent as PNG"}`;
+  return { blob: sent, ...size, remark, original: { ...names(blob, whole.type), blob: whole, width, height } };
 }
 
 async function drawn(bitmap, { width, height }, type) {

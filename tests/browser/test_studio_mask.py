@@ -146,7 +146,7 @@ def test_a_mask_from_a_file(studio: Studio) -> None:
 
 def test_a_picture_can_be_pasted_dropped_or_photographed(page: Page, service: Service) -> None:
     studio_of(page, service).mode("Image to image")
-    note = page.locator("#source-note")
+    note = page.locator("#source-remark")
     for number, event in enumerate(["paste", "drop"], start=1):
         give(page, event, photo((64 * number, 64)))
         expect(note).to_have_text(f"{64 * number} × 64 pixels")
@@ -177,7 +177,9 @@ def give(page: Page, event: str, png: bytes) -> None:
 
 def test_a_large_photo_is_scaled_down_and_that_is_said(page: Page, service: Service) -> None:
     studio_of(page, service).mode("Image to image").choose_picture(photo((3000, 1500), form="JPEG"))
-    expect(page.locator("#source-note")).to_have_text("2048 × 1024 pixels, scaled down from 3000 × 1500 before sending")
+    expect(page.locator("#source-remark")).to_have_text(
+        "2048 × 1024 pixels, scaled down from 3000 × 1500 before sending"
+    )
 
 
 def test_the_mask_of_a_large_photo_is_saved_as_large_as_the_photo(page: Page, service: Service) -> None:

@@ -138,7 +138,7 @@ class Caller(threading.Thread):
         else:
             url = f"{self._service.url}/img2img"
             answer = requests.post(url, data=fields, files={"image": ("a.jpg", _PHOTO)}, timeout=PATIENCE_S)
-            self._note_counts(answer, generation=True)
+            self._keep_counts(answer, generation=True)
         self._take("img2img", answer)
 
     def _inpainting(self) -> None:
@@ -231,7 +231,7 @@ class Caller(threading.Thread):
         try:
             url = f"{self._service.url}/{bad.route}"
             answer = requests.post(url, data=bad.body, headers=headers, timeout=PATIENCE_S)
-            self._note_counts(answer, generation=True)
+            self._keep_counts(answer, generation=True)
         except (requests.exceptions.InvalidHeader, UnicodeError):
             return  # this client cannot send it
         self._count("bad", str(answer.status_code), {str(bad.status)}, bad.name)
@@ -247,15 +247,15 @@ class Caller(threading.Thread):
         self, route: str, fields: dict[str, Any], *, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
         answer = requests.post(f"{self._service.url}/{route}", json=fields, headers=headers, timeout=PATIENCE_S)
-        self._note_counts(answer, generation=True)
+        self._keep_counts(answer, generation=True)
         return answer
 
     def _ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> requests.Response:
         answer = requests.request(method, self._service.url + path, headers=headers, timeout=PATIENCE_S)
-        self._note_counts(answer, generation=False)
+        self._keep_counts(answer, generation=False)
         return answer
 
-    def _note_counts(self, answer: requests.Response, *, generation: bool) -> None:
+    def _keep_counts(self, answer: requests.Response, *, generation: bool) -> None:
         """Answers that show the state of a limit belong to calls that were counted."""
         if "X-RateLimit-Limit" not in answer.headers:
             return
