@@ -16,6 +16,7 @@ from flask import Flask, g, has_request_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import auth, errors, hooks, rate_limit
+from api.doors.a1111 import A1111Routes
 from api.doors.openai import OpenAIRoutes
 from api.generation import Generations
 from api.generation_routes import GenerationRoutes
@@ -40,13 +41,15 @@ from config import (
 from observability.logs import log_config
 from observability.metrics import Metrics
 from sd_client.pool import WebUIPool
-from services import idempotency
+from services import idempotency, model_choices
 from services.catalog import Catalog
 from services.decoders import Decoders
 from services.generation import GenerationService
 from services.health import HealthService
 from services.idempotency import IdempotencyService
 from services.installations import Installations
+from services.model_choices import ModelChoices
+from services.open_jobs import OpenJobs
 from services.retention import Retention, folder_name
 from services.runtime_folder import RuntimeFolder
 from services.thumbnails import Thumbnails
@@ -176,6 +179,19 @@ def create_app(config: Config) -> Flask:
     )
     image_base_url = f"{config.public_url or ''}{PREFIX}/image"
     GenerationRoutes(generations=generations, image_base_url=image_base_url).register(app, PREFIX)
+    if "a1111" in config.doors:
+        A1111Routes(
+            generations=generations,
+            catalog=catalog,
+            choices=ModelChoices(store=stores.durable, host=stores.host),
+            jobs=OpenJobs(
+                store=stores.shared,
+                host=stores.host,
+                holders=stores.holders,
+                longest_s=2 * (config.sd_queue_timeout + 2 * config.sd_timeout),
+            ),
+            requests=requests,
+        ).register(app, limits.limiter)
     ImageRoutes(
         storage=storage,
         thumbnails=Thumbnails(),
@@ -217,7 +233,7 @@ def _stores(config: Config, metrics: Metrics) -> Stores:
     return open_stores(
         runtime_dir,
         durable_dir=beside if config.storage_url else Path(config.image_dir) / "idempotency",
-        durable=idempotency.PREFIX,
+        durable=(idempotency.PREFIX, model_choices.PREFIX),
         redis_url=config.redis_url,
         redis_prefix=config.redis_prefix,
         on_redis_error=metrics.redis_failed("store"),

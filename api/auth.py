@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Sequence
 
 from flask import Flask, g, request
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from api.errors import UnauthorizedError
 
@@ -41,7 +41,10 @@ def require(app: Flask) -> None:
         is_open = request.blueprint in _OPEN or request.endpoint == _OPEN_VIEW
         # A 405 follows, whoever asks: the methods of a path are in the description, which is open, and no key adds one.
         has_no_such_method = isinstance(request.routing_exception, MethodNotAllowed)
-        if "api_key" not in g and not is_open and not has_no_such_method and request.method != "OPTIONS":
+        # Programs ask A1111's API for what it may have, some before they have a key.
+        is_unknown = g.door == "a1111" and isinstance(request.routing_exception, NotFound)
+        needs_none = is_open or has_no_such_method or is_unknown or request.method == "OPTIONS"
+        if "api_key" not in g and not needs_none:
             raise UnauthorizedError
 
     app.before_request(require_key)

@@ -13,7 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple, NoReturn
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple, NoReturn
 
 import pybase64
 from flask import Request
@@ -24,7 +26,7 @@ from api.errors import MalformedRequestError, UnsupportedMediaTypeError
 from api.forms import Form, read_form, too_much_text
 from api.schemas import from_form
 from api.schemas.byte_objects import in_text
-from api.schemas.picture_fields import PICTURE_FIELDS, PICTURE_FIELDS_PATTERN
+from api.schemas.picture_fields import PICTURE_FIELDS
 from services.generation_request import Mode
 from services.problems import InvalidParamsError, Problem
 
@@ -55,12 +57,32 @@ _PARSING = threading.Lock()
 #: Each unknown name is a problem to be found and reported; no request of this service has thirty fields.
 _MOST_NAMES = 1000
 
-#: A picture's field, up to the beginning of its base64.
-_PICTURE_BEGINS = re.compile(
-    b'"' + PICTURE_FIELDS_PATTERN + rb'"[ \t\n\r]*:[ \t\n\r]*"((?:data:image/[a-z0-9.+-]{1,30};base64,)?)'
-)
 #: Shorter pictures are parsed with the rest.
 _LARGE_CHARS = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonKind:
+    """
+    What a body may have.
+
+    :param pictures: fields that may be as large as a body.
+    :param flat: whether no field takes a list or an object. Otherwise a picture may also be the one entry of a list.
+    """
+
+    pictures: tuple[str, ...]
+    flat: bool
+
+    @cached_property
+    def picture_begins(self) -> re.Pattern[bytes]:
+        """A picture's field, up to the beginning of its base64."""
+        names, list_ = "|".join(self.pictures).encode(), b"" if self.flat else rb"(?:\[[ \t\n\r]*)?"
+        uri = rb"(?P<uri>(?:data:image/[a-z0-9.+-]{1,30};base64,)?)"
+        return re.compile(rb'"(?P<field>' + names + rb')"[ \t\n\r]*:[ \t\n\r]*(?P<list>' + list_ + rb')"' + uri)
+
+
+#: The service's own API.
+OWN_JSON: Final = JsonKind(pictures=PICTURE_FIELDS, flat=True)
 
 
 def read_values(
@@ -78,15 +100,11 @@ def read_values(
     :raises PayloadTooLargeError: besides its pictures, it has more than any request needs.
     :raises InvalidParamsError: the same, and what it has is a picture's bytes as numbers.
     """
-    most_text = _most_text(max_prompt_chars)
-    try:
-        if request.mimetype == "application/json":
-            return read_json(_pieces(request, take), most_text=most_text), []
-        if request.mimetype == _FORM:
-            form = _form(request, take, most_text)
-            return from_form(mode, form.texts) | form.files, form.problems
-    except ParseException:
-        raise _broken_chunks() from None
+    if request.mimetype == "application/json":
+        return read_object(request, OWN_JSON, max_prompt_chars=max_prompt_chars, take=take), []
+    if request.mimetype == _FORM:
+        form = _form(request, take, _most_text(max_prompt_chars))
+        return from_form(mode, form.texts) | form.files, form.problems
     raise _unsupported(request, _ACCEPTED)
 
 
@@ -101,18 +119,7 @@ def read_fields_of_form(
     """
     if request.mimetype != _FORM:
         raise _unsupported(request, f"send {_FORM}")
-    try:
-        return _form(request, take, _most_text(max_prompt_chars), pictures)
-    except ParseException:
-        raise _broken_chunks() from None
-
-
-def _most_text(max_prompt_chars: int) -> int:
-    return max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
-
-
-def _broken_chunks() -> MalformedRequestError:
-    return MalformedRequestError("the body's chunks are broken")
+    return _form(request, take, _most_text(max_prompt_chars), pictures)
 
 
 def _unsupported(request: Request, accepted: str) -> UnsupportedMediaTypeError:
@@ -121,17 +128,34 @@ def _unsupported(request: Request, accepted: str) -> UnsupportedMediaTypeError:
     return UnsupportedMediaTypeError(f"{accepted}, not {received[:80]}{_WHY_OTHERS.get(kind, '')}")
 
 
+def read_object(
+    request: Request, kind: JsonKind, *, max_prompt_chars: int, take: Callable[[int], None]
+) -> dict[str, object]:
+    """The fields of a JSON object, whatever ``Content-Type`` it has. The rest is as in :func:`read_values`."""
+    return read_json(_pieces(request, take), most_text=_most_text(max_prompt_chars), kind=kind)
+
+
+def _most_text(max_prompt_chars: int) -> int:
+    return max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
+
+
 def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:
-    """:raises RequestEntityTooLarge: also after the last piece, if the size was not declared."""
+    """
+    :raises MalformedRequestError: the chunks are broken.
+    :raises RequestEntityTooLarge: also after the last piece, if the size was not declared.
+    """
     declared, size = request.content_length, 0
     most = declared if declared is not None else request.max_content_length or sys.maxsize
-    while size < most and (piece := request.stream.read(min(PIECE_BYTES, most - size))):
-        size += len(piece)
-        take(len(piece))
-        yield piece
-    # A chunked body is cut at the limit by werkzeug's stream, without a word: what is left must not be left unnoticed.
-    if declared is None and request.environ["wsgi.input"].read(1):
-        raise RequestEntityTooLarge
+    try:
+        while size < most and (piece := request.stream.read(min(PIECE_BYTES, most - size))):
+            size += len(piece)
+            take(len(piece))
+            yield piece
+        # A chunked body is cut at the limit by werkzeug's stream, without a word: what is left must not go unnoticed.
+        if declared is None and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+    except ParseException:
+        raise MalformedRequestError("the body's chunks are broken") from None
 
 
 def _form(
@@ -143,52 +167,62 @@ def _form(
 
 
 class _PictureText(NamedTuple):
-    """Where a picture's text is in the body, and where its base64 begins behind ``data:image/…;base64,``."""
+    """
+    Where a picture's text is in the body, and where its base64 begins behind ``data:image/…;base64,``.
+
+    ``listed``: it is the first entry of a list.
+    """
 
     field: str
     start: int
     base64: int
     end: int
+    listed: bool
 
 
-def read_json(pieces: Iterable[bytes], *, most_text: int) -> dict[str, object]:
+def read_json(pieces: Iterable[bytes], *, most_text: int, kind: JsonKind = OWN_JSON) -> dict[str, object]:
     """
-    The fields of a JSON object: a large picture as bytes, of a list or an object only so much as says what it is.
+    The fields of a JSON object: a large picture as bytes. Where fields are flat, of a list or an object only so much as
+    says what it is.
 
     :param pieces: the body as it arrives.
     :param most_text: bytes that it may have besides its pictures, which is what bounds the work of parsing it.
     :raises MalformedRequestError: the body is not a JSON object, or names a field twice.
     :raises PayloadTooLargeError: it has more text.
-    :raises InvalidParamsError: it has more text because a picture's bytes are written as numbers.
+    :raises InvalidParamsError: it has more text because a picture's bytes are written as numbers, or because there are
+        several pictures.
     """
-    body = _received(pieces, most_text)
+    body = _received(pieces, most_text, kind)
     with _PARSING if len(body) >= _LONG_BYTES else nullcontext():
-        fields = _with_large_pictures(body)
-        return _fields(_decoded(body)) if fields is None else fields
+        fields = _with_large_pictures(body, kind)
+        fields = _parsed_object(_decoded(body)) if fields is None else fields
+    return {name: _without_inside(value) for name, value in fields.items()} if kind.flat else fields
 
 
-def _with_large_pictures(body: bytearray) -> dict[str, object] | None:
+def _with_large_pictures(body: bytearray, kind: JsonKind) -> dict[str, object] | None:
     """
     The fields, if the body has large pictures, which are decoded before the rest is parsed: a parser would look at each
     of their characters, and copy them twice. None if only the whole body can show what it is, or what is wrong with it.
     """
-    pictures: dict[str, bytes] = {}
-    words: dict[str, str] = {}
+    pictures: dict[str, object] = {}
+    words: dict[str, object] = {}
     rest, done = bytearray(), 0
-    for text in _picture_texts(body):
+    for text in _picture_texts(body, kind):
         picture = _picture(body, text)
         if picture is not None:
             # A word that nobody can guess stands for it, and must come out of the parser as its field's whole value.
-            pictures[text.field], words[text.field] = picture, secrets.token_hex(16)
-            rest += body[done : text.start] + words[text.field].encode()
+            word = secrets.token_hex(16)
+            pictures[text.field] = [picture] if text.listed else picture
+            words[text.field] = [word] if text.listed else word
+            rest += body[done : text.start] + word.encode()
             done = text.end
     if not pictures:
         return None
     try:
-        fields = _fields(_decoded(rest + body[done:]))
+        fields = _parsed_object(_decoded(rest + body[done:]))
     except MalformedRequestError:
         return None
-    return fields | pictures if words.items() <= fields.items() else None
+    return fields | pictures if all(fields.get(name) == word for name, word in words.items()) else None
 
 
 def _picture(body: bytearray, text: _PictureText) -> bytes | None:
@@ -202,41 +236,50 @@ def _picture(body: bytearray, text: _PictureText) -> bytes | None:
         return None
 
 
-def _received(pieces: Iterable[bytes], most_text: int) -> bytearray:
+def _received(pieces: Iterable[bytes], most_text: int, kind: JsonKind) -> bytearray:
     """The whole body. It is looked at each time that it has doubled, so that too large a one is refused early."""
     body, next_look = bytearray(), most_text
     for piece in pieces:
         body += piece
         if len(body) > next_look:
-            _check_text(body, most_text)
+            _check_text(body, most_text, kind)
             next_look = 2 * len(body)
-    _check_text(body, most_text)
+    _check_text(body, most_text, kind)
     return body
 
 
-def _check_text(body: bytearray, most_text: int) -> None:
+def _check_text(body: bytearray, most_text: int, kind: JsonKind) -> None:
     if len(body) <= most_text:
         return
-    if len(body) - sum(text.end - text.start for text in _picture_texts(body)) <= most_text:
+    texts = _picture_texts(body, kind)
+    if len(body) - sum(text.end - text.start for text in texts) <= most_text:
         return
     if found := in_text(body):
         field, message = found
         raise InvalidParamsError([Problem(field=field, message=message)])
-    raise too_much_text(most_text)
+    for text in texts:
+        if text.listed and _ANOTHER.match(body, text.end):
+            raise InvalidParamsError([Problem(field=text.field, message="must have exactly one picture")])
+    raise too_much_text(most_text, kind.pictures)
 
 
-def _picture_texts(body: bytearray) -> list[_PictureText]:
+#: What follows an entry of a list, but for the last.
+_ANOTHER = re.compile(rb'"[ \t\n\r]*,')
+
+
+def _picture_texts(body: bytearray, kind: JsonKind) -> list[_PictureText]:
     """
     The first text of each picture field, up to the next quote or the end: base64 has no quote, and whatever else stands
     there is one string to a parser.
     """
     texts: dict[str, _PictureText] = {}
     at = 0
-    while len(texts) < len(PICTURE_FIELDS) and (found := _PICTURE_BEGINS.search(body, at)):
-        at, field = found.end(), found[1].decode()
+    while len(texts) < len(kind.pictures) and (found := kind.picture_begins.search(body, at)):
+        at, field = found.end(), found["field"].decode()
         if field not in texts:
             end = body.find(b'"', at)
-            texts[field] = _PictureText(field, found.start(2), at, len(body) if end < 0 else end)
+            listed = found["list"].startswith(b"[")
+            texts[field] = _PictureText(field, found.start("uri"), at, len(body) if end < 0 else end, listed)
             at = texts[field].end
     return list(texts.values())
 
@@ -262,10 +305,6 @@ def _decoded(body: bytearray) -> str:
     if not text or text.isspace():
         raise MalformedRequestError("the body is empty; send a JSON object")
     return text
-
-
-def _fields(text: str) -> dict[str, object]:
-    return {name: _without_inside(value) for name, value in _parsed_object(text).items()}
 
 
 def _parsed_object(text: str) -> dict[str, object]:

@@ -146,7 +146,7 @@ class Generations:
         if asked.idempotency is None:
             return self._generate(asked, check=check), False
         key, print_ = asked.idempotency
-        claimed = self.idempotency.claim(key, print_, request=_tracking_key(), check=check, wait_s=asked.wait_s)
+        claimed = self.idempotency.claim(key, print_, request=tracking_key(), check=check, wait_s=asked.wait_s)
         with claimed as claim:
             # Its caller may hang up and ask again.
             generation = claim.replay or self._generate(asked, check=waits)
@@ -164,7 +164,7 @@ class Generations:
         own = timings.Timings(mode=asked.wanted.mode)
         call = Call(
             request_id=g.request_id,
-            key=_tracking_key(),
+            key=tracking_key(),
             started=g.started,
             wait_s=asked.wait_s,
             check=check,
@@ -208,7 +208,7 @@ def with_outcome(response: Response, asked: Asked, *, replayed: bool) -> Respons
     return response
 
 
-def _tracking_key() -> str:
+def tracking_key() -> str:
     """The key by which this request can be followed."""
     return request_key(caller("following", request_id=g.request_id), g.request_id)
 

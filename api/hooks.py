@@ -26,7 +26,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
 }
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _LARGE_BYTES = 64 * 1024
 
@@ -59,7 +59,7 @@ def register(app: Flask, metrics: Metrics, *, doors: Collection[str]) -> None:
 
 def _begin(doors: Collection[str]) -> None:
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     g.started = time.monotonic()
     g.door = door_of(request.path, doors)
 
@@ -132,7 +132,7 @@ def allow_origins(app: Flask, origins: Sequence[str]) -> None:
         expose_headers=[
             *("X-Request-ID", "X-Image-Id", "X-Seed", "X-Model", "X-Processing-Time", "Location", "Warning"),
             *("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-            *("Idempotency-Replayed", "Preference-Applied", "Server-Timing"),
+            *("Idempotency-Replayed", "Preference-Applied", "Server-Timing", "X-Ignored-Fields"),
         ],
         max_age=86_400,
     )

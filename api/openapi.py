@@ -1,7 +1,8 @@
 """The description of the HTTP API (OpenAPI 3.1): ``openapi.json``, completed with what stands elsewhere.
 
 The file has the operations, answers and headers in OpenAPI's own words. Added here are the fields with their bounds,
-the errors, the operator's settings, and what all operations share. In the file, ``x-headers`` lists headers by name.
+the errors, the operator's settings, and what all operations share. In the file, ``x-headers`` lists headers by name,
+``x-errors`` codes of errors that its tags do not imply; ``x-unlimited`` says that no limit counts an operation.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from api.doors import openai_answers
+from api.doors import a1111_answers, openai_answers
 from api.error_table import ERRORS, ErrorKind
 from api.errors import Failure, errors_page
 from api.schemas import FieldSet, json_schemas
@@ -21,10 +22,11 @@ from api.schemas.picture_fields import PICTURE_FIELDS
 
 _FILE = Path(__file__).with_suffix(".json")
 #: The doors' operations, merged into those above while a door is open.
-_DOOR_FILES = {"openai": Path(openai_answers.__file__).with_name("openai.json")}
+_DOOR_FILES = {door: _FILE.parent / "doors" / f"{door}.json" for door in ("a1111", "openai")}
 #: A door's status and body for a failure, the schema of its bodies, and the headers that all of them have.
 _Shape = Callable[[Failure], tuple[int, dict[str, Any]]]
 _DOOR_FAILURES: Mapping[str, tuple[_Shape, str, tuple[str, ...]]] = {
+    "A1111 door": (a1111_answers.shape, "A1111Error", ()),
     "OpenAI door": (openai_answers.shape, "OpenAIFailure", ("X-Should-Retry",)),
 }
 
@@ -136,11 +138,11 @@ def _complete(
     :param shared: answers that operations refer to by name.
     """
     # Calls are counted by key, so those that take none are not counted either.
-    limited = operation["security"] != []
+    limited = operation["security"] != [] and not operation.pop("x-unlimited", False)
     headers = ["X-Request-ID", *(_RATE_LIMIT if limited else ()), *operation.pop("x-headers", ())]
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestId"})
     answers = {status: _answer(answer, headers, shared) for status, answer in operation["responses"].items()}
-    operation["responses"] = answers | _errors(operation, headers, settings)
+    operation["responses"] = answers | _errors(operation, headers, settings, limited=limited)
     if "requestBody" in operation and _DOOR_FAILURES.keys().isdisjoint(operation["tags"]):
         _add_form(operation["requestBody"]["content"], schemas)
     if not settings.keys:
@@ -158,10 +160,12 @@ def _refer(*headers: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
-def _errors(operation: dict[str, Any], headers: Sequence[str], settings: DocumentSettings) -> dict[str, Any]:
+def _errors(
+    operation: dict[str, Any], headers: Sequence[str], settings: DocumentSettings, *, limited: bool
+) -> dict[str, Any]:
     """The errors that an operation can have, by status."""
     names = {"all", operation["operationId"], *operation["tags"], *operation.pop("x-errors", ())}
-    if operation["security"]:
+    if limited:
         names.add("limited")
     if settings.keys and operation["security"] and {} not in operation["security"]:
         names.add("keyed")

@@ -71,6 +71,24 @@ if [ -n "${API_KEY:-}" ]; then
   call -X DELETE "$api/image/$image_id"
 fi
 
+a1111=$service/sdapi/v1
+if curl --silent --fail ${API_KEY:+-H "Authorization: Bearer $API_KEY"} "$a1111/cmd-flags" -o "$out/flags.json"; then
+  echo "== The same for programs that speak A1111's API"
+  for list in options sd-models samplers schedulers loras upscalers embeddings hypernetworks prompt-styles \
+    face-restorers realesrgan-models latent-upscale-modes sd-vae scripts script-info extensions progress; do
+    call "$a1111/$list" -o "$out/a1111-$list.json"
+  done
+  call "$a1111/refresh-checkpoints" -X POST; echo
+  call "$a1111/refresh-loras" -X POST; echo
+  call "$a1111/options" -d '{"sd_model_checkpoint": "v1-5-pruned-emaonly"}'; echo
+  call "$a1111/txt2img" -d '{"prompt": "a lighthouse", "sampler_name": "Euler a"}' -o "$out/a1111.json"
+  photo=$(base64 < "$out/photo.png" | tr -d '\n')
+  echo "{\"prompt\": \"a storm\", \"denoising_strength\": 0.5, \"init_images\": [\"$photo\"]}" |
+    call "$a1111/img2img" -d @- -o "$out/a1111-storm.json"
+  echo "{\"image\": \"$photo\"}" | call "$a1111/png-info" -d @- -o "$out/a1111-png-info.json"
+  call "$a1111/interrupt" -X POST; echo
+fi
+
 echo "== For programs and for people: the API's description, its pages, the studio page, metrics"
 call "$service/openapi.json" -o "$out/openapi.json"
 call "$service/docs" -o "$out/docs.html"

@@ -107,8 +107,16 @@ class Catalog:
         return _first_spellings(sampler.name for c in self._look().capabilities() for sampler in c.samplers)
 
     def schedulers(self) -> tuple[str, ...]:
+        return tuple(label for _, label in self.labelled_schedulers())
+
+    def labelled_schedulers(self) -> tuple[tuple[str, str], ...]:
+        """Each one's name, and what people call it."""
         listed = (scheduler for c in self._look().capabilities() for scheduler in c.schedulers or ())
-        return _first_spellings((scheduler.aliases or (scheduler.name,))[0] for scheduler in listed)
+        first: dict[str, tuple[str, str]] = {}
+        for scheduler in listed:
+            label = (scheduler.aliases or (scheduler.name,))[0]
+            first.setdefault(normal_form(label), (scheduler.name, label))
+        return tuple(first.values())
 
     def upscalers(self) -> tuple[str, ...]:
         return _first_spellings(name for c in self._look().capabilities() for name in c.upscalers)
@@ -139,6 +147,20 @@ class Catalog:
             for meant, other in names.namesakes
         )
 
+    def checkpoint(self, model: str) -> Checkpoint:
+        """
+        What a model's name stands for.
+
+        :raises ModelNotFoundError:
+        :raises NoWebUIError: no WebUI has ever been seen, so nothing can be said.
+        """
+        checkpoints, names = self._seen(self._look().capabilities())
+        found = names.find(model)
+        if len(found) != 1:
+            known = [names.public(checkpoint) for checkpoint in checkpoints]
+            raise ModelNotFoundError([_model_problem(model, found, known, asked=True)])
+        return found[0]
+
     def problems(self, wanted: Wanted) -> list[Problem]:
         """What the pool cannot do; an empty list if no WebUI has been seen yet."""
         try:
@@ -157,12 +179,8 @@ class Catalog:
         :raises NoWebUIError: no WebUI has ever been seen, so nothing can be said.
         """
         everything = self._look().capabilities()
-        if not everything:
-            raise NoWebUIError("no WebUI has been reached yet", retry_after_s=5)
         model = wanted.model or self._default_model
-        checkpoints, names = self._index(everything)
-        if not checkpoints:
-            raise NoWebUIError("no WebUI has a model", retry_after_s=5)
+        checkpoints, names = self._seen(everything)
         found = names.find(model)
         known = [names.public(checkpoint) for checkpoint in checkpoints]
         problems = [] if len(found) == 1 else [_model_problem(model, found, known, asked=wanted.model is not None)]
@@ -191,6 +209,15 @@ class Catalog:
             most_pixels=finest.most_pixels,
             plain_inpainting=not all(c.inpaint_options for c in able),
         )
+
+    def _seen(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
+        """:raises NoWebUIError:"""
+        if not everything:
+            raise NoWebUIError("no WebUI has been reached yet", retry_after_s=5)
+        checkpoints, names = self._index(everything)
+        if not checkpoints:
+            raise NoWebUIError("no WebUI has a model", retry_after_s=5)
+        return checkpoints, names
 
     def _index(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
         """The union and its names; made anew only when some WebUI lists other files."""

@@ -164,6 +164,27 @@ class RequestService:
             raise RequestNotFoundError
         self._write(key, Record(status="cancelled"))  # whoever waits looks there
 
+    def interrupt(self, keys: Sequence[str]) -> None:
+        """
+        Cancels those of the requests that run, and those that wait for the answer of one that does. Those that wait for
+        a WebUI are left alone.
+        """
+        running = [key for key in keys if self._runs(key)]
+        # Whoever waits for another's answer would else take over.
+        for key in sorted(running, key=self._waits_for_another, reverse=True):
+            with suppress(RequestNotFoundError):
+                self.cancel(key)
+
+    def _runs(self, key: str) -> bool:
+        try:
+            return self.status(key).status == "running"
+        except RequestNotFoundError:
+            return False
+
+    def _waits_for_another(self, key: str) -> bool:
+        found = self._read(key)
+        return found is not None and found.behind is not None
+
     def _is_lost(self, found: Record) -> bool:
         """Whether the process of an open request has died."""
         if self._store.now() > found.overdue:

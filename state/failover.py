@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -46,13 +46,13 @@ class FailoverStore:
         host: Store,
         redis: RedisStore,
         *,
-        durable: str = "",
+        durable: Sequence[str] = ("",),
         kept: SqliteStore | None = None,
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._redis = redis
-        self._durable = durable
+        self._durable = tuple(durable)
         self._kept = kept
         self._on_error = on_error
         self._up: bool | None = None
@@ -196,7 +196,7 @@ class FailoverStore:
         """What was written or deleted while Redis was down."""
         if self._kept is None:
             return
-        for name, _, left_s in _until_error(self._kept.items(_MISSED + self._durable)):
+        for name, _, left_s in _until_error(self._items(before=_MISSED)):
             with suppress(StoreError):
                 self._kept.delete(name)  # first: what is written from now on is missed anew
             try:
@@ -216,8 +216,14 @@ class FailoverStore:
     def _push_all(self) -> None:
         """Redis has lost what it had, or sees this host for the first time."""
         if self._kept is not None:
-            self._redis.add(_until_error(self._kept.items(self._durable)))
+            self._redis.add(_until_error(self._items()))
         self._redis.put(self._mark, b"1", ttl_s=_DAY_S)
+
+    def _items(self, before: str = "") -> Iterator[tuple[str, bytes, float]]:
+        """What this host keeps of durable keys, or of others that are named after them. :raises StoreError:"""
+        if self._kept is not None:
+            for durable in self._durable:
+                yield from self._kept.items(before + durable)
 
     def _own_mark(self) -> str:
         """A key that Redis has until it loses everything: one for all processes that keep their keys in one place."""
@@ -225,7 +231,7 @@ class FailoverStore:
         if self._kept is not None:
             with suppress(StoreError):
                 own = self._kept.update("mark", lambda before: before or own, ttl_s=_FOR_EVER_S)
-        return f"{self._durable}host:{own.decode()}"
+        return f"{self._durable[0]}host:{own.decode()}"
 
     def _switch(self, *, up: bool, why: str = "") -> None:
         if not up:

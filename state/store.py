@@ -1,7 +1,8 @@
 """What every store can do. Keys are text, values are bytes; a key that has expired is not there.
 
 Redis keeps each key under ``REDIS_PREFIX``. The first part of a key says whose it is: ``pool:schedule`` and
-``pool:holder:`` are the queue's, ``request:`` belongs to followed requests, ``idempotency:`` to repeated ones.
+``pool:holder:`` are the queue's, ``request:`` belongs to followed requests, ``idempotency:`` to repeated ones,
+``model-choice:`` and ``jobs:`` to callers whose programs keep no state of their own.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def open_stores(
     runtime_dir: Path,
     *,
     durable_dir: Path,
-    durable: str,
+    durable: Sequence[str],
     redis_url: str | None,
     redis_prefix: str,
     on_redis_error: Callable[[], None],

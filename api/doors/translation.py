@@ -6,8 +6,8 @@ nothing), *unread* (accepted at any value, without effect) or *refused*. The doo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
@@ -39,33 +39,41 @@ class Neutral:
 class Translation:
     """
     :param given: the door's fields, without those that are null.
+    :param words: pieces of the service's own sentences that name its fields and values, and what the door says instead.
     :ivar values: of the fields of :mod:`api.schemas`.
     :ivar names: what those are called at the door.
+    :ivar received: what came for them, where the value is not that.
     :ivar problems: what the service's own fields have no word for, by the door's names.
     :ivar ignored: fields without an effect that the door's API does not have.
     """
 
     given: Mapping[str, object]
     mode: Mode = "txt2img"
+    words: Sequence[tuple[str, str]] = ()
     values: dict[str, object] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    received: dict[str, object] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, body: Mapping[str, object], *, mode: Mode) -> Translation:
-        return cls(given={name: value for name, value in body.items() if value is not None}, mode=mode)
+    def of(cls, body: Mapping[str, object], *, mode: Mode, words: Sequence[tuple[str, str]] = ()) -> Translation:
+        given = {name: value for name, value in body.items() if value is not None}
+        return cls(given=given, mode=mode, words=words)
 
-    def carry(self, name: str, own: str, value: object) -> None:
+    def carry(self, name: str, own: str, value: object, *, received: object = None) -> None:
         """
         Numbers that came as text are read as numbers, where one is due.
 
         :param name: at the door; :param own: here.
+        :param received: what came, if that is not the value itself.
         """
         if isinstance(value, str) and own in NUMBERS:
             value = from_form("inpainting", {own: value.strip()})[own]
         self.values[own] = value
         self.names[own] = name
+        if received is not None:
+            self.received[own] = received
 
     def refuse(self, name: str, message: str, *, with_value: bool = True) -> None:
         """:param with_value: whether the answer shows the value; it must not where it may be a secret."""
@@ -80,11 +88,22 @@ class Translation:
                 self.refuse(name, table[name].message)
 
     def renamed(self, problems: Iterable[Problem]) -> list[Problem]:
-        """The problems by the door's names of their fields, which those found by the door itself have already."""
-        return [
-            found if found in self.problems else replace(found, field=self.names.get(found.field, found.field))
-            for found in problems
-        ]
+        """The problems in the door's own terms, one of each field."""
+        first: dict[str, Problem] = {}
+        for found in problems:
+            renamed = found if found in self.problems else self._renamed(found)
+            first.setdefault(renamed.field, renamed)
+        return list(first.values())
+
+    def _renamed(self, found: Problem) -> Problem:
+        message = found.message
+        for own, theirs in self.words:
+            message = message.replace(own, theirs)
+        received, is_text = found.received, found.is_text
+        if found.field in self.received and received == self.values[found.field]:
+            received, is_text = shown(self.received[found.field]), False
+        name = self.names.get(found.field, found.field)
+        return Problem(field=name, message=message, received=received, is_text=is_text)
 
 
 def number(value: object) -> object:

@@ -32,6 +32,21 @@ def problem_of(answer: Answer) -> dict[str, Any]:
     return body
 
 
+def a1111_failure_of(answer: Answer) -> dict[str, Any]:
+    """The same in A1111's shape."""
+    assert answer.status_code >= 400, answer.text[:500]
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "WWW-Authenticate" not in answer.headers
+    body: dict[str, Any] = json.loads(answer.text, parse_constant=_no_constant)
+    assert body.keys() == {"error", "detail", "body", "errors", "code", "request_id"}
+    assert body["error"] == body["detail"] == body["errors"] != ""
+    assert body["body"] == ""
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert not _INTERNALS.search(_WEBUIS_EXCEPTION.sub("", answer.text)), answer.text[:2000]
+    return body
+
+
 def shape_of(answer: Answer) -> dict[str, Any]:
     """The same for requests that may have anything in them, words that would look like a leak included."""
     assert answer.status_code >= 400, answer.text[:500]

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from simulator import Simulator
-from tests.api.answers import Answer, problem_of
+from tests.api.answers import Answer, a1111_failure_of, problem_of
 from tests.api.bad_inputs import VALID
 from tests.conftest import MakeApp
 from tests.running import PREFIX, service_in_process
@@ -193,6 +193,20 @@ COUNTED = {
     "pages.get_docs_file": False,
     "pages.get_studio": False,
     "pages.get_studio_file": False,
+    "a1111.txt2img": True,
+    "a1111.img2img": True,
+    **dict.fromkeys(
+        (
+            f"a1111_state.{view}"
+            for view in (
+                *("get_options", "set_options", "get_models", "get_samplers", "get_schedulers", "get_loras"),
+                *("get_embeddings", "get_scripts", "get_flags", "get_nothing", "refresh", "read_png"),
+            )
+        ),
+        True,
+    ),
+    "a1111_jobs.get_progress": False,
+    "a1111_jobs.interrupt": False,
 }
 
 
@@ -220,4 +234,4 @@ def test_every_endpoint_is_limited_or_not(one_an_hour, endpoint: str) -> None:
     assert (answers[1].status_code == 429) == COUNTED[endpoint]
     for answer in answers:
         if answer.status_code >= 400 and endpoint != "health.get_health" and not rule.rule.startswith("/v1/"):
-            problem_of(answer)
+            (a1111_failure_of if endpoint.startswith("a1111") else problem_of)(answer)

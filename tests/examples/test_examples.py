@@ -26,7 +26,7 @@ PARTS_OF_PAGES = {"/docs/", "/docs/<name>", "/studio/<name>"}
 MASK_BLUR = 4
 
 #: As many as curl.sh asks for.
-MOST_IN_TEN_SECONDS = 6
+MOST_IN_TEN_SECONDS = 8
 
 
 def command_of(name: str) -> list[str]:

@@ -40,7 +40,7 @@ KEY = "secret"
 LEFT_OUT_IN_SHORT = "/(txt2img|img2img|inpainting)$"
 
 #: They are lenient, as what they stand for is: null is absent, and numbers may be texts.
-DOORS = "^/v1/images/"
+DOORS = "^/(v1/images|sdapi)/"
 
 MAX_PIXELS = 512 * 512
 

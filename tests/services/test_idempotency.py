@@ -63,7 +63,7 @@ def make_process(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mak
             stores = open_stores(
                 tmp_path / host / "run",
                 durable_dir=tmp_path / host / "kept",
-                durable="idempotency:",
+                durable=("idempotency:",),
                 redis_url=url,
                 redis_prefix="test",
                 on_redis_error=nothing,
@@ -245,7 +245,7 @@ from services.idempotency import Record, _RECORD
 from state.stores import open_stores
 
 host, url = Path(sys.argv[1]), sys.argv[2] or None
-stores = open_stores(host / "run", durable_dir=host / "kept", durable="idempotency:", redis_url=url,
+stores = open_stores(host / "run", durable_dir=host / "kept", durable=("idempotency:",), redis_url=url,
                      redis_prefix="test", on_redis_error=lambda: None)
 record = _RECORD.dump_json(Record(fingerprint="print", request="first", holder=stores.holders.me))
 stores.durable.put("idempotency:key", record, ttl_s=600)

@@ -21,7 +21,7 @@ def opened(folder: Path, redis_url: str | None = None) -> Stores:
     return open_stores(
         folder,
         durable_dir=folder / "durable",
-        durable="idempotency:",
+        durable=("idempotency:",),
         redis_url=redis_url,
         redis_prefix="test",
         on_redis_error=lambda: None,

@@ -38,7 +38,7 @@ def make_host(redis_server: RedisServer, tmp_path: Path) -> Iterator[MakeHost]:
         store = FailoverStore(
             SqliteStore(tmp_path / name / "state.db"),
             RedisStore(client(redis_server)),
-            durable="kept:",
+            durable=("kept:",),
             kept=SqliteStore(tmp_path / name / "kept.db", journal="TRUNCATE"),
             on_error=on_error,
         )
