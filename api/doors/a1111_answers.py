@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from sd_client.models import Checkpoint
 from services.generation import GeneratedImage, Generation
 from services.png import read_chunks
 from services.png_texts import PARAMETERS, read_texts
+from services.problems import Problem
 from services.tracking import RequestStatus
 
 #: Problems in one sentence; the rest is counted.
@@ -47,7 +48,7 @@ def shape(
     :param translation: None if the request has not been read so far.
     """
     kind = found.kind
-    problems = found.problems if translation is None else translation.renamed(found.problems)
+    problems = _one_of_each(found.problems if translation is None else translation.renamed(found.problems))
     said = sentence(problems, most=_MOST_PROBLEMS) or _DETAILS.get(kind.code) or found.detail or kind.title
     body = {
         "error": said,
@@ -58,6 +59,14 @@ def shape(
         "request_id": request_id,
     }
     return kind.status, body
+
+
+def _one_of_each(problems: Sequence[Problem]) -> list[Problem]:
+    """A field that the door has refused is also missing."""
+    first: dict[str, Problem] = {}
+    for found in problems:
+        first.setdefault(found.field, found)
+    return list(first.values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,17 +83,13 @@ class Translation:
 
     def check_neutral(self, table: Mapping[str, Neutral]) -> None:
         """Refuses every field of the table that has another value than one that changes nothing."""
-        for name in table.keys() & self.given.keys():
-            if not table[name].accepts(self.given[name]):
-                self.refuse(name, table[name].message)
+        for name, neutral in table.items():
+            if name in self.given and not neutral.accepts(self.given[name]):
+                self.refuse(name, neutral.message)
 
     def renamed(self, problems: Iterable[Problem]) -> list[Problem]:
-        """The problems in the door's own terms, one of each field."""
-        first: dict[str, Problem] = {}
-        for found in problems:
-            renamed = found if found in self.problems else self._renamed(found)
-            first.setdefault(renamed.field, renamed)
-        return list(first.values())
+        """The problems in the door's own terms, which those found by the door itself have already."""
+        return [found if found in self.problems else self._renamed(found) for found in problems]
 
     def _renamed(self, found: Problem) -> Problem:
         message = found.message
