@@ -34,11 +34,21 @@ def try_lock(path: Path, *, create: bool = True) -> int | None:
     return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, create=create)
 
 
+def lock(path: Path) -> int:
+    """
+    As :func:`try_lock`, but waits while another process holds the lock.
+
+    :raises OSError:
+    """
+    descriptor = _locked(path, fcntl.LOCK_EX, create=True)
+    assert descriptor is not None
+    return descriptor
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Waits for the file's lock and holds it. :raises OSError:"""
-    descriptor = _locked(path, fcntl.LOCK_EX, create=True)
-    assert descriptor is not None
+    descriptor = lock(path)
     try:
         yield
     finally:

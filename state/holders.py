@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from state.files import is_at, make_own_folder, try_lock
+from state.files import is_at, lock, make_own_folder, try_lock
 from state.store import Store, StoreError
 
 #: A process of another host that has not renewed its key for this long is dead.
@@ -43,7 +43,8 @@ class Holders:
         make_own_folder(self._folder)
         for holder in filter(_NAME.fullmatch, os.listdir(self._folder)):
             self._lives_here(holder)  # removes what killed processes left
-        self._lock = _own_lock(self._folder / self.me)
+        # Waits for another process that looks at the new file before its lock is taken, and removes it as a dead one's.
+        self._lock = lock(self._folder / self.me)
         with suppress(StoreError):
             self._renew_key()
 
@@ -60,7 +61,7 @@ class Holders:
                 os.utime(path)  # else it might be removed as an old temporary file
                 return
             make_own_folder(self._folder)
-            lost, self._lock = self._lock, _own_lock(path)
+            lost, self._lock = self._lock, lock(path)
             os.close(lost)
 
     def lives(self, holder: str) -> bool:
@@ -92,11 +93,11 @@ class Holders:
         """None if no process of this host has that name, or it is known to be dead."""
         path = self._folder / holder
         with _translating():
-            lock = try_lock(path, create=False)
-        if lock is None:
+            free = try_lock(path, create=False)
+        if free is None:
             return True if path.exists() else None
         self._forget(holder)
-        os.close(lock)
+        os.close(free)
         return False
 
     def _lives_elsewhere(self, holder: str) -> bool:
@@ -132,13 +133,6 @@ def _seconds(raw: bytes) -> float:
         return float(raw)
     except ValueError:
         return 0.0
-
-
-def _own_lock(path: Path) -> int:
-    lock = try_lock(path)
-    if lock is None:
-        raise RuntimeError("another process has locked this process' file")
-    return lock
 
 
 @contextmanager

@@ -33,6 +33,11 @@ def workers(service: Service) -> set[int]:
     return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
 
 
+def holders(folder: Path) -> int:
+    """How many workers have started: one that is in the middle of it may fail where RUNTIME_DIR is deleted."""
+    return len(list((folder / "run" / "holders").iterdir()))
+
+
 def mounted(folder: Path, options: str) -> list[str]:
     """The beginning of a command, which goes on with a small file system there."""
     return ["sh", "-c", f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"', str(folder)]
@@ -54,7 +59,7 @@ def metrics(service: Service) -> requests.Response:
 def test_it_is_deleted_while_jobs_run_and_wait(simulator: Simulator, tmp_path: Path) -> None:
     with running_service(tmp_path, simulator.url) as service, ThreadPoolExecutor(8) as threads:
         service.wait_until_answering()
-        wait_until(lambda: len(list((tmp_path / "run" / "holders").iterdir())) == 2, "both workers are there")
+        wait_until(lambda: holders(tmp_path) == 2, "both workers are there")
         simulator.set_fault("hang-before")
         jobs = [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
         wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 3, "three wait for the first")
@@ -77,9 +82,9 @@ def test_a_worker_that_begins_after_it_was_deleted(simulator: Simulator, tmp_pat
     """gunicorn would give up altogether where one cannot."""
     with running_service(tmp_path, simulator.url) as service:
         service.wait_until_answering()
-        wait_until(lambda: len(workers(service)) == 2, "both workers are there")
-        delete(tmp_path / "run")
+        wait_until(lambda: holders(tmp_path) == 2, "both workers are there")
         before = workers(service)
+        delete(tmp_path / "run")
         os.kill(min(before), signal.SIGKILL)
         wait_until(lambda: len(workers(service) - before) == 1, "another one begins")
         wait_until(lambda: service.printed.count("Booting worker") == 3, "it is started")

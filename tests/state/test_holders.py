@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from state.files import lock, make_own_folder
 from state.holders import HOLDER_S, Holders
 from state.sqlite import SqliteStore
-from tests.running import ROOT
+from tests.running import DEADLINE_S, ROOT
 
 #: A store that two hosts share: for holders it does not matter which.
 _HOLDER = """
@@ -94,6 +97,26 @@ def test_a_deleted_folder_is_made_anew(tmp_path: Path) -> None:
     assert two.lives(one.me)
     two.close()
     assert not one.lives(two.me)
+    one.close()
+
+
+def test_a_process_lives_on_though_another_removes_its_new_file(tmp_path: Path) -> None:
+    """Whoever looks at the file before its lock is taken takes it for a dead process's."""
+    one = Holders(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    file = tmp_path / "run" / "holders" / one.me
+    make_own_folder(file.parent)
+    seen = lock(file)
+    with ThreadPoolExecutor(1) as thread:
+        renewed = thread.submit(one.renew)
+        with pytest.raises(TimeoutError):
+            renewed.result(0.2)
+        file.unlink()
+        os.close(seen)
+        renewed.result(DEADLINE_S)
+    two = Holders(tmp_path / "run")
+    assert two.lives(one.me)
+    two.close()
     one.close()
 
 
