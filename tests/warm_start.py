@@ -1,4 +1,8 @@
-"""gunicorn from a process that has imported what the service needs of other packages: half the CPU of a cold start."""
+"""
+gunicorn from a process that has imported the service, which builds nothing: a quarter of the CPU of a cold start.
+
+Tests of what a cold start does, of reloads and of upgrades start gunicorn by its command instead.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-#: Nothing of the service itself, and not prometheus_client, which reads its folder from the environment when imported.
-PACKAGES = [
-    *("PIL.Image", "PIL.ImageFilter", "PIL.ImageOps", "cachetools", "flask", "flask_cors", "flask_limiter"),
-    *("gunicorn.app.wsgiapp", "gunicorn.arbiter", "gunicorn.workers.gthread", "isal.isal_zlib", "obstore"),
-    *("pybase64", "pydantic", "redis", "redis.sentinel", "werkzeug.serving", "zlib_ng.zlib_ng"),
+#: Not api.worker: what its workers share (``api/siblings.py``) must be of one gunicorn, which imports it itself.
+PRELOADED = [
+    *("stable_diffusion_api", "api.connection", "api.no_request", "doctor.settings", "doctor.timeouts"),
+    *("gunicorn.app.wsgiapp", "gunicorn.arbiter", "gunicorn.workers.gthread"),
+    # What the service imports where it needs it.
+    *("obstore", "redis.sentinel"),
 ]
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(PACKAGES)
+_FORKS.set_forkserver_preload(PRELOADED)
 
 
 class WarmProcess:
@@ -57,6 +62,7 @@ class WarmProcess:
 
 
 def _serve(options: list[str], listener: socket.socket, environ: dict[str, str], folder: str, log: str) -> None:
+    assert "api.siblings" not in sys.modules, "gunicorns would share their workers' states"
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
