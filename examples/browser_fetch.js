@@ -11,7 +11,7 @@ let stopper = null;
 
 element("photo").onchange = async () => {
   const [file] = element("photo").files;
-  // Upright, as the service takes it: phones store photos lying on their side, with a note.
+  // Upright, as the service takes it: phones store photos lying on their side, with an orientation tag.
   const photo = await createImageBitmap(file, { imageOrientation: "from-image" });
   mask = drawMask(element("canvas"), photo, Math.max(photo.width, photo.height) / 12);
 };

@@ -110,7 +110,7 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 def main() -> None:
     wanted = arguments()
-    # Phones store photos lying on their side, with a note: this follows the note, as the service does.
+    # Phones store photos lying on their side, with an orientation tag, which this follows as the service does.
     photo = ImageOps.exif_transpose(Image.open(wanted.photo)).convert("RGB")
     if wanted.mask:
         mask = fitted(Image.open(wanted.mask).convert("L"), photo.size)
