@@ -25,7 +25,7 @@ REMOVALS: Final = ("age", "size", "request")
 #: What Redis is used for: see docs/metrics.md.
 REDIS_USES: Final = ("limits", "store")
 #: What is asked of a storage, its methods.
-STORAGE_OPERATIONS: Final = ("save", "open", "look", "read_record", "delete", "images", "sweep", "check")
+STORAGE_OPERATIONS: Final = ("save", "open", "look", "delete", "images", "sweep", "check")
 
 #: Seconds. Health and lists take a millisecond, a generation minutes at most.
 _REQUEST_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)

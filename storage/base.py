@@ -8,8 +8,6 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 from uuid import UUID
 
-from storage.errors import StorageUnavailableError
-
 _IMAGE_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -68,12 +66,6 @@ class ImageStorage(Protocol):
         :raises StorageUnavailableError:
         """
 
-    def read_record(self, image_id: UUID) -> dict[str, object]:
-        """
-        :raises ImageNotFoundError:
-        :raises StorageUnavailableError:
-        """
-
     def delete(self, image_id: UUID) -> None:
         """Remove the image and its record. One that is being read can be read to its end.
 
@@ -120,16 +112,3 @@ def encode_record(record: Mapping[str, object]) -> bytes:
     text = json.dumps(dict(record), ensure_ascii=False, sort_keys=True, allow_nan=False)
     # A lone surrogate (half an emoji in a prompt) is not UTF-8; its backslash form is JSON's own escape for it.
     return text.encode("utf-8", errors="backslashreplace")
-
-
-def decode_record(data: bytes) -> dict[str, object]:
-    """
-    :raises StorageUnavailableError: ``damaged``.
-    """
-    try:
-        record = json.loads(data)
-    except ValueError as exc:
-        raise StorageUnavailableError("damaged") from exc
-    if not isinstance(record, dict):
-        raise StorageUnavailableError("damaged")
-    return record

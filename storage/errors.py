@@ -18,7 +18,6 @@ UnavailableReason = Literal[
     "read_only",
     "permission",
     "missing",
-    "damaged",
     "credentials",
     "region",
     "timeout",
@@ -55,8 +54,7 @@ class StorageUnavailableError(StorageError):
     """The storage itself fails. Trying again is safe: a failed save leaves nothing under its id.
 
     ``reason`` is ``disk_full`` (or over quota), ``read_only``, ``permission``, ``missing`` (a folder is gone
-    or something else is in its place; the bucket does not exist), ``damaged`` (an image is there, its record is
-    not or cannot be read; trying again gives the same answer), ``credentials`` (there are none, or they are not
+    or something else is in its place; the bucket does not exist), ``credentials`` (there are none, or they are not
     accepted), ``region`` (the bucket is in another one), ``timeout``, ``unreachable`` or ``io`` (anything else).
     """
 

@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
+from storage.base import ImageFacts, OpenImage, StoredImage, encode_record, image_path, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
 from storage.files import children, closing, is_older, is_there, open_existing, open_new, remove_if_there
 
@@ -116,20 +116,6 @@ class LocalStorage:
             image = self._open(image_id)
         image.file.close()
         return ImageFacts(size_bytes=image.size_bytes, etag=image.etag, modified=image.modified)
-
-    def read_record(self, image_id: UUID) -> dict[str, object]:
-        paths = self._paths(image_id)
-        with self._reporting("read_record"):
-            if not is_there(paths.image):
-                raise ImageNotFoundError(image_id)
-            try:
-                with open_existing(paths.record) as file:
-                    return decode_record(file.read())
-            except FileNotFoundError as exc:
-                if is_there(paths.image):
-                    raise StorageUnavailableError("damaged") from exc
-                # Deleted since the first look.
-                raise ImageNotFoundError(image_id) from exc
 
     def delete(self, image_id: UUID) -> None:
         paths = self._paths(image_id)

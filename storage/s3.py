@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from storage.base import ImageFacts, OpenImage, StoredImage, decode_record, encode_record, image_path, parse_image_id
+from storage.base import ImageFacts, OpenImage, StoredImage, encode_record, image_path, parse_image_id
 from storage.errors import ImageNotFoundError, StorageConfigurationError, StorageUnavailableError
 from storage.s3_address import S3Address
 from storage.s3_errors import code_of, translating_s3_errors
@@ -127,16 +127,6 @@ class S3Storage:
             # Not HEAD: its 404 has no body, and would not tell a missing image from a missing bucket.
             meta = self._small.get(_keys(image_id).image, options={"range": (0, 1)}).meta
         return ImageFacts(size_bytes=meta["size"], etag=str(image_id), modified=meta["last_modified"])
-
-    def read_record(self, image_id: UUID) -> dict[str, object]:
-        keys = _keys(image_id)
-        with self._reporting("read_record", image_id):
-            record = self._read(self._small, keys.record)
-            if not self._is_there(keys.image):
-                raise ImageNotFoundError(image_id)
-            if record is None:
-                raise StorageUnavailableError("damaged")
-            return decode_record(record)
 
     def delete(self, image_id: UUID) -> None:
         keys = _keys(image_id)

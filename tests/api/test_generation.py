@@ -19,11 +19,11 @@ from PIL import Image, ImageChops
 from config import BODY_BYTES_AT_A_TIME
 from sd_client.errors import QueueFullError
 from simulator import Simulator
-from storage import open_storage
 from tests.api.bad_inputs import FORM, MASK, PNG, VALID, form, part, text
 from tests.conftest import MakeApp
 from tests.running import PREFIX, wait_until
 from tests.services import picture_samples as samples
+from tests.storage.records import record_in
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
 KEYS = {"image_id", "image_url", "image_base64", "seed", "processing_time", "model", "width", "height", "request_id"}
@@ -261,7 +261,7 @@ def test_the_record_beside_the_image(make_app: MakeApp, simulator: Simulator, tm
     ).get_json()
 
     for number, image in enumerate(answer["images"]):
-        record = open_storage(folder).read_record(UUID(image["image_id"]))
+        record = record_in(Path(folder), UUID(image["image_id"]))
         expected = {"image_id": image["image_id"], "request_id": "order-2", "mode": "inpainting", "model": "sd-v1-5"}
         expected |= {"prompt": "a harbour", "negative_prompt": "", "steps": 30, "cfg_scale": 7.5, "seed": 4 + number}
         expected |= {"width": 64, "height": 64, "batch_size": 2, "batch_index": number, "strength": 0.9}

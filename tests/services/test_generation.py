@@ -29,6 +29,7 @@ from state.sqlite import SqliteStore
 from storage import LocalStorage
 from tests.pools import OwnPool
 from tests.services import picture_samples as samples
+from tests.storage.records import record_in
 
 Draw = Callable[[int], int]
 REQUEST = GenerationRequest(
@@ -164,7 +165,7 @@ def test_painted_and_stored(make_service: Callable[..., GenerationService], tmp_
     for number, image in enumerate(generation.images):
         with storage.open(image.image_id).file as file:
             assert file.read() == image.png
-        record = storage.read_record(image.image_id)
+        record = record_in(tmp_path / "images", image.image_id)
         assert (record["seed"], record["batch_index"], record["request_id"]) == (40 + number, number, "r")
 
 

@@ -26,9 +26,6 @@ class FullDisk:
     def open(self, image_id: UUID) -> OpenImage:
         raise StorageUnavailableError("disk_full")
 
-    def read_record(self, image_id: UUID) -> dict[str, object]:
-        raise StorageUnavailableError("disk_full")
-
     def delete(self, image_id: UUID) -> None:
         raise StorageUnavailableError("disk_full")
 

@@ -53,7 +53,7 @@ def test_old_images_go(tmp_path):
     assert expire(LocalStorage(tmp_path), now=time.time(), ttl_s=3600, max_bytes=None, metrics=Metrics()) == 1
     assert kept(tmp_path) == {young}
     with pytest.raises(ImageNotFoundError):
-        LocalStorage(tmp_path).read_record(old)
+        LocalStorage(tmp_path).open(old)
 
 
 def test_the_oldest_go_until_there_is_room(tmp_path):

@@ -1,27 +1,44 @@
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from storage import ImageStorage, open_storage
+from tests.storage.records import record_in
 from tests.storage.s3_servers import S3Server, aws_variables
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("storage_process.py")
 DEADLINE_S = 60
 
+RecordOf = Callable[[UUID], dict[str, Any]]
 StartProcess = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(params=["local", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> ImageStorage:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """The address of a storage of each kind, and the folder where its files are."""
     if request.param == "s3":
-        return open_storage(request.getfixturevalue("s3_server").url(uuid4().hex))
-    return open_storage(str(tmp_path / "not" / "there" / "yet"))
+        server, prefix = request.getfixturevalue("s3_server"), uuid4().hex
+        return server.url(prefix), server.folder / prefix
+    folder = tmp_path / "not" / "there" / "yet"
+    return str(folder), folder
+
+
+@pytest.fixture
+def storage(place: tuple[str, Path]) -> ImageStorage:
+    return open_storage(place[0])
+
+
+@pytest.fixture
+def record_of(place: tuple[str, Path]) -> RecordOf:
+    return functools.partial(record_in, place[1])
 
 
 @pytest.fixture(scope="session")

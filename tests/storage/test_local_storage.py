@@ -12,6 +12,7 @@ import pytest
 from observability.metrics import STORAGE_OPERATIONS
 from storage import ImageExistsError, ImageNotFoundError, LocalStorage, StorageUnavailableError
 from storage.local import SAVE_STEPS
+from tests.storage.records import record_in
 
 ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")
 
@@ -55,7 +56,7 @@ def test_the_record_is_whole_before_the_image_is_there(tmp_path: Path) -> None:
         whole = record.exists() and record.read_bytes() == b'{"n": 1}'
         seen[step] = (whole, image.exists())
         if not image.exists():
-            for method in (other.open, other.read_record, other.delete):
+            for method in (other.open, other.delete):
                 with pytest.raises(ImageNotFoundError):
                     method(ID)
 
@@ -71,7 +72,7 @@ def test_fsync_changes_nothing_that_can_be_seen(tmp_path: Path, fsync: bool, fil
     storage = LocalStorage(tmp_path, fsync=fsync)
     storage.check()
     storage.save(ID, b"png", {"n": 1})
-    assert storage.read_record(ID) == {"n": 1}
+    assert record_in(tmp_path, ID) == {"n": 1}
     storage.delete(ID)
     assert files_under(tmp_path) == []
 
@@ -130,7 +131,7 @@ def test_a_file_in_place_of_the_root(tmp_path: Path, method: str) -> None:
     assert error.value.reason == "missing"
 
 
-@pytest.mark.parametrize("method", ["open", "read_record", "delete"])
+@pytest.mark.parametrize("method", ["open", "delete"])
 def test_an_outage_is_not_told_as_an_unknown_image(tmp_path: Path, method: str) -> None:
     root = tmp_path / "root"
     root.write_bytes(b"in the way")
@@ -174,7 +175,7 @@ def test_the_root_is_removed_between_saves(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "root")
     assert storage.sweep() == 0
     with pytest.raises(ImageNotFoundError):
-        storage.read_record(ID)
+        storage.open(ID)
     storage.check()
     storage.save(ID, b"again", {})
     with storage.open(ID).file as file:
@@ -220,32 +221,15 @@ def put_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [put_link, os.mkfifo, os.mkdir], ids=["link", "pipe", "folder"])
-@pytest.mark.parametrize(("suffix", "method"), [(".png", "open"), (".json", "read_record")])
-def test_only_regular_files_are_read(tmp_path: Path, put, suffix: str, method: str) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, put) -> None:
     storage = LocalStorage(tmp_path)
     storage.save(ID, b"png", {})
-    path = tmp_path / f"0b/9f/{ID}{suffix}"
+    path = tmp_path / f"0b/9f/{ID}.png"
     path.unlink()
     put(path)
     with pytest.raises(StorageUnavailableError) as error:
-        getattr(storage, method)(ID)
+        storage.open(ID)
     assert error.value.reason == "io"
-
-
-@pytest.mark.parametrize("content", [b"", b'{"seed": 1', b"[1]", b"null", b"\xff\xfe{}", None])
-def test_a_damaged_record(tmp_path: Path, content: bytes | None) -> None:
-    storage = LocalStorage(tmp_path)
-    storage.save(ID, b"png", {})
-    path = tmp_path / f"0b/9f/{ID}.json"
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(StorageUnavailableError) as error:
-        storage.read_record(ID)
-    assert error.value.reason == "damaged"
-    with storage.open(ID).file as file:
-        assert file.read() == b"png"
-    storage.delete(ID)
 
 
 # --- several processes
@@ -263,7 +247,7 @@ def test_four_processes_share_the_ids_out(tmp_path: Path, start_process) -> None
     storage = LocalStorage(tmp_path / "root")
     for author, image_ids in won.items():
         for image_id in map(UUID, image_ids):
-            assert storage.read_record(image_id) == {"author": author}
+            assert record_in(tmp_path / "root", image_id) == {"author": author}
             with storage.open(image_id).file as file:
                 assert file.read() == f"{author} {image_id}\n".encode() * 3000
 
@@ -272,7 +256,6 @@ OPERATIONS: dict[str, Callable[[LocalStorage], object]] = {
     "save": lambda storage: storage.save(ID, b"png", {}),
     "open": lambda storage: storage.open(ID),
     "look": lambda storage: storage.look(ID),
-    "read_record": lambda storage: storage.read_record(ID),
     "delete": lambda storage: storage.delete(ID),
     "images": lambda storage: list(storage.images()),
     "sweep": lambda storage: storage.sweep(),
@@ -294,7 +277,7 @@ def test_each_failure_is_reported_by_its_operation(tmp_path: Path, operation: st
 def test_an_image_that_is_missing_or_there_already_is_no_failure(tmp_path: Path) -> None:
     failed: list[str] = []
     storage = LocalStorage(tmp_path, on_failure=failed.append)
-    for operation in ("open", "look", "read_record", "delete"):
+    for operation in ("open", "look", "delete"):
         with pytest.raises(ImageNotFoundError):
             OPERATIONS[operation](storage)
     storage.save(ID, b"png", {})

@@ -21,7 +21,6 @@ METHODS: dict[str, Callable[[S3Storage], object]] = {
     "save": lambda storage: storage.save(ID, b"png" * 100_000, {}),
     "open": lambda storage: storage.open(ID),
     "look": lambda storage: storage.look(ID),
-    "read_record": lambda storage: storage.read_record(ID),
     "delete": lambda storage: storage.delete(ID),
     "images": lambda storage: list(storage.images()),
     "sweep": lambda storage: storage.sweep(),
