@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Final, NamedTuple, NoReturn
 
 import pybase64
@@ -24,7 +25,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MalformedRequestError, UnsupportedMediaTypeError
 from api.forms import Form, read_form, too_much_text
-from api.schemas import from_form
+from api.schemas import STRUCTURED_FIELDS, from_form
 from api.schemas.byte_objects import in_text
 from api.schemas.picture_fields import PICTURE_FIELDS
 from services.generation_request import Mode
@@ -57,6 +58,10 @@ _PARSING = threading.Lock()
 #: Each unknown name is a problem to be found and reported; no request of this service has thirty fields.
 _MOST_NAMES = 1000
 
+#: Of a list or an object, and how deep they lie: more than any field takes.
+_MOST_ENTRIES = 20
+_MOST_LEVELS = 2
+
 #: Shorter pictures are parsed with the rest.
 _LARGE_CHARS = 64 * 1024
 
@@ -67,7 +72,7 @@ class JsonKind:
     What a body may have.
 
     :param pictures: fields that may be as large as a body.
-    :param flat: whether no field takes a list or an object. Otherwise a picture may also be the one entry of a list.
+    :param flat: whether no field but :data:`STRUCTURED_FIELDS` takes a list or an object. Otherwise a picture may also be the one entry of a list.
     """
 
     pictures: tuple[str, ...]
@@ -104,7 +109,8 @@ def read_values(
         return read_object(request, OWN_JSON, max_prompt_chars=max_prompt_chars, take=take), []
     if request.mimetype == _FORM:
         form = _form(request, take, _most_text(max_prompt_chars))
-        return from_form(mode, form.texts) | form.files, form.problems
+        lists = {name: _from_json(text) for name, text in form.texts.items() if name in STRUCTURED_FIELDS}
+        return from_form(mode, form.texts) | lists | form.files, form.problems
     raise _unsupported(request, _ACCEPTED)
 
 
@@ -166,6 +172,15 @@ def _form(
     return read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text, pictures=pictures)
 
 
+def _from_json(text: str) -> object:
+    """A list or an object, which a form has as JSON; the text itself if it is none."""
+    try:
+        value = _parsed(text)
+    except MalformedRequestError:
+        return text
+    return _within(value, _MOST_LEVELS) if isinstance(value, list | dict) else text
+
+
 class _PictureText(NamedTuple):
     """
     Where a picture's text is in the body, and where its base64 begins behind ``data:image/…;base64,``.
@@ -196,7 +211,7 @@ def read_json(pieces: Iterable[bytes], *, most_text: int, kind: JsonKind = OWN_J
     with _PARSING if len(body) >= _LONG_BYTES else nullcontext():
         fields = _with_large_pictures(body, kind)
         fields = _parsed_object(_decoded(body)) if fields is None else fields
-    return {name: _without_inside(value) for name, value in fields.items()} if kind.flat else fields
+    return {name: _as_far_as_read(name, value) for name, value in fields.items()} if kind.flat else fields
 
 
 def _with_large_pictures(body: bytearray, kind: JsonKind) -> dict[str, object] | None:
@@ -284,8 +299,23 @@ def _picture_texts(body: bytearray, kind: JsonKind) -> list[_PictureText]:
     return list(texts.values())
 
 
+def _as_far_as_read(name: str, value: object) -> object:
+    return _within(value, _MOST_LEVELS) if name in STRUCTURED_FIELDS else _without_inside(value)
+
+
+def _within(value: object, levels: int) -> object:
+    """A list or an object as far as a field could have it; one entry or level more is enough to refuse it."""
+    if levels == 0:
+        return _without_inside(value)
+    if isinstance(value, list):
+        return [_within(entry, levels - 1) for entry in value[:_MOST_ENTRIES]]
+    if isinstance(value, dict):
+        return {name: _within(entry, levels - 1) for name, entry in islice(value.items(), _MOST_ENTRIES)}
+    return value
+
+
 def _without_inside(value: object) -> object:
-    """No field takes a list or an object; the beginning of one is enough to say what it is."""
+    """Most fields take neither a list nor an object; the beginning of one is enough to say what it is."""
     if isinstance(value, list):
         return [entry if isinstance(entry, int) else None for entry in value[:1]]
     if isinstance(value, dict) and value:

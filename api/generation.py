@@ -15,7 +15,7 @@ from api import timings
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
-from api.schemas import Fields, FieldSet, RefusedFieldsError, check, to_request
+from api.schemas import Fields, FieldSet, RefusedFieldsError, asked_loras, check, root, to_request
 from api.schemas.values import whole
 from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
@@ -181,7 +181,7 @@ class Generations:
             return check(received.mode, received.values, self.fields, decoding)
         except RefusedFieldsError as error:
             problems += error.problems
-            refused = {problem.field for problem in problems}
+            refused = {root(problem.field) for problem in problems}
             problems += self.catalog.problems(_wanted(received.values, refused=refused))
             raise InvalidParamsError(problems) from None
 
@@ -221,6 +221,8 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
     """What only the catalogue can check, of the fields that are right on their own."""
     names = {field.name for field in fields(Wanted)} & values.keys() - {*refused, "prompt", "negative_prompt"}
     right: dict[str, Any] = {name: whole(values[name]) for name in names}
+    if "loras" in right:
+        right["loras"] = asked_loras("", right["loras"])
     if right.get("seed") == -1:
         del right["seed"]
     return Wanted(**right)

@@ -17,7 +17,7 @@ from typing import Any
 from api.doors import a1111_answers, openai_answers
 from api.error_table import ERRORS, ErrorKind
 from api.errors import Failure, errors_page
-from api.schemas import FieldSet, json_schemas
+from api.schemas import STRUCTURED_FIELDS, FieldSet, json_schemas
 from api.schemas.picture_fields import PICTURE_FIELDS
 
 _FILE = Path(__file__).with_suffix(".json")
@@ -246,11 +246,18 @@ def _add_form(content: dict[str, Any], schemas: dict[str, Any]) -> None:
     schema = schemas[content["application/json"]["schema"]["$ref"].rpartition("/")[2]]
     files = [name for name in PICTURE_FIELDS if name in schema["properties"]]
     binary = {name: _file(name) for name in files}
+    texts = {name: _as_json(schema["properties"][name]) for name in STRUCTURED_FIELDS & schema["properties"].keys()}
     title = f"{schema['title']} as a form"
-    form: dict[str, Any] = {"schema": {**schema, "title": title, "properties": schema["properties"] | binary}}
+    form: dict[str, Any] = {"schema": {**schema, "title": title, "properties": schema["properties"] | binary | texts}}
     if files:
         form["encoding"] = {name: {"contentType": _PICTURE_TYPES} for name in files}
     content["multipart/form-data"] = form
+
+
+def _as_json(field: dict[str, Any]) -> dict[str, Any]:
+    """A list or an object, which a form has as a text."""
+    described = {"type": "string", "contentMediaType": "application/json", "contentSchema": field}
+    return {**described, "description": f"{field['description']} As JSON."}
 
 
 def _file(name: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pybase64
 from flask import Response
 from pydantic_core import to_json
 
+from sd_client.models import Used
 from services.generation import GeneratedImage, Generation
 
 #: Bytes of an image that are sent at a time: they stay in the processor's cache, and no image is held twice. A multiple
@@ -52,6 +53,8 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
         "model": generation.model,
         "request_id": generation.request_id,
     }
+    if used := _used(generation.used):
+        answer["used"] = used
     if not all(image.stored for image in generation.images):
         answer["warnings"] = [_UNSTORED]
     if len(images) > 1:
@@ -86,6 +89,10 @@ def _fields(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) ->
         "width": image.width,
         "height": image.height,
     }
+
+
+def _used(used: Used) -> dict[str, Any]:
+    return {"loras": [{"name": lora.name, "hash": lora.hash} for lora in used.loras]} if used.loras else {}
 
 
 def _around_pictures(answer: object) -> list[bytes]:

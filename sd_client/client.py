@@ -203,7 +203,8 @@ class _Job:
             # This WebUI does not know the file's hash yet: the answer's must be the one that was asked for.
             checkpoint = replace(checkpoint, hash=params.checkpoint.hash)
         limits = self._capabilities.limits if self._capabilities.clamps else None
-        return read_answer(answer, params, checkpoint=checkpoint, spelling=self._matched.spelling, limits=limits)
+        spelling, loras = self._matched.spelling, self._matched.loras
+        return read_answer(answer, params, checkpoint=checkpoint, spelling=spelling, loras=loras, limits=limits)
 
     def _loaded_answer(self, params: GenerationParams) -> dict[str, Any]:
         """
@@ -231,6 +232,9 @@ class _Job:
             task_id=self._task_id,
             genkey=self._call.genkey if self._capabilities.progress_by_genkey else "",
         )
+        if any(lora.path for lora in self._matched.loras):
+            # stable-diffusion.cpp's server knows none before its list was read once since its start.
+            self._transport.exchange("GET", "/sdapi/v1/loras", None, timeout_s=self._left_s(), over=self._call.over)
         answer = self._transport.exchange("POST", path, body, timeout_s=self._left_s(), over=self._call.over)
         self._call.answered = True
         return read_object(answer)

@@ -6,9 +6,19 @@ import logging
 from collections.abc import Mapping
 
 from sd_client.client import WebUIClient
-from sd_client.errors import LimitError, NoWebUIError, OutOfMemoryError, WebUIBusyError, WebUIConnectError, WebUIError
+from sd_client.errors import (
+    DroppedError,
+    LimitError,
+    NoWebUIError,
+    OutOfMemoryError,
+    UselessLoraError,
+    WebUIBusyError,
+    WebUIConnectError,
+    WebUIError,
+)
 from sd_client.job import JobRequest, Lease, Place
 from sd_client.limits import Limits, after_painting, png_size
+from sd_client.lora_trials import LoraTrials
 from sd_client.model_check import ModelChecker
 from sd_client.models import Capabilities, GenerationParams, PaintedImage
 from sd_client.probing import Probing
@@ -41,19 +51,21 @@ class Dispatcher:
         self._queue = queue
         self._probing = probing
         self._crowded = crowded
+        self._trials = LoraTrials()
 
     def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
         """
         The job's pictures, from the first WebUI that can be reached and can paint it. If one has too little memory, one
-        more is tried: nothing was painted, and another one may have more, or be shared with nobody.
+        more is tried: nothing was painted, and another one may have more, or be shared with nobody. So it is if one
+        leaves out what was asked for.
 
         A job that runs too long is interrupted; its WebUI counts as busy until it has really ended, or as long again
         has passed.
 
         :raises WebUIError:
         """
-        tried: frozenset[str] = frozenset()
-        met: WebUIError | None = None
+        tried, met = self._without_use(request)
+        dropped = False
         too_small: tuple[str, ...] = ()
         while True:
             try:
@@ -70,12 +82,24 @@ class Dispatcher:
                     self._queue.pardon((*too_small, lease.webui))
                     raise
                 met, too_small = error, (lease.webui,)
-            except (LimitError, WebUIBusyError) as error:
+            except (LimitError, WebUIBusyError, UselessLoraError) as error:
                 met = error
+            except DroppedError as error:
+                self._trials.forget(lease.webui, request.params)
+                if dropped:
+                    raise
+                met, dropped = error, True
             except WebUIConnectError:
                 log.warning("a job could not be sent to its webui", extra={"webui": self._places[lease.webui]})
                 self._probing.report_failure(lease.webui)
             tried |= {lease.webui}
+
+    def _without_use(self, request: JobRequest) -> tuple[frozenset[str], WebUIError | None]:
+        """The WebUIs where a LoRA of the job is known to do nothing, and what is to be said if no other can do it."""
+        if not request.params.loras:
+            return frozenset(), None
+        found = {webui: name for webui in self._clients if (name := self._trials.useless(webui, request.params))}
+        return frozenset(found), next((UselessLoraError(name) for name in found.values()), None)
 
     def _run_on(self, lease: Lease, request: JobRequest) -> tuple[PaintedImage, ...] | None:
         """
@@ -94,6 +118,8 @@ class Dispatcher:
             images = self._running_job(lease, request, state.capabilities).images()
             if state.capabilities.clamps:
                 self._check_sizes(webui, state.capabilities.limits, request.params, images)
+            if request.params.loras:
+                self._trials.check(webui, request.params, images[0].used.loras)
         except LimitError as error:
             self._probing.learn(webui, error.limits)
             raise
@@ -113,7 +139,8 @@ class Dispatcher:
                 timeout_s=request.run_s,
                 place=self._places[lease.webui],
             )
-        return RunningJob(request, client, capabilities, place, checker=checker)
+        trials = self._trials if request.params.loras else None
+        return RunningJob(request, client, capabilities, place, checker=checker, trials=trials)
 
     def _check_sizes(
         self, webui: str, known: Limits, params: GenerationParams, images: tuple[PaintedImage, ...]

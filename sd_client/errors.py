@@ -15,6 +15,7 @@
     ├── InvalidAnswerError       answered 200 without a valid result
     │   ├── LimitError           painted, without a word, less than was asked for
     │   └── DroppedError         painted, without a word, without something that was asked for
+    │       └── UselessLoraError a LoRA would do nothing
     ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
@@ -164,6 +165,19 @@ class JobStoppedError(WebUIError):
 
 class DroppedError(InvalidAnswerError):
     """The WebUI painted without something that was asked for, or its answer does not prove that it used it."""
+
+
+class UselessLoraError(DroppedError):
+    """
+    A LoRA changes nothing in what the model paints on this WebUI, or cannot be loaded there. Nothing of the job was
+    painted.
+
+    :param name: of the LoRA.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__("a LoRA changes nothing in the pictures of this model", reason="lora_dropped")
+        self.name = name
 
 
 class LimitError(InvalidAnswerError):

@@ -77,7 +77,7 @@ def find_loras(capabilities: Capabilities, wanted: Sequence[Lora]) -> tuple[List
 
 def prompt_with_tags(prompt: str, wanted: Sequence[Lora], listed: Sequence[ListedLora]) -> str:
     """The prompt, and behind it a tag for each LoRA that this WebUI does not take by its path."""
-    tags = [f"<lora:{lora.name}:{lora.weight:g}>" for lora, one in zip(wanted, listed, strict=True) if one.path is None]
+    tags = [f"<lora:{lora.name}:{lora.weight}>" for lora, one in zip(wanted, listed, strict=True) if one.path is None]
     return " ".join([prompt, *tags])
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sd_client.limits import Limits
-from sd_client.models import Capabilities, Checkpoint, GenerationParams, bare_name
+from sd_client.loras import find_loras
+from sd_client.models import Capabilities, Checkpoint, GenerationParams, ListedLora, bare_name
 from sd_client.samplers import Spelling, enough_steps, spell
 
 
@@ -14,24 +15,27 @@ class Match:
     """
     :param checkpoint: the job's model as this WebUI lists it.
     :param spelling: the job's sampler and scheduler as this WebUI calls them.
+    :param loras: the job's LoRAs as this WebUI lists them.
     """
 
     checkpoint: Checkpoint
     spelling: Spelling
+    loras: tuple[ListedLora, ...] = ()
 
 
 def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
     """None if the WebUI lacks something that the job needs; its limits are another matter, see :func:`is_within`."""
     checkpoint = find_checkpoint(capabilities, params.checkpoint)
     spelling = spell(capabilities, params.sampler, params.scheduler)
-    if checkpoint is None or spelling is None:
+    loras = find_loras(capabilities, params.loras)
+    if checkpoint is None or spelling is None or loras is None:
         return None
     able = (
         enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
         and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )
-    return Match(checkpoint=checkpoint, spelling=spelling) if able else None
+    return Match(checkpoint=checkpoint, spelling=spelling, loras=loras) if able else None
 
 
 def is_within(limits: Limits, params: GenerationParams) -> bool:

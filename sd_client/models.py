@@ -255,6 +255,7 @@ class GenerationParams(UnchangedFields):
     scheduler: str | None = None
     init_image: bytes | None = field(default=None, repr=False)
     inpainting: Inpainting | None = None
+    loras: tuple[Lora, ...] = ()
 
     def for_webui(self, capabilities: Capabilities) -> tuple[GenerationParams, Box | None]:
         """What this WebUI is asked for, and which part of the picture that shows."""
@@ -264,6 +265,16 @@ class GenerationParams(UnchangedFields):
         plain = inpainting.plain
         asked = replace(inpainting, mask=plain.mask, area="whole", fill="original", plain=None)
         return replace(self, init_image=plain.init_image, inpainting=asked), plain.box
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What the WebUI's answer proves that it used, besides model and sampler."""
+
+    loras: tuple[UsedLora, ...] = ()
+
+
+NOTHING_USED = Used()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,3 +291,4 @@ class PaintedImage:
     seed: int
     infotext: str | None = field(default=None, repr=False)
     box: Box | None = None
+    used: Used = NOTHING_USED

@@ -5,23 +5,27 @@ Facts about the fields: A1111's ``modules/api/models.py`` and ``modules/processi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pybase64
 from pydantic_core import from_json, to_json
 
-from sd_client.capabilities import MASK_OPTIONS
+from sd_client.capabilities import LORA_HASHES_OPTION, MASK_OPTIONS
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.limits import Limits
+from sd_client.loras import check_loras, lora_fields, prompt_with_tags
 from sd_client.matching import Match
 from sd_client.models import (
     DUMMY_HASH,
+    NOTHING_USED,
     Capabilities,
     Checkpoint,
     GenerationParams,
+    ListedLora,
     PaintedImage,
+    Used,
     bare_name,
     normal_form,
 )
@@ -83,7 +87,7 @@ def payload(
     :param genkey: KoboldCpp knows the job by this; "" for other servers.
     """
     fields: dict[str, Any] = {
-        "prompt": params.prompt,
+        "prompt": prompt_with_tags(params.prompt, params.loras, matched.loras) if params.loras else params.prompt,
         "negative_prompt": params.negative_prompt,
         "steps": params.steps,
         "cfg_scale": params.cfg_scale,
@@ -101,6 +105,8 @@ def payload(
     }
     if capabilities.lifts_limits:
         fields |= {"add_sd_step_limit": params.steps, "add_sd_cfg_limit": params.cfg_scale}
+    if loras := lora_fields(params.loras, matched.loras):
+        fields["lora"] = loras
     if genkey:
         fields["genkey"] = genkey
     if params.init_image is not None:
@@ -109,17 +115,19 @@ def payload(
 
 
 def _options(params: GenerationParams, capabilities: Capabilities, title: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
     if capabilities.returns_masks and params.inpainting is not None:
-        # With restore: the options are the operator's. One that is on stands in the WebUI's configuration, so that it
-        # is restored; the model's option is restored with it, which costs jobs that name their model nothing.
-        without_masks = dict.fromkeys(MASK_OPTIONS, False)
-        return {
-            "override_settings": {"sd_model_checkpoint": title, **without_masks},
-            "override_settings_restore_afterwards": True,
-        }
-    # Without restore: restoring brings the option back but not the weights, so that the next job pays for loading them,
-    # and on a fresh configuration it restores nothing at all.
-    return {"override_settings": {"sd_model_checkpoint": title}, "override_settings_restore_afterwards": False}
+        options |= dict.fromkeys(MASK_OPTIONS, False)
+    if params.loras and capabilities.lora_hashes is False:
+        options[LORA_HASHES_OPTION] = True
+    # These are the operator's, and are restored: what is not as it is by default stands in the WebUI's configuration.
+    # The model's option is restored with them, which costs jobs that name their model nothing. Without them there is
+    # no restoring: it brings the option back but not the weights, so that the next job pays for loading them, and on a
+    # fresh configuration it restores nothing at all.
+    return {
+        "override_settings": {"sd_model_checkpoint": title, **options},
+        "override_settings_restore_afterwards": bool(options),
+    }
 
 
 def _sampler_fields(spelling: Spelling) -> dict[str, str]:
@@ -158,6 +166,7 @@ def read_answer(
     *,
     checkpoint: Checkpoint,
     spelling: Spelling,
+    loras: Sequence[ListedLora] = (),
     limits: Limits | None = None,
 ) -> tuple[PaintedImage, ...]:
     """
@@ -165,8 +174,10 @@ def read_answer(
 
     :param answer: from :func:`sd_client.result.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
+    :param loras: the job's, as this WebUI lists them.
     :param limits: what is known of a WebUI that clamps; None if it does not.
     :raises LimitError: the ``info`` shows fewer steps or less guidance than requested.
+    :raises DroppedError: the answer does not prove that all was used that was asked for.
     :raises InvalidAnswerError: too few pictures, bytes that are none, or the ``info`` names another model
         or sampler than was asked for (A1111 replaces unknown ones without a word).
     """
@@ -176,6 +187,7 @@ def read_answer(
     _check_amounts(info, params, limits)
     if limits is not None:
         _check_prompts(info, params, limits)
+    used = Used(loras=check_loras(info, loras)) if loras else NOTHING_USED
     images = answer.get("images")
     if not isinstance(images, list):
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
@@ -185,7 +197,7 @@ def read_answer(
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(
-        painted_image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number))
+        painted_image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number), used=used)
         for number, image in enumerate(chosen)
     )
 

@@ -19,7 +19,7 @@ import pybase64
 from pydantic_core import from_json
 
 from sd_client.errors import InvalidAnswerError
-from sd_client.models import PaintedImage
+from sd_client.models import NOTHING_USED, PaintedImage, Used
 
 #: What stands before, between and behind the texts of the images.
 _FIRST = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"images"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*"')
@@ -165,7 +165,7 @@ def _webp_exif(file: bytes) -> bytes:
     return b""
 
 
-def painted_image(picture: object, *, seed: int, infotext: str | None) -> PaintedImage:
+def painted_image(picture: object, *, seed: int, infotext: str | None, used: Used = NOTHING_USED) -> PaintedImage:
     """
     One picture of an answer, by its first and last bytes.
 
@@ -182,7 +182,7 @@ def painted_image(picture: object, *, seed: int, infotext: str | None) -> Painte
         raise InvalidAnswerError(
             "the WebUI sent a damaged picture: it is not a PNG, JPEG or WebP", reason="damaged_image"
         )
-    return PaintedImage(data=data, seed=seed, infotext=infotext)
+    return PaintedImage(data=data, seed=seed, infotext=infotext, used=used)
 
 
 def _decoded(text: str) -> bytes:

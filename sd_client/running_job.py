@@ -11,10 +11,12 @@ from dataclasses import replace
 
 from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import (
+    DroppedError,
     InvalidAnswerError,
     JobCancelledError,
     LimitError,
     OutOfMemoryError,
+    UselessLoraError,
     WebUIConnectError,
     WebUIError,
     WebUIReadError,
@@ -22,6 +24,7 @@ from sd_client.errors import (
     WebUITimeoutError,
 )
 from sd_client.job import CHECK_S, Blame, Ending, JobRequest, Place
+from sd_client.lora_trials import LoraTrials
 from sd_client.model_check import ModelChecker
 from sd_client.models import Capabilities, PaintedImage
 
@@ -45,6 +48,7 @@ class RunningJob:
 
     :param capabilities: of its WebUI, which can do the job.
     :param checker: looks at the WebUI's models after a failure; None if they are known to be sound.
+    :param trials: of the job's LoRAs; None if it has none.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class RunningJob:
         place: Place,
         *,
         checker: ModelChecker | None = None,
+        trials: LoraTrials | None = None,
         interrupt_again_s: float = INTERRUPT_AGAIN_S,
     ) -> None:
         self._request = request
@@ -62,6 +67,7 @@ class RunningJob:
         self._capabilities = capabilities
         self._place = place
         self._checker = checker
+        self._trials = trials
         self._interrupt_again_s = interrupt_again_s
         self._call = JobCall(genkey=place.ticket, on_painted=place.count)
         self._over = threading.Event()
@@ -86,7 +92,9 @@ class RunningJob:
         try:
             return self._wait(deadline)
         except BaseException as error:
-            if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError | LimitError):
+            if isinstance(error, WebUIError) and not isinstance(
+                error, JobCancelledError | LimitError | UselessLoraError
+            ):
                 report.failures.append(error)
             self.abandon()
             raise
@@ -150,13 +158,21 @@ class RunningJob:
         matched = self._request.match(self._place.webui, self._capabilities)
         if matched is None:  # whoever chose this WebUI looked at the same capabilities
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
+        ends, params, task_id = time.monotonic() + timeout_s, self._request.params, self._request.task_id
+        if self._trials is not None:
+            place = self._place.webui
+            self._trials.prove(
+                place,
+                self._client,
+                self._capabilities,
+                params,
+                task_id=task_id,
+                timeout_s=timeout_s,
+                call=self._call,
+            )
+            timeout_s = max(0.001, ends - time.monotonic())
         return self._client.generate(
-            self._request.params,
-            self._capabilities,
-            matched,
-            task_id=self._request.task_id,
-            timeout_s=timeout_s,
-            call=self._call,
+            params, self._capabilities, matched, task_id=task_id, timeout_s=timeout_s, call=self._call
         )
 
     def _fail(self, error: BaseException) -> None:
@@ -202,8 +218,9 @@ class RunningJob:
             return None
         if isinstance(error, WebUIConnectError | WebUIReadError | WebUITimeoutError):
             return "silent"
-        # An interrupted job may answer anything; a size that does not fit the model is the job's fault.
-        if self._abandoned or isinstance(error, LimitError):
+        # An interrupted job may answer anything; a size that does not fit the model is the job's fault; and whatever
+        # was left out, other jobs do not need it.
+        if self._abandoned or isinstance(error, LimitError | DroppedError):
             return None
         if isinstance(error, OutOfMemoryError):
             return "memory"

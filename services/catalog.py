@@ -8,12 +8,20 @@ from typing import Literal
 
 from sd_client.errors import NoWebUIError
 from sd_client.matching import find_checkpoint, loaded_model
-from sd_client.models import Capabilities, Checkpoint, ListedLora, normal_form
+from sd_client.models import Capabilities, Checkpoint, ListedLora, Lora, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.samplers import spell
+from services.extras import settle_extras
 from services.model_names import ModelNames, union
-from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, Problem, nearest
+from services.problems import (
+    CapabilityMissingError,
+    InvalidParamsError,
+    ModelNotFoundError,
+    Problem,
+    known_names,
+    nearest,
+)
 from services.webui_limits import (
     Wanted,
     able_in_steps,
@@ -22,9 +30,6 @@ from services.webui_limits import (
     fill_problems,
     limit_problems,
 )
-
-#: A list in an error message ends here; the whole one is at GET options.
-_MOST_NAMES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class Choice:
     :param size_step: derived sizes are multiples of this, pixels.
     :param most_pixels: and of no more pixels; None if no bound is known.
     :param plain_inpainting: whether it may go to a WebUI without ``inpaint_options``.
+    :param loras: by the names that the WebUIs list.
     """
 
     model: str
@@ -53,6 +59,7 @@ class Choice:
     size_step: int
     most_pixels: int | None = None
     plain_inpainting: bool = False
+    loras: tuple[Lora, ...] = ()
 
 
 class Catalog:
@@ -197,8 +204,11 @@ class Catalog:
         missing = fill_problems(able, wanted.inpaint_fill)
         able = able_to_fill(able, wanted.inpaint_fill) or able
         problems += [*few, *limit_problems(able, wanted), *missing]
+        extras = settle_extras(able, wanted)
+        problems += extras.problems
         if problems:
-            raise _refusal(problems, missing)
+            raise _refusal(problems, [*missing, *extras.missing])
+        able = extras.able
         finest = min((c.limits for c in able), key=lambda limits: limits.sure_size_step)
         return Choice(
             model=model,
@@ -208,6 +218,7 @@ class Catalog:
             size_step=finest.sure_size_step,
             most_pixels=finest.most_pixels,
             plain_inpainting=not all(c.inpaint_options for c in able),
+            loras=extras.loras,
         )
 
     def _seen(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
@@ -251,7 +262,7 @@ def _model_problem(name: str, found: Sequence[Checkpoint], known: Sequence[str],
     if found:
         message = f"is ambiguous: it could be {', '.join(checkpoint.title for checkpoint in found)}"
     else:
-        message = f"is not a model of this service{nearest(name, known)} (known: {_some(known)})"
+        message = f"is not a model of this service{nearest(name, known)} (known: {known_names(known)})"
     if asked:
         return Problem(field="model", message=message, received=name)
     return _none_given("model", name, message)
@@ -284,7 +295,7 @@ def _sampler_problems(able: Sequence[Capabilities], sampler: str | None, schedul
     problems = []
     if sampler is not None and not any(spell(c, sampler, None) for c in able):
         names = _first_spellings(s.name for c in able for s in c.samplers)
-        known = f" (known: {_some(names)})" if names else "; no WebUI lists its samplers now, so leave it out"
+        known = f" (known: {known_names(names)})" if names else "; no WebUI lists its samplers now, so leave it out"
         message = f"is not a sampler of this service{nearest(sampler, names)}{known}"
         problems.append(Problem(field="sampler", message=message, received=sampler))
     if scheduler is None:
@@ -295,7 +306,7 @@ def _sampler_problems(able: Sequence[Capabilities], sampler: str | None, schedul
             problems.append(_pair_problem(able, str(sampler), scheduler, names))
     # Without a list of schedulers they are parts of the samplers' names, and of an unknown sampler nothing can be said.
     elif names or not problems:
-        known = f" (known: {_some(names)})" if names else ""
+        known = f" (known: {known_names(names)})" if names else ""
         message = f"is not offered with this sampler{nearest(scheduler, names)}{known}"
         problems.append(Problem(field="scheduler", message=message, received=scheduler))
     return problems
@@ -304,11 +315,6 @@ def _sampler_problems(able: Sequence[Capabilities], sampler: str | None, schedul
 def _pair_problem(able: Sequence[Capabilities], sampler: str, scheduler: str, names: Sequence[str]) -> Problem:
     """Each of the two is offered, and no WebUI has both for one job."""
     fitting = [name for name in names if any(spell(c, sampler, name) for c in able)]
-    others = f"; with it go: {_some(fitting)}" if fitting else "; leave scheduler out"
+    others = f"; with it go: {known_names(fitting)}" if fitting else "; leave scheduler out"
     message = f"cannot be combined with the sampler {sampler!r}, although each is offered{others}"
     return Problem(field="scheduler", message=message, received=scheduler)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES])
-    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
-from sd_client.errors import InvalidAnswerError, LimitError
+from sd_client.errors import InvalidAnswerError, LimitError, UselessLoraError
 from sd_client.job import JobReport, JobRequest
-from sd_client.models import GenerationParams, PaintedImage, UnchangedFields
+from sd_client.models import NOTHING_USED, GenerationParams, PaintedImage, UnchangedFields, Used
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
 from services.generation_request import GenerationRequest
@@ -20,7 +20,7 @@ from services.inpainting import requested_inpainting, with_plain_form
 from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
 from services.pictures import fit
-from services.problems import InvalidParamsError, Problem
+from services.problems import CapabilityMissingError, InvalidParamsError, Problem
 from services.results import Origin, check_whole, image_record, png_size, to_png
 from services.sizes import derive_size
 from services.tracking import RequestService
@@ -57,6 +57,7 @@ class Generation:
     model: str
     processing_time_s: float
     request_id: str
+    used: Used = NOTHING_USED
 
 
 @dataclass(kw_only=True)
@@ -142,13 +143,14 @@ class GenerationService:
             scheduler=choice.scheduler,
             init_image=init_image,
             inpainting=inpainting,
+            loras=choice.loras,
         )
         return choice, params
 
     def generate(self, request: GenerationRequest, choice: Choice, params: GenerationParams, call: Call) -> Generation:
         """
         :param choice: and ``params``: what was prepared for the request.
-        :raises InvalidParamsError: its WebUI has since shown that it cannot paint this.
+        :raises InvalidParamsError: its WebUI has since shown that it cannot paint this, or that a LoRA does nothing.
         :raises WebUIError:
         """
         job = self._job(params, call)
@@ -176,6 +178,7 @@ class GenerationService:
             model=choice.model,
             processing_time_s=self._clock() - call.started,
             request_id=call.request_id,
+            used=painted[0].used,
         )
 
     def _job(self, params: GenerationParams, call: Call, *, ends: float | None = None) -> JobRequest:
@@ -204,6 +207,8 @@ class GenerationService:
         for _ in range(_MOST_TRIES):
             try:
                 return job.params, self._pool.run(job)
+            except UselessLoraError as error:
+                raise _useless(error, request, job.params) from error
             except LimitError:
                 job = self._job(self._within_limits(request, job.params), call, ends=job.ends)
         raise InvalidAnswerError("the WebUI generates another size each time", reason="wrong_size")
@@ -275,3 +280,14 @@ class GenerationService:
         self._metrics.images_stored.inc()
         self._metrics.images_stored_bytes.inc(len(image.png))
         return image
+
+
+def _useless(error: UselessLoraError, request: GenerationRequest, params: GenerationParams) -> CapabilityMissingError:
+    """The refusal of a LoRA, by the field that it was asked for in."""
+    place = next(place for place, lora in enumerate(params.loras) if lora.name == error.name)
+    asked = request.loras[place]
+    message = (
+        f"asks for the LoRA {error.name!r}, which was tried and changes nothing in pictures of this model: it is made "
+        "for another kind of model, or its file is broken"
+    )
+    return CapabilityMissingError([Problem(field=asked.field, message=message)])

@@ -14,6 +14,37 @@ Area = Literal["whole", "masked"]
 Fill = Literal["original", "fill", "noise", "nothing"]
 
 
+#: The field of a prompt's tags.
+PROMPT = "prompt"
+_MOST_SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedLora:
+    """
+    :param name: as the caller wrote it.
+    :param field: where: ``loras[0].name``, or ``prompt`` for a tag.
+    """
+
+    name: str
+    weight: float
+    field: str
+
+    @property
+    def is_tag(self) -> bool:
+        return self.field == PROMPT
+
+    @property
+    def root(self) -> str:
+        """The field of the whole list, or that of the tag."""
+        return self.field.partition("[")[0]
+
+    @property
+    def shown(self) -> str:
+        """The name as an answer may show it."""
+        return self.name if len(self.name) <= _MOST_SHOWN_CHARS else self.name[:_MOST_SHOWN_CHARS] + "…"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest(UnchangedFields):
     """
@@ -21,6 +52,7 @@ class GenerationRequest(UnchangedFields):
 
     :param mode: which of the three routes.
     :param image: None for txt2img only; :param mask: None except for inpainting.
+    :param loras: those of the field, then those of the prompt's tags, which is without them.
     """
 
     mode: Mode
@@ -37,3 +69,4 @@ class GenerationRequest(UnchangedFields):
     inpaint_area: Area = "whole"
     inpaint_padding: int = 0
     inpaint_fill: Fill = "original"
+    loras: tuple[AskedLora, ...] = ()

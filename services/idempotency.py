@@ -20,6 +20,7 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sd_client.errors import QueueFullError, QueueTimeoutError
+from sd_client.models import NOTHING_USED, Used
 from services.generation import GeneratedImage, Generation
 from services.tracking import RequestService
 from state.holders import Holders
@@ -56,6 +57,7 @@ class Answer:
     model: str
     processing_time_s: float
     request_id: str
+    used: Used = NOTHING_USED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,7 @@ class IdempotencyService:
             model=answer.model,
             processing_time_s=answer.processing_time_s,
             request_id=answer.request_id,
+            used=answer.used,
         )
         self._requests.done(request, [str(image.image_id) for image in replay.images])
         return replay
@@ -274,6 +277,7 @@ def _answer(generation: Generation) -> Answer:
         model=generation.model,
         processing_time_s=generation.processing_time_s,
         request_id=generation.request_id,
+        used=generation.used,
     )
 
 

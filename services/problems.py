@@ -37,6 +37,16 @@ class CapabilityMissingError(InvalidParamsError):
     """The only problem is something that no WebUI of the pool can do."""
 
 
+#: A list in a message ends here; the whole one is at GET options.
+_MOST_NAMES = 20
+
+
+def known_names(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+
+
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """
     ``"; did you mean 'steps'?"``, or nothing where no name is near.

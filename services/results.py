@@ -131,6 +131,8 @@ def image_record(origin: Origin, *, image_id: UUID, seed: int, number: int) -> d
     }
     if params.init_image is not None:
         record["strength"] = params.strength
+    if params.loras:
+        record["loras"] = [{"name": lora.name, "weight": lora.weight} for lora in params.loras]
     return record | _of_mask(params.inpainting)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from sd_client.models import Capabilities, Sampler
 from sd_client.samplers import enough_steps, img2img_steps, spell
-from services.generation_request import GenerationRequest
+from services.generation_request import AskedLora, GenerationRequest
 from services.problems import Problem
 
 
@@ -28,6 +28,7 @@ class Wanted:
     batch_size: int = 1
     inpaint_fill: str | None = None
     strength: float | None = None
+    loras: tuple[AskedLora, ...] = ()
 
     @classmethod
     def by(cls, request: GenerationRequest) -> Wanted:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pybase64
 
 from simulator.flavour import Flavour, json_response
+from simulator.networks import TAG
 from simulator.wire import Request, Response
 
 if TYPE_CHECKING:
@@ -74,6 +75,17 @@ def _prompt(request: Request) -> str:
     except ValueError:
         return ""
     return str(body.get("prompt", "")) if isinstance(body, dict) else ""
+
+
+def without(kind: str, request: Request) -> Request:
+    """The request as a WebUI sees it that leaves out the LoRAs, or takes another upscaler."""
+    body = json.loads(request.body)
+    if kind == "lora-drop":
+        body["prompt"] = TAG.sub("", body["prompt"])
+        body.pop("lora", None)
+    elif body.get("enable_hr"):
+        body["hr_upscaler"] = "Lanczos"
+    return replace(request, body=json.dumps(body).encode())
 
 
 def changed_answer(kind: str, response: Response) -> Response:

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from simulator.broken import INTERIM, broken_answer, changed_answer
+from simulator.broken import INTERIM, broken_answer, changed_answer, without
 from simulator.errors import ClosingError
-from simulator.faults import ANSWER_KINDS, CHANGE_KINDS, DEFAULT_SLOW_S, Strike
+from simulator.faults import ANSWER_KINDS, CHANGE_KINDS, DEFAULT_SLOW_S, DROP_KINDS, Strike
 from simulator.journal import ReceivedRequest
 from simulator.site import Site
 from simulator.wire import BadRequestError, Head, Request, Response, answer_head, read_body, read_head
@@ -111,6 +111,8 @@ class Connection:
         flavour = self._site.flavour
         if fault and fault.kind in ANSWER_KINDS:
             return flavour.dress(request, broken_answer(fault.kind, flavour, request), 0.001)
+        if fault and fault.kind in DROP_KINDS:
+            return flavour.respond(without(fault.kind, request))
         if not fault or fault.kind not in CHANGE_KINDS:
             return flavour.respond(request)
         # To be changed it has to come uncompressed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,10 @@ class CppJob:
     init: Image.Image | None = None
     mask: Image.Image | None = None
     source_key: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
+    """Paths and weights."""
+    foreign: frozenset[str] = frozenset()
+    """Paths of those that have no effect."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -52,13 +57,14 @@ class CppJob:
     @property
     def key(self) -> tuple[object, ...]:
         """Stands for everything that a picture depends on, but for its place in the batch."""
-        return (self.scene(0), self.strength, self.source_key, self.sampler)
+        return (self.scene(0), self.strength, self.source_key, self.sampler, self.loras)
 
     def scene(self, index: int) -> Scene:
         """What image number `index` shows."""
         sampler = self.default_sampler if self.sampler == NO_SAMPLER else self.sampler
+        effects = [(path, weight) for path, weight in self.loras if weight and path not in self.foreign]
         return Scene(
-            prompt=self.prompt,
+            prompt=f"{self.prompt} {effects}" if effects else self.prompt,
             negative_prompt=self.negative_prompt,
             seed=self.seed + index,
             steps=self.steps,
@@ -90,10 +96,32 @@ class CppJob:
         values = (
             f"Steps: {self.steps}, CFG scale: {self.cfg_scale:.6f}, Guidance: 3.500000, Eta: inf, "
             f"Seed: {self.seed + index}, Size: {self.width}x{self.height}, Model: {self.model}, RNG: cuda, "
-            f"Sampler: {f'{self.sampler} {self.scheduler}'.strip()}, Version: {VERSION}"
+            f"Sampler: {f'{self.sampler} {self.scheduler}'.strip()}, {self._clip_skip_text()}Version: {VERSION}, "
+            f"SDCPP: {json.dumps(self.account(index), ensure_ascii=False, separators=(',', ':'), sort_keys=True)}"
         )
         negative = f"\nNegative prompt: {self.negative_prompt}" if self.negative_prompt else ""
         return f"{self.prompt}{negative}\n{values}"
+
+    def _clip_skip_text(self) -> str:
+        return f"Clip skip: {self.clip_skip}, " if self.clip_skip > 0 else ""
+
+    def account(self, index: int) -> dict[str, Any]:
+        """What it says of image number `index` in JSON, but for what nobody asks for."""
+        account: dict[str, Any] = {
+            "clip_skip": self.clip_skip,
+            "height": self.height,
+            "mode": "img_gen",
+            "models": {"model": self.model},
+            "prompt": {"negative": self.negative_prompt, "positive": self.prompt},
+            "schema": "sdcpp.image.params/v1",
+            "seed": self.seed + index,
+            "width": self.width,
+        }
+        if self.loras:
+            account["loras"] = [
+                {"is_high_noise": False, "multiplier": weight, "name": path} for path, weight in self.loras
+            ]
+        return account
 
     def info(self) -> dict[str, Any]:
         """The answer's `info`."""

@@ -23,7 +23,9 @@ CHANGE_KINDS = frozenset(
         *("wrong-model", "wrong-sampler", "no-info", "empty-info", "jpeg", "webp"),
     )
 )
-KINDS = WIRE_KINDS | ANSWER_KINDS | CHANGE_KINDS
+#: The WebUI does not see a part of what it was asked for, and goes on without a word.
+DROP_KINDS = frozenset(("lora-drop", "upscaler-fake"))
+KINDS = WIRE_KINDS | ANSWER_KINDS | CHANGE_KINDS | DROP_KINDS
 EVERYWHERE = "*"
 DEFAULT_SLOW_S = 1.0
 

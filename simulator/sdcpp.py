@@ -57,6 +57,7 @@ class SdCpp(Flavour):
         self.queue = FIFOLock()
         self.progress = Progress()
         self._encoded = EncodedPictures()
+        self._lists_loras = False
         self.pages = {path: json_response(value, sort_keys=True) for path, value in self.lists().items()} | {"/": PAGE}
 
     @property
@@ -102,6 +103,7 @@ class SdCpp(Flavour):
     def route(self, request: Request) -> Response:
         """The answer without the headers that all answers have."""
         if request.method in ("GET", "HEAD") and request.path in self.pages:
+            self._lists_loras |= request.path == f"{API}loras"
             return self.pages[request.path]
         if request.method != "POST" or request.path not in (f"{API}txt2img", f"{API}img2img"):
             return Response(status=404)
@@ -179,7 +181,22 @@ class SdCpp(Flavour):
             init=init,
             mask=mask,
             source_key=source_key(body.get("init_images"), body.get("mask"), bool(mask)) if init else "",
+            loras=self._loras(body.get("lora") or []),
+            foreign=frozenset(self.profile["wrong_loras"]["foreign"]),
         )
+
+    def _loras(self, asked: list[dict[str, Any]]) -> tuple[tuple[str, float], ...]:
+        """Paths and weights. None is known before the list was asked for once.
+
+        :raises SdCppError: one is unknown.
+        """
+        known = self.profile["loras"].values() if self._lists_loras else ()
+        for one in asked:
+            if not one.get("path"):
+                raise bad("lora.path required")
+            if one["path"] not in known:
+                raise bad(f"invalid lora path: {one['path']}")
+        return tuple((one["path"], float(one.get("multiplier", 1.0))) for one in asked)
 
     def _check(self, body: dict[str, Any]) -> None:
         for kind, names in self.profile["types"].items():

@@ -6,17 +6,25 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import annotated_types
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from api.schemas.fields import FIELDS, MAX_SEED, Fields, FieldSet, InpaintingFields
+from api.schemas.fields import (
+    FIELDS,
+    MAX_SEED,
+    MOST_LORAS,
+    Fields,
+    FieldSet,
+    InpaintingFields,
+)
 from api.schemas.other_names import Hint, hints, plain
 from api.schemas.values import LONE_SURROGATE, MOST_SHOWN_CHARS, OWN_KINDS, PictureReading, shown, shown_text
-from services.generation_request import GenerationRequest, Mode
+from services.generation_request import PROMPT, AskedLora, GenerationRequest, Mode
+from services.lora_tags import read_tags
 from services.problems import Problem, nearest
 
 #: Wrong fields listed in one answer: a body of 100 000 unknown fields must not get an answer of 10 MB.
@@ -60,7 +68,9 @@ def check(
     except ValidationError as error:
         faults = error.errors(include_url=False)[:MOST_PROBLEMS]
         problems = _fields_listed_once(mode, [_problem(mode, model, fault) for fault in faults])
-    problems += _problems_together(mode, values, fields.bounds.max_pixels, refused={one.field for one in problems})
+    problems += _problems_together(
+        mode, values, fields.bounds.max_pixels, refused={root(one.field) for one in problems}
+    )
     if problems:
         raise RefusedFieldsError(problems)
     return checked
@@ -77,7 +87,28 @@ def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
     own = {"response_format", "mask_mode"}  # they decide how the edge reads and answers, not what is generated
     values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}
     values["seed"] = None if fields.seed == -1 else fields.seed
+    values["prompt"] = read_tags(fields.prompt).prompt
+    values["loras"] = asked_loras(fields.prompt, [lora.model_dump() for lora in fields.loras or ()])
     return GenerationRequest(mode=mode, **values)
+
+
+def asked_loras(prompt: str, loras: Sequence[Mapping[str, Any]]) -> tuple[AskedLora, ...]:
+    """
+    Those of the field, then those of the prompt's tags.
+
+    :param loras: valid entries of the field.
+    """
+    listed = [
+        AskedLora(name=lora["name"], weight=lora.get("weight", 1.0), field=f"loras[{place}].name")
+        for place, lora in enumerate(loras)
+    ]
+    tagged = [AskedLora(name=tag.name, weight=tag.weight, field=PROMPT) for tag in read_tags(prompt).loras]
+    return (*listed, *tagged)
+
+
+def root(field: str) -> str:
+    """The whole field in which a member lies: ``loras`` of ``loras[1].weight``."""
+    return re.split(r"[.\[]", field, maxsplit=1)[0]
 
 
 def _problems_together(
@@ -93,7 +124,16 @@ def _problems_together(
         found += _too_many_pixels(number("width"), number("height"), max_pixels, "height" in values)
     if {"seed", "batch_size"}.isdisjoint(refused):
         found += _too_high_seeds(number("seed"), number("batch_size"))
+    if {"prompt", "loras"}.isdisjoint(refused):
+        found += _too_many_loras(asked_loras(values.get("prompt", ""), values.get("loras", ())))
     return found
+
+
+def _too_many_loras(asked: Sequence[AskedLora]) -> list[Problem]:
+    if len(asked) <= MOST_LORAS:
+        return []
+    message = f"asks for {len(asked)} LoRAs, with the tags of the prompt; at most {MOST_LORAS} are used together"
+    return [Problem(field=asked[-1].root, message=message)]
 
 
 def _too_many_pixels(width: int, height: int, most: int, has_height: bool) -> list[Problem]:
@@ -120,17 +160,46 @@ def _from_text(field: FieldInfo, text: str) -> object:
 
 
 def _problem(mode: Mode, model: type[Fields], fault: ErrorDetails) -> Problem:
-    name = str(fault["loc"][0]) if fault["loc"] else "body"
+    name = _path(fault["loc"])
     value = fault["input"]
     if fault["type"] == "missing":
         return Problem(field=name, message="is required")
     if fault["type"] == "extra_forbidden":
-        return Problem(field=shown_text(name), message=_unknown(mode, name))
+        members = _members(model, fault["loc"])
+        message = _unknown(mode, name) if members is None else f"{UNKNOWN}; the fields here are {', '.join(members)}"
+        return Problem(field=shown_text(name), message=message)
     if fault["type"] == "picture":
         return Problem(field=name, message=fault["msg"], received=fault["ctx"]["received"])
-    field = model.model_fields[name]
+    field = _field(model, fault["loc"])
     message = _words(field, fault) + _remedy(field, value)
     return Problem(field=name, message=message, received=shown(value), is_text=isinstance(value, str))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """``loras[1].weight``."""
+    names = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return names.removeprefix(".") if location else "body"
+
+
+def _field(model: type[BaseModel], location: tuple[int | str, ...]) -> FieldInfo:
+    """The declaration of a field, or of the innermost member that has one."""
+    first, *rest = (part for part in location if isinstance(part, str))
+    field = model.model_fields[first]
+    nested = _nested(field)
+    return _field(nested, tuple(rest)) if rest and nested else field
+
+
+def _nested(field: FieldInfo) -> type[BaseModel] | None:
+    """What an object, or each entry of a list, is declared by."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _members(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str] | None:
+    """The members of the object that has one too many; None if that is the whole body."""
+    names = [part for part in location if isinstance(part, str)]
+    nested = _nested(_field(model, tuple(names[:-1]))) if len(names) > 1 else None
+    return list(nested.model_fields) if nested else None
 
 
 def _remedy(field: FieldInfo, value: object) -> str:
@@ -180,6 +249,8 @@ def _words(field: FieldInfo, fault: ErrorDetails) -> str:
         return f"must be between {limits['ge']} and {limits['le']}"
     if kind == "literal_error":
         return f"must be one of {fault['ctx']['expected'].replace(' or ', ', ')}"
+    if kind in ("too_long", "too_short"):
+        return f"must have between {limits['min_length']} and {limits['max_length']} entries"
     if kind == "string_too_long":
         return f"must be at most {fault['ctx']['max_length']} characters"
     return fault["msg"] if kind in OWN_KINDS else _WORDS.get(kind, "is not accepted")
@@ -195,13 +266,20 @@ _WORDS = {
     "string_too_short": "must not be empty",
     "string_unicode": LONE_SURROGATE,
     "model_type": "must be an object",
+    "list_type": "must be a list",
     "value_error": "cannot be decoded: it is damaged, or of a kind that is not supported",
 }
 
 
 def _limits(field: FieldInfo) -> dict[str, Any]:
     """The bounds a field is declared with, by their names in :mod:`annotated_types`."""
-    rules = {"ge": annotated_types.Ge, "le": annotated_types.Le, "multiple_of": annotated_types.MultipleOf}
+    rules = {
+        "ge": annotated_types.Ge,
+        "le": annotated_types.Le,
+        "multiple_of": annotated_types.MultipleOf,
+        "min_length": annotated_types.MinLen,
+        "max_length": annotated_types.MaxLen,
+    }
     return {
         name: getattr(rule, name) for rule in field.metadata for name, kind in rules.items() if isinstance(rule, kind)
     }

@@ -14,7 +14,7 @@ from services.generation_request import Mode
 #: JSON Schema's words, and those of ``GET …/options``.
 _RANGE_WORDS = {"minimum": "minimum", "maximum": "maximum", "multipleOf": "multiple_of", "maxLength": "max_length"}
 #: ``GET …/options`` lists their values; their length does not matter to a form.
-_NAMES = frozenset({"model", "sampler", "scheduler"})
+_NAMES = frozenset({"model", "sampler", "scheduler", "name"})
 
 
 class Described(GenerateJsonSchema):
@@ -32,7 +32,25 @@ class Described(GenerateJsonSchema):
 
 def json_schemas(fields: FieldSet) -> Mapping[Mode, dict[str, Any]]:
     """The schema of each route's body."""
-    return {mode: model.model_json_schema(schema_generator=Described) for mode, model in fields.models.items()}
+    return {
+        mode: _inlined(model.model_json_schema(schema_generator=Described)) for mode, model in fields.models.items()
+    }
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """With the schemas of lists and objects in their places, so that it can stand in any document."""
+    nested = {f"#/$defs/{name}": one for name, one in schema.pop("$defs", {}).items()}
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inlined(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        found = {name: inlined(one) for name, one in value.items() if name != "$ref"}
+        return {**inlined(nested[value["$ref"]]), **found} if "$ref" in value else found
+
+    whole: dict[str, Any] = inlined(schema)
+    return whole
 
 
 def ranges(fields: FieldSet) -> dict[str, dict[str, float]]:
@@ -42,11 +60,20 @@ def ranges(fields: FieldSet) -> dict[str, dict[str, float]]:
         "input pixels": {"maximum": fields.bounds.max_input_pixels},
     }
     for schema in json_schemas(fields).values():
-        for name, field in schema["properties"].items():
-            limits = {ours: field[theirs] for theirs, ours in _RANGE_WORDS.items() if theirs in field}
-            if limits and name not in _NAMES:
-                found[name] = limits
+        found |= _ranges(schema["properties"], "")
     return dict(sorted(found.items()))
+
+
+def _ranges(properties: dict[str, Any], before: str) -> dict[str, dict[str, float]]:
+    """:param before: what a field's name begins with: "loras[].weight"."""
+    found: dict[str, dict[str, float]] = {}
+    for name, field in properties.items():
+        limits = {ours: field[theirs] for theirs, ours in _RANGE_WORDS.items() if theirs in field}
+        if limits and name not in _NAMES:
+            found[before + name] = limits
+        found |= _ranges(field.get("properties", {}), f"{before}{name}.")
+        found |= _ranges(field.get("items", {}).get("properties", {}), f"{before}{name}[].")
+    return found
 
 
 def defaults(fields: FieldSet) -> dict[str, dict[str, object]]:

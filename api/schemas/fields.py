@@ -22,6 +22,9 @@ from services.pictures import Picture
 #: Larger ones fail in extensions of A1111, which hand them to numpy.
 MAX_SEED: Final = 2**32 - 1
 
+#: Those of the field and of the prompt's tags together.
+MOST_LORAS: Final = 5
+
 #: No default is validated, so None can stand for "left out" while a null from outside is refused.
 _LEFT_OUT: Any = None
 
@@ -65,6 +68,19 @@ Strength = Annotated[
 ]
 
 
+class LoraFields(BaseModel):
+    """One LoRA."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[Name, Field(description="One that `GET …/options` lists.")]
+    weight: Annotated[
+        float,
+        Field(ge=-2, le=2, allow_inf_nan=False, description="How much it changes; not 0."),
+        AfterValidator(values.not_zero),
+    ] = 1.0
+
+
 class Fields(BaseModel):
     """The fields of all three routes, before the operator's bounds are put in: see :class:`FieldSet`."""
 
@@ -72,16 +88,18 @@ class Fields(BaseModel):
 
     prompt: Annotated[
         Text,
-        AfterValidator(values.not_blank),
+        AfterValidator(values.prompt),
         Field(
-            description="What the image shows. `<sd_cpp_extra_args>` is refused: it changes a server's settings.",
+            description="What the image shows. A tag `<lora:NAME:WEIGHT>` is taken out of it and is one of `loras`; "
+            "any other tag is refused, and so is `<sd_cpp_extra_args>`, which changes a server's settings.",
             json_schema_extra={"minLength": 1, "pattern": "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"},
         ),
         OtherNames("text", "textprompt", "prompts", "textprompts", "positiveprompt", "caption", says="one text"),
     ]
     negative_prompt: Annotated[
         Text,
-        Field(description="What the image must not show."),
+        AfterValidator(values.without_tags),
+        Field(description="What the image must not show. Tags are refused: here they would be read as words."),
         OtherNames("negative", "ucprompt", "uc", "antiprompt", "undesiredcontent"),
     ] = ""
     steps: Steps = 20
@@ -135,6 +153,11 @@ class Fields(BaseModel):
             says="the number of images",
         ),
     ] = 1
+    loras: Annotated[
+        list[LoraFields],
+        Field(min_length=1, max_length=MOST_LORAS, description="LoRAs that change what the model paints."),
+        OtherNames("lora", "loraweights", "loramodels", says='a list of {"name": …, "weight": …}'),
+    ] = _LEFT_OUT
     response_format: Annotated[
         Literal["base64", "url"],
         Field(description="`url` leaves `image_base64` out of the answer."),
@@ -231,6 +254,9 @@ FIELDS: Mapping[Mode, type[Fields]] = {
     "img2img": Img2ImgFields,
     "inpainting": InpaintingFields,
 }
+
+#: Those that are lists or objects.
+STRUCTURED_FIELDS: Final = frozenset({"loras"})
 
 
 @dataclass(frozen=True, kw_only=True)

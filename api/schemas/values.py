@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.byte_objects import of_value
 from services.base64_pictures import decode_base64, refuse_text
+from services.lora_tags import TagError, read_tags, refuse_tags
 from services.masks import Mask, read_mask
 from services.picture_formats import PictureError, sniff
 from services.pictures import Picture, read_picture
@@ -58,10 +59,34 @@ def text(value: str) -> str:
     return value
 
 
-def not_blank(value: str) -> str:
-    if not value.strip():
-        raise PydanticCustomError("text", "must not be blank")
+def prompt(value: str) -> str:
+    """Its tags can be read, and it has words besides them."""
+    try:
+        words = read_tags(value).prompt
+    except TagError as error:
+        raise _custom(str(error)) from None
+    if not words.strip():
+        raise PydanticCustomError("text", "must not be blank" + ("; it has nothing but tags" if value.strip() else ""))
     return value
+
+
+def without_tags(value: str) -> str:
+    try:
+        refuse_tags(value)
+    except TagError as error:
+        raise _custom(str(error)) from None
+    return value
+
+
+def not_zero(value: float) -> float:
+    if value == 0:
+        raise PydanticCustomError("text", "must not be 0, which would change nothing")
+    return value
+
+
+def _custom(message: str) -> PydanticCustomError:
+    """The message may have braces of the caller's in it."""
+    return PydanticCustomError("text", "{message}", {"message": message})
 
 
 def image(value: object, info: ValidationInfo) -> Picture:

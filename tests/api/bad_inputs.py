@@ -121,6 +121,42 @@ _CHOICES: dict[str, tuple[str, tuple[Any, ...], str]] = {
 }
 
 
+#: Entries of ``loras``, the field of the answer, and words in it.
+_LORAS: tuple[tuple[Any, str, str], ...] = (
+    *((value, "loras", "must be a list") for value in (None, True, 1, "add-detail", {}, {"name": "add-detail"})),
+    ([], "loras", "between 1 and 5 entries"),
+    ([{"name": "add-detail"}] * 6, "loras", "between 1 and 5 entries"),
+    *(([value], "loras[0]", "must be an object") for value in (None, 1, "add-detail", [])),
+    ([{}], "loras[0].name", "is required"),
+    *(([{"name": value}], "loras[0].name", "") for value in (None, 1, "", "a" * 201, "a\0", ["a"], {})),
+    *(
+        ([{"name": "add-detail"}, {"name": "blue coat", "weight": value}], "loras[1].weight", "loras[1].weight: must")
+        for value in (None, True, "1", [], 0, -2.1, 2.01, 10**30)
+    ),
+    ([{"name": "add-detail", "scale": 1}], "loras[0].scale", "the fields here are name, weight"),
+    ([{"name": "add-detail"}, {"name": "add-detail"}], "loras[1].name", "is asked for twice"),
+    ([{"name": "nosuch"}], "loras[0].name", "is not a LoRA of this service"),
+)
+
+
+def loras() -> Iterator[BadRequest]:
+    """Every member wrong in every way, in JSON and in a form."""
+    for value, name, says in _LORAS:
+        shown = json.dumps(value)[:60]
+        yield _wrong("txt2img", f"loras {shown}", name, says, loras=value)
+        if isinstance(value, list | dict):
+            parts = part("prompt", b"a"), part("loras", json.dumps(value).encode())
+            yield _form("txt2img", f"loras {shown}", name, *parts, says=says)
+    for text in ("add-detail", "[1", '[{"name": "a", "name": "b"}]', "[NaN]"):
+        yield _form("txt2img", f"loras {text}", "loras", part("prompt", b"a"), part("loras", text.encode()))
+    tags = " ".join(f"<lora:{name}:1>" for name in "abcd")
+    both = {"prompt": f"a {tags}", "loras": [{"name": "add-detail"}, {"name": "blue coat"}]}
+    yield _wrong("txt2img", "six LoRAs", "prompt", "asks for 6 LoRAs", **both)
+    yield _wrong("txt2img", "nothing but a tag", "prompt", "it has nothing but tags", prompt=" <lora:add-detail:1> ")
+    for name in ("lora", "Loras", "lora_weights"):
+        yield _wrong("txt2img", f"a name of others {name}", name, "'loras'", **{name: 1})
+
+
 def numbers() -> Iterator[BadRequest]:
     """Every number wrong in every way."""
     for name, (route, values, says) in {**_INTEGERS, **_NUMBERS}.items():
@@ -556,6 +592,7 @@ def forms() -> Iterator[BadRequest]:
 
 BAD_REQUESTS = (
     *numbers(),
+    *loras(),
     *texts(),
     *names(),
     *remedies(),

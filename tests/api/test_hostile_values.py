@@ -25,8 +25,6 @@ PROMPTS = {
     "bidirectional": "\u202ea\u2066b\u200d\ufeff",
     "line separators": "a\u2028b\u2029c",
     "HTML": "<script>alert(1)</script>",
-    "a LoRA": "a dress <lora:add-detail:0.8> <lyco:x:1>",
-    "a LoRA that is a path": "<lora:../../etc/passwd:1> <lora:C:\\x:1>",
     "attention and scheduling": "((a)) [b:c:0.5] (d:1.3) BREAK AND __e__ {f|g}",
     "a template": "{{7*7}} ${7*7} %s %(a)s {0.__class__}",
     "a command": "$(id) `id` ; id | id & id",
@@ -61,6 +59,14 @@ def test_a_prompt_arrives_as_it_was_sent(client: FlaskClient, simulator: Simulat
     assert json.loads(simulator.generations[0].body)[field] == PROMPTS[name]
     assert PROMPTS[name] not in answer.text
     assert "Set-Cookie" not in str(answer.headers)
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("tag", ["<lora:../../etc/passwd:1>", "<lora:C:\\x:1>", "<lora:{0.__class__}:1>", "<lyco:x:1>"])
+def test_no_tag_is_passed_on_unread(client: FlaskClient, simulator: Simulator, tag: str, field: str) -> None:
+    answer = client.post(f"{PREFIX}/txt2img", json={**SMALL, "prompt": "a", field: f"a {tag}"})
+    assert [entry["field"] for entry in problem_of(answer)["errors"]] == [field]
+    assert simulator.generations == []
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])

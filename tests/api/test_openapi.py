@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from api.error_table import ERRORS
-from api.schemas import FIELDS, Bounds, Fields, FieldSet, RefusedFieldsError, check
+from api.schemas import FIELDS, STRUCTURED_FIELDS, Bounds, Fields, FieldSet, RefusedFieldsError, check, root
 from api.schemas.fields import MAX_SEED
 from services.health import Reason
 from services.thumbnails import FORMATS
@@ -143,7 +143,7 @@ def accepts(mode: str, **values: object) -> bool:
     try:
         check(mode, {**VALID[mode], "height": 64, **values}, own_fields())
     except RefusedFieldsError as error:
-        return not {problem.field for problem in error.problems} & values.keys()
+        return not {root(problem.field) for problem in error.problems} & values.keys()
     return True
 
 
@@ -157,7 +157,9 @@ def fields_of(app: Flask, mode: str) -> dict[str, dict[str, Any]]:
     form = body["multipart/form-data"]["schema"]
     assert form["required"] == schema["required"]
     for name, field in schema["properties"].items():
-        if name not in ("image", "mask"):
+        if name in STRUCTURED_FIELDS:
+            assert form["properties"][name]["contentSchema"] == field
+        elif name not in ("image", "mask"):
             assert {**field, "pattern": None} == {**form["properties"][name], "pattern": None}
     return schema["properties"]
 
@@ -214,7 +216,22 @@ def test_bounds(bounded: Flask, mode: str) -> None:
             assert all(accepts(mode, **{name: value}) for value in field["enum"])
             assert not accepts(mode, **{name: "none of them"})
             tried.add(name)
-    assert tried == FIELDS[mode].model_fields.keys() - {"image", "mask"}
+    assert tried == FIELDS[mode].model_fields.keys() - {"image", "mask"} - STRUCTURED_FIELDS
+
+
+def test_bounds_of_loras(bounded: Flask) -> None:
+    loras = fields_of(bounded, "txt2img")["loras"]
+    one = {"name": "a"}
+    for count in (loras["minItems"], loras["maxItems"]):
+        assert accepts("txt2img", loras=[one] * count)
+    for wrong in (loras["minItems"] - 1, loras["maxItems"] + 1):
+        assert not accepts("txt2img", loras=[one] * wrong)
+    weight = loras["items"]["properties"]["weight"]
+    for bound, step in (("minimum", -0.1), ("maximum", 0.1)):
+        assert accepts("txt2img", loras=[{**one, "weight": weight[bound]}])
+        assert not accepts("txt2img", loras=[{**one, "weight": weight[bound] + step}])
+    assert loras["items"]["required"] == ["name"]
+    assert loras["items"]["additionalProperties"] is False
 
 
 def test_this_services_own_bounds(bounded: Flask) -> None:

@@ -190,7 +190,7 @@ class RecordingPool:
 
 @pytest.mark.parametrize("wait_s", [None, 20, 900])
 def test_how_long_a_job_may_take(make_service: Callable[..., GenerationService], wait_s: float | None) -> None:
-    pool = RecordingPool()
+    pool = RecordingPool((PaintedImage(data=samples.encode(samples.noise(64, 128)), seed=1),))
     generate(make_service(pool=pool, queue_timeout_s=120.0, timeout_s=300.0), wait_s=wait_s)
     asked = pool.asked
     assert (asked.task_id, asked.request, asked.since, asked.run_s) == ("r", "k", 1000.0, 300.0)
