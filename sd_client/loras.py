@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from sd_client.errors import DroppedError
-from sd_client.models import Capabilities, ListedLora, Lora, UsedLora
+from sd_client.models import Capabilities, GenerationParams, ListedLora, Lora, UsedLora
 
 #: With one of these in its name a LoRA cannot be written as a tag, nor be read in the answer.
 _NOT_IN_A_TAG = re.compile(r"[:,<>]")
@@ -68,33 +68,26 @@ def _base(entry: Mapping[str, Any]) -> str | None:
 
 def find_loras(capabilities: Capabilities, wanted: Sequence[Lora]) -> tuple[ListedLora, ...] | None:
     """As this WebUI lists them, in the same order; None if it lacks one."""
-    if not wanted:
-        return ()
     listed = {lora.name: lora for lora in capabilities.loras}
     found = [listed[lora.name] for lora in wanted if lora.name in listed]
     return tuple(found) if len(found) == len(wanted) else None
 
 
-def prompt_with_tags(prompt: str, wanted: Sequence[Lora], listed: Sequence[ListedLora]) -> str:
-    """The prompt, and behind it a tag for each LoRA that this WebUI does not take by its path."""
-    tags = [f"<lora:{lora.name}:{lora.weight}>" for lora, one in zip(wanted, listed, strict=True) if one.path is None]
-    return " ".join([prompt, *tags])
-
-
-def lora_fields(wanted: Sequence[Lora], listed: Sequence[ListedLora]) -> list[dict[str, Any]]:
-    """The field ``lora`` of a server that takes paths; empty for others."""
-    both = zip(wanted, listed, strict=True)
-    return [{"path": one.path, "multiplier": lora.weight} for lora, one in both if one.path is not None]
+def lora_fields(params: GenerationParams, listed: Sequence[ListedLora]) -> dict[str, Any]:
+    """The fields that ask for the job's LoRAs: by their paths, or by tags behind the prompt."""
+    both = list(zip(params.loras, listed, strict=True))
+    if all(one.path for one in listed):
+        return {"lora": [{"path": one.path, "multiplier": lora.weight} for lora, one in both]}
+    return {"prompt": " ".join([params.prompt, *(f"<lora:{one.name}:{lora.weight}>" for lora, one in both)])}
 
 
 def check_loras(info: Mapping[str, Any], listed: Sequence[ListedLora]) -> tuple[UsedLora, ...]:
     """
     What the answer says of each.
 
+    :param listed: the job's, at least one.
     :raises DroppedError: one is missing.
     """
-    if not listed:
-        return ()
     proven = {**_with_hash(info), **_networks(info)} if listed[0].path is None else _paths(info)
     missing = [lora.name for lora in listed if (lora.path or lora.name) not in proven]
     if missing:

@@ -27,7 +27,7 @@ def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
     """None if the WebUI lacks something that the job needs; its limits are another matter, see :func:`is_within`."""
     checkpoint = find_checkpoint(capabilities, params.checkpoint)
     spelling = spell(capabilities, params.sampler, params.scheduler)
-    loras = find_loras(capabilities, params.loras)
+    loras = find_loras(capabilities, params.loras) if params.loras else ()
     if checkpoint is None or spelling is None or loras is None:
         return None
     able = (

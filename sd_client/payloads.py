@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from sd_client.capabilities import LORA_HASHES_OPTION, MASK_OPTIONS
 from sd_client.errors import InvalidAnswerError, LimitError
 from sd_client.limits import Limits
-from sd_client.loras import check_loras, lora_fields, prompt_with_tags
+from sd_client.loras import check_loras, lora_fields
 from sd_client.matching import Match
 from sd_client.models import (
     DUMMY_HASH,
@@ -87,7 +87,7 @@ def payload(
     :param genkey: KoboldCpp knows the job by this; "" for other servers.
     """
     fields: dict[str, Any] = {
-        "prompt": prompt_with_tags(params.prompt, params.loras, matched.loras) if params.loras else params.prompt,
+        "prompt": params.prompt,
         "negative_prompt": params.negative_prompt,
         "steps": params.steps,
         "cfg_scale": params.cfg_scale,
@@ -105,8 +105,8 @@ def payload(
     }
     if capabilities.lifts_limits:
         fields |= {"add_sd_step_limit": params.steps, "add_sd_cfg_limit": params.cfg_scale}
-    if loras := lora_fields(params.loras, matched.loras):
-        fields["lora"] = loras
+    if params.loras:
+        fields |= lora_fields(params, matched.loras)
     if genkey:
         fields["genkey"] = genkey
     if params.init_image is not None:

@@ -204,11 +204,13 @@ class Catalog:
         missing = fill_problems(able, wanted.inpaint_fill)
         able = able_to_fill(able, wanted.inpaint_fill) or able
         problems += [*few, *limit_problems(able, wanted), *missing]
-        extras = settle_extras(able, wanted)
-        problems += extras.problems
+        extras = settle_extras(able, wanted) if wanted.loras else None
+        if extras:
+            problems += extras.problems
+            missing += extras.missing
+            able = extras.able
         if problems:
-            raise _refusal(problems, [*missing, *extras.missing])
-        able = extras.able
+            raise _refusal(problems, missing)
         finest = min((c.limits for c in able), key=lambda limits: limits.sure_size_step)
         return Choice(
             model=model,
@@ -218,7 +220,7 @@ class Catalog:
             size_step=finest.sure_size_step,
             most_pixels=finest.most_pixels,
             plain_inpainting=not all(c.inpaint_options for c in able),
-            loras=extras.loras,
+            loras=extras.loras if extras else (),
         )
 
     def _seen(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:
