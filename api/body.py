@@ -72,7 +72,8 @@ class JsonKind:
     What a body may have.
 
     :param pictures: fields that may be as large as a body.
-    :param flat: whether no field but :data:`STRUCTURED_FIELDS` takes a list or an object. Otherwise a picture may also be the one entry of a list.
+    :param flat: whether no field but :data:`STRUCTURED_FIELDS` takes a list or an object. Otherwise a picture may also
+        be the one entry of a list.
     """
 
     pictures: tuple[str, ...]
