@@ -16,6 +16,7 @@ from api.rendering import NOT_STORED, PICTURE, with_pictures
 from api.schemas import Fields
 from sd_client.models import Checkpoint
 from services.generation import GeneratedImage, Generation
+from services.picture_formats import PictureError
 from services.png import read_chunks
 from services.png_texts import PARAMETERS, read_texts
 from services.problems import Problem
@@ -102,7 +103,10 @@ def painted(found: Painted) -> Response:
 
 @dataclass(frozen=True, kw_only=True)
 class _Facts:
-    """What a request does not say itself, by what the WebUI wrote into the first picture, else by the service."""
+    """
+    What a request does not say itself. What the WebUI wrote into the first picture never changes: a WebUI may list a
+    hash only once it has loaded the model.
+    """
 
     sampler: str
     model: str
@@ -114,8 +118,8 @@ class _Facts:
         settings = line if newline else ""
         checkpoint = found.checkpoint
         return cls(
-            sampler=_setting(settings, "Sampler") or found.fields.sampler or "",
-            model=_setting(settings, "Model") or (checkpoint.model_name if checkpoint else found.generation.model),
+            sampler=found.fields.sampler or _setting(settings, "Sampler"),
+            model=checkpoint.model_name if checkpoint else found.generation.model,
             hash=_setting(settings, "Model hash") or (checkpoint.known_hash if checkpoint else ""),
         )
 
@@ -128,7 +132,10 @@ def _setting(settings: str, name: str) -> str:
 
 def _infotext(image: GeneratedImage) -> str | None:
     """What the WebUI wrote into the picture."""
-    return read_texts(image.png, read_chunks(image.png)).get(PARAMETERS)
+    try:
+        return read_texts(image.png, read_chunks(image.png)).get(PARAMETERS)
+    except PictureError:  # damaged since it was stored: it is sent as it is
+        return None
 
 
 def _made_infotext(found: Painted, facts: _Facts, image: GeneratedImage) -> str:

@@ -291,7 +291,7 @@ def _check_settings(found: Translation) -> None:
         accepts = NEUTRAL_SETTINGS.get(key)
         if accepts is None or not accepts(value):
             message = "is not a setting that can be chosen here" if accepts is None else "can only have its usual value"
-            found.refuse(f"override_settings.{key[:80]}", f"{message}; leave it out")
+            found.refuse(f"override_settings.{shown_text(key[:80])}", f"{message}; leave it out")
 
 
 def _check_scripts(found: Translation) -> None:

@@ -6,6 +6,7 @@ nothing), *unread* (accepted at any value, without effect) or *refused*. The doo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -144,4 +145,7 @@ def is_empty(value: object) -> bool:
 
 def ignored_header(names: Collection[str], *, most: int = 40) -> str:
     """``X-Ignored-Fields``: sorted, and never more than a header can hold."""
-    return ", ".join(quote(name[:80], safe="") for name in sorted(names)[:most])
+    return ", ".join(_CUT_ESCAPE.sub("", quote(name[:80], safe="")[:80]) for name in sorted(names)[:most])
+
+
+_CUT_ESCAPE: Final = re.compile("%.?$")
