@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import requests
 
-from tests.running import DEADLINE_S, PREFIX
+from tests.running import DEADLINE_S, PREFIX, wait_until
 
 SMALL = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 1}
 
@@ -33,6 +33,11 @@ class Calls:
         self.answers: Counter[int | str] = Counter()
         self.refused: list[str] = []
         self.worst_s = 0.0
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more have been answered."""
+        wanted = self.answers.total() + more
+        wait_until(lambda: self.answers.total() >= wanted, f"{more} more are answered")
 
     def go_on(self, over: threading.Event) -> None:
         while not over.wait(self._pause_s):

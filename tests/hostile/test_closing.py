@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +16,7 @@ from api.connection import PAUSE_S
 from simulator import Simulator
 from tests.hostile.innocent import AT_WORST_S, assert_nothing_noticed, innocent_callers
 from tests.hostile.wire import HEALTH, connect, head, is_reset, many, rest_of
-from tests.running import DEADLINE_S, PREFIX, ROOT, Service, started, wait_until
+from tests.running import DEADLINE_S, PREFIX, Service, running_service, wait_until
 
 #: More than enough: each once stopped its worker for two seconds.
 CALLERS = 40
@@ -39,7 +37,8 @@ def test_callers_who_stay_after_they_were_answered(attacked: Service) -> None:
         for sent in CLOSING:
             stack.enter_context(many(attacked.port, CALLERS, sent))
         with innocent_callers(attacked.root) as calls:
-            time.sleep(3)
+            for kind in calls:
+                kind.wait_for(10)
     assert_nothing_noticed(*calls)
 
 
@@ -47,7 +46,7 @@ def test_they_are_ended_once_they_send_nothing_more(attacked: Service) -> None:
     with many(attacked.port, 2, head("GET", HEALTH, "Connection: close")) as (silent, sending):
         for caller in (silent, sending):
             assert rest_of(caller).startswith(b"HTTP/1.1 200")  # the answer, and that no more is sent
-        for _ in range(4):
+        for _ in range(3):
             time.sleep(PAUSE_S / 2)
             sending.sendall(b"x")  # what was on its way is taken
         silent.sendall(b"x")
@@ -56,17 +55,14 @@ def test_they_are_ended_once_they_send_nothing_more(attacked: Service) -> None:
 
 def test_more_connections_than_a_worker_takes(simulator: Simulator, tmp_path: Path) -> None:
     """Those that only wait make room: silent ones shut nobody out."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
-        command = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", f"fd://{listener.fileno()}"]
-        command += ["-c", str(ROOT / "gunicorn.conf.py"), "--threads", "20", "--worker-connections", "40"]
-        service = stack.enter_context(
-            started([*command, "stable_diffusion_api:app"], tmp_path, listener, SD_WEBUI_URL=simulator.url)
-        )
+    few = {"GUNICORN_CMD_ARGS": "--threads 20 --worker-connections 40"}
+    with running_service(tmp_path, simulator.url, workers=1, **few) as service, ExitStack() as stack:
         service.wait_until_answering()
         for sent in (b"", b"GET / HT", CLOSING[0], head("GET", HEALTH)):
             stack.enter_context(many(service.port, 30, sent))
         with innocent_callers(service.root) as calls:
-            time.sleep(1)
+            for kind in calls:
+                kind.wait_for(5)
         assert_nothing_noticed(*calls)
 
 
@@ -90,15 +86,13 @@ def over_tls(
     shared_simulator: Simulator, certificate: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """One worker, gunicorn's own TLS."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", f"fd://{listener.fileno()}"]
-        command += ["-c", str(ROOT / "gunicorn.conf.py"), "--certfile", str(certificate), "stable_diffusion_api:app"]
-        folder = tmp_path_factory.mktemp("over_tls")
-        with started(command, folder, listener, SD_WEBUI_URL=shared_simulator.url, SD_QUEUE_LIMIT="4") as service:
-            wait_until(lambda: "Listening at" in service.printed, "it listens")
-            wait_until(lambda: tls_health(service, certificate) == 200, "it serves")
-            yield service
-            assert "Traceback" not in service.printed
+    folder = tmp_path_factory.mktemp("over_tls")
+    settings = {"SD_QUEUE_LIMIT": "4", "GUNICORN_CMD_ARGS": f"--certfile {certificate}"}
+    with running_service(folder, shared_simulator.url, workers=1, **settings) as service:
+        wait_until(lambda: "Listening at" in service.printed, "it listens")
+        wait_until(lambda: tls_health(service, certificate) == 200, "it serves")
+        yield service
+        assert "Traceback" not in service.printed
 
 
 def tls_health(service: Service, certificate: Path) -> int:

@@ -39,8 +39,8 @@ def test_nobody_waits_for_others_pictures_longer_than_he_wants_to(service: Servi
     def paint(_: int) -> requests.Response:
         return service.post("/img2img", large)
 
-    with ThreadPoolExecutor(3 * CPUS) as callers, innocent_callers(service.root) as innocent:
-        others = [callers.submit(paint, number) for number in range(3 * CPUS)]
+    with ThreadPoolExecutor(2 * CPUS) as callers, innocent_callers(service.root) as innocent:
+        others = [callers.submit(paint, number) for number in range(2 * CPUS)]
         time.sleep(1)  # they are being decoded, and wait
 
         begun = time.monotonic()

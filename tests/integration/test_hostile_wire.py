@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ from api.hooks import SECURITY_HEADERS
 from simulator import Simulator
 from tests.api.answers import problem_of
 from tests.integration.test_connections import RawAnswer
-from tests.running import DEADLINE_S, PREFIX, ROOT, Service, running_service, started, wait_until
+from tests.running import DEADLINE_S, PREFIX, Service, running_service, wait_until
 
 #: In every request of this module: it may come back nowhere.
 SECRET = "Quillfeather"
@@ -181,19 +180,16 @@ def test_heads_that_never_end_take_no_thread(small: Service) -> None:
 
 
 def test_a_head_that_drips_and_one_that_stops_are_ended(simulator: Simulator, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", f"fd://{listener.fileno()}"]
-        command += ["-c", str(ROOT / "gunicorn.conf.py"), "-k", "tests.integration.impatient_worker.ImpatientWorker"]
-        command += ["stable_diffusion_api:app"]
-        with started(command, tmp_path, listener, SD_WEBUI_URL=simulator.url) as service:
-            service.wait_until_answering()
-            with (
-                socket.create_connection(("127.0.0.1", service.port), timeout=0.02) as dripping,
-                socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S) as silent,
-            ):
-                silent.sendall(b"GET / HT")
-                assert silent.recv(1) == b"", "long before an idle connection is"
-                wait_until(lambda: has_ended(dripping, drip=b"X"), "the connection is ended")
+    impatient = {"GUNICORN_CMD_ARGS": "-k tests.integration.impatient_worker.ImpatientWorker"}
+    with running_service(tmp_path, simulator.url, workers=1, **impatient) as service:
+        service.wait_until_answering()
+        with (
+            socket.create_connection(("127.0.0.1", service.port), timeout=0.02) as dripping,
+            socket.create_connection(("127.0.0.1", service.port), timeout=DEADLINE_S) as silent,
+        ):
+            silent.sendall(b"GET / HT")
+            assert silent.recv(1) == b"", "long before an idle connection is"
+            wait_until(lambda: has_ended(dripping, drip=b"X"), "the connection is ended")
 
 
 def has_ended(connection: socket.socket, *, drip: bytes) -> bool:
