@@ -45,14 +45,14 @@ def test_with_two_slots_an_interrupt_hits_nobody_else(
     """The WebUI paints one after the other: the job to be ended waits in it while another one is being painted."""
     (webui,) = make_webuis(1)
     service = start_service([webui], SD_WEBUI_SLOTS="2")
-    other = callers.paint(service, seconds=2, seed=5, headers={"X-Request-ID": "other"})
+    other = callers.paint(service, seconds=1.5, seed=5, headers={"X-Request-ID": "other"})
     when(lambda: jobs_of(webui), "it runs")
     ended = callers.paint(service, seconds=2, headers={"Prefer": "wait=1"})
     assert ended.result().code == "webui_timeout"
     assert other.result().status == 200
     wait_for_no_lease(service)
     assert interrupted(webui)
-    assert paint(service, seconds=2, seed=5, headers={"X-Request-ID": "again"}).status == 200
+    assert paint(service, seconds=1.5, seed=5, headers={"X-Request-ID": "again"}).status == 200
     pictures = [image_of(service, name) for name in ("other", "again")]
     assert pictures[0] == pictures[1], "whole, as if it had been alone"
 

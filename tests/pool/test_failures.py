@@ -34,13 +34,13 @@ def test_a_webui_is_killed_and_comes_back(
 ) -> None:
     webuis = make_processes(2)
     service = start_service(webuis, workers=2)
-    jobs = [callers.paint(service, seconds=1) for _ in range(6)]
+    jobs = [callers.paint(service, seconds=0.5) for _ in range(6)]
     when(lambda: all(webui.jobs for webui in webuis), "both paint")
     webuis[0].kill()
     told = [job.result() for job in jobs]
     assert statuses(told) == {"200": 5, "webui_error": 1}
     wait_for_webuis(service, 1)
-    assert health(service)["status"] == "degraded"
+    when(lambda: health(service)["status"] == "degraded", "whichever worker answers")
     assert_health_is_fast(service)
     assert statuses(callers.paint_many([service], 2, seconds=0.1)) == {"200": 2}
 
@@ -59,8 +59,8 @@ def test_a_webui_is_killed_and_comes_back(
 
 def test_a_webui_freezes(callers: Callers, make_processes: MakeProcesses, start_service: StartService) -> None:
     webuis = make_processes(2)
-    service = start_service(webuis, SD_TIMEOUT="3")
-    jobs = [callers.paint(service, seconds=0.5) for _ in range(2)]
+    service = start_service(webuis, SD_TIMEOUT="2")
+    jobs = [callers.paint(service, seconds=0.3) for _ in range(2)]
     when(lambda: all(webui.jobs for webui in webuis), "both paint")
     webuis[0].freeze()
     assert statuses(job.result() for job in jobs) == {"200": 1, "webui_timeout": 1}
@@ -71,7 +71,7 @@ def test_a_webui_freezes(callers: Callers, make_processes: MakeProcesses, start_
     webuis[0].thaw()
     wait_for_webuis(service, 2)
     wait_for_no_lease(service)
-    assert statuses(callers.paint_many([service], 8, seconds=0.3)) == {"200": 8}
+    assert statuses(callers.paint_many([service], 8, seconds=0.2)) == {"200": 8}
     assert_never_crowded(webuis)
     assert_no_job_twice(webuis)
 
@@ -82,7 +82,7 @@ def test_rubbish_is_not_asked_for_again_and_again(
     bad, good = make_webuis(2)
     service = start_service([bad, good], workers=2)
     bad.set_fault("garbage")
-    told = callers.paint_many([service], 30, seconds=0.2)
+    told = callers.paint_many([service], 30, seconds=0.1)
     wrong = statuses(told)["webui_error"]
     assert wrong == len(jobs_of(bad))
     assert 0 < wrong <= failures.ANSWERED_ERRORS + 3
@@ -165,7 +165,7 @@ def test_one_that_is_out_of_memory_fails_nobody_while_another_can_paint(
     short, good = webuis = make_webuis(2)
     service = start_service(webuis, workers=2)
     short.set_fault("oom")
-    assert statuses(callers.paint_many([service], 40, seconds=0.1)) == {"200": 40}
+    assert statuses(callers.paint_many([service], 40, seconds=0.05)) == {"200": 40}
     assert len(jobs_of(short)) <= 8, "it is asked now and then only"
     good.set_fault("oom")
     assert statuses(callers.paint_many([service], 2, seconds=0.1)) == {"gpu_out_of_memory": 2}
@@ -178,17 +178,17 @@ def test_one_that_takes_no_jobs_fails_nobody_while_another_can_paint(
     taken, _ = webuis = make_webuis(2)
     service = start_service(webuis)
     taken.set_fault("busy")
-    assert statuses(callers.paint_many([service], 20, seconds=0.1)) == {"200": 20}
+    assert statuses(callers.paint_many([service], 20, seconds=0.05)) == {"200": 20}
 
 
-@pytest.mark.parametrize("fault", ["nan", "nan:times=2:of=3", "not-picture", "reset-after"])
+@pytest.mark.parametrize("fault", ["nan:times=2:of=3", "reset-after"])
 def test_one_that_fails_at_once_draws_no_jobs_to_itself(
     callers: Callers, make_webuis: MakeWebUIs, start_service: StartService, fault: str
 ) -> None:
     bad, good = webuis = make_webuis(2)
     service = start_service(webuis, workers=2)
     bad.set_fault(fault)
-    told = statuses(callers.paint_many([service], 40, seconds=0.1))
+    told = statuses(callers.paint_many([service], 40, seconds=0.05))
     assert told["200"] >= 32
     assert len(jobs_of(good)) >= 30
     wait_for_no_lease(service)
@@ -203,9 +203,13 @@ def test_a_worker_is_killed(callers: Callers, make_webuis: MakeWebUIs, start_ser
     """Its jobs are lost with it, its places are free at once, and all others go on."""
     webuis = make_webuis(2)
     killed, other = (start_service(webuis) for _ in range(2))
-    jobs = {service: [callers.paint(service, seconds=1.5) for _ in range(4)] for service in (killed, other)}
+    for webui in webuis:
+        webui.set_fault("hang-before")
+    jobs = {service: [callers.paint(service, seconds=0.2) for _ in range(4)] for service in (killed, other)}
     wait_for_queue(other, 6)
     os.kill(worker_pids(killed)[0], signal.SIGKILL)
+    for webui in webuis:
+        webui.clear_faults()
     for job in jobs[killed]:
         with pytest.raises(requests.ConnectionError):
             job.result()

@@ -26,7 +26,7 @@ def hosts(webuis: list[Simulator], start_service: StartService, redis_server: Re
 
 
 def busy(callers: Callers, hosts: list[Service], webuis: list[Simulator]) -> list[Future[Told]]:
-    jobs = [callers.paint(hosts[number % 2], seconds=1) for number in range(12)]
+    jobs = [callers.paint(hosts[number % 2], seconds=0.5) for number in range(12)]
     when(lambda: len(all_jobs(webuis)) >= 3, "some have ended, some run, some wait")
     return jobs
 

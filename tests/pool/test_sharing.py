@@ -33,7 +33,7 @@ def assert_well_shared(webuis: list[Simulator], told: list[Told], *, slots: int 
 def test_three_webuis_two_workers(callers: Callers, make_webuis: MakeWebUIs, start_service: StartService) -> None:
     webuis = make_webuis(3)
     service = start_service(webuis, workers=2, SD_MODEL_SWITCH_PATIENCE=str(PATIENCE_S))
-    told = callers.paint_many([service], 36)
+    told = callers.paint_many([service], 36, seconds=0.15)
     assert_well_shared(webuis, told)
     assert all(len(jobs_of(webui)) >= 8 for webui in webuis)
     wait_for_no_lease(service)
@@ -42,7 +42,7 @@ def test_three_webuis_two_workers(callers: Callers, make_webuis: MakeWebUIs, sta
 def test_two_slots(callers: Callers, make_webuis: MakeWebUIs, start_service: StartService) -> None:
     webuis = make_webuis(2)
     service = start_service(webuis, workers=2, SD_WEBUI_SLOTS="2", SD_MODEL_SWITCH_PATIENCE=str(PATIENCE_S))
-    told = callers.paint_many([service], 24)
+    told = callers.paint_many([service], 24, seconds=0.15)
     assert_well_shared(webuis, told, slots=2)
     assert [webui.most_concurrent for webui in webuis] == [2, 2]
     wait_for_no_lease(service)
@@ -60,7 +60,7 @@ def test_two_services_with_overlapping_lists(
         hosts = ("one", "two")
     lists = (webuis[:2], webuis[1:])
     services = [start_service(own, host=host, **settings) for own, host in zip(lists, hosts, strict=True)]
-    told = callers.paint_many(services, 30)
+    told = callers.paint_many(services, 30, seconds=0.15)
     assert statuses(told) == {"200": 30}
     assert_never_crowded(webuis)
     assert_no_job_twice(webuis)
@@ -78,11 +78,13 @@ def test_first_come_first_served_over_two_hosts(
 ) -> None:
     webuis = make_webuis(1)
     services = [start_service(webuis, host=host, REDIS_URL=redis_server.url) for host in ("one", "two")]
-    jobs = [callers.paint(services[0], seconds=2)]
+    webuis[0].set_fault("hang-before", times=1)
+    jobs = [callers.paint(services[0], seconds=0.02)]
     when(lambda: webuis[0].generations, "the first job runs")
     for number in range(6):
         jobs.append(callers.paint(services[number % 2], seconds=0.02, prompt=str(number)))
         wait_for_queue(services[1], number + 1)
+    webuis[0].clear_faults()
     assert [job.result().status for job in jobs] == [200] * 7
     assert [job.prompt for job in jobs_of(webuis[0])][1:] == [str(number) for number in range(6)]
 
@@ -143,10 +145,16 @@ def test_waiting_for_the_one_that_has_the_model(
 ) -> None:
     (a,), (b,) = make_webuis(1, models=BOTH), make_webuis(1, models=BOTH[::-1])
     service = start_service([a, b], SD_MODEL_SWITCH_PATIENCE=str(patience_s))
-    jobs = [callers.paint(service, seconds=1.5)]
+    for webui in (a, b):
+        webui.set_fault("hang-before", times=1)
+    jobs = [callers.paint(service, seconds=0.1)]
     when(lambda: a.generations, "the first job runs")
-    jobs += [callers.paint(service, seconds=1.5)]
+    jobs += [callers.paint(service, seconds=0.1)]
     wait_for_queue(service, 1) if patience_s > 1 else when(lambda: b.generations, "the other one loads the model")
     jobs += [callers.paint(service, seconds=0.1)]
+    wait_for_queue(service, 2 if patience_s > 1 else 1)
+    a.clear_faults()
+    when(lambda: sum(job.done() for job in jobs) >= 2, "the one that has the model does the others")
+    b.clear_faults()
     assert [job.result().status for job in jobs] == [200] * 3
     assert [len(jobs_of(webui)) for webui in (a, b)] == where

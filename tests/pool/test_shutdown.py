@@ -29,13 +29,15 @@ def shut_down(callers: Callers, service: Service, webui: Simulator) -> None:
     with requests.Session() as kept_alive:
         # Whichever worker has this connection: it may be the one that has not read yet what the other has seen.
         when(lambda: kept_alive.get(f"{service.url}/health", timeout=5).json()["status"] == "healthy", "it serves")
-        running = callers.paint(service, seconds=2)
+        webui.set_fault("hang-before", times=1)
+        running = callers.paint(service)
         when(lambda: jobs_of(webui), "it runs")
         waiting = [callers.paint(service) for _ in range(3)]
         wait_for_queue(service, 3)
         service.process.send_signal(signal.SIGTERM)
         told = [job.result() for job in waiting]
         draining = kept_alive.get(f"{service.url}/health", timeout=5)
+    webui.clear_faults()
     assert (draining.status_code, draining.json()["status"]) == (503, "draining")
     assert statuses(told) == {"draining": 3}
     assert all(one.status == 503 and (one.retry_after_s or 0) >= 1 for one in told)
