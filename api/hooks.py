@@ -44,6 +44,10 @@ _ADDED_BY_FRONT_ENDS = (
     *("X-B3-TraceId", "X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled"),
     *("X-Datadog-Trace-Id", "X-Datadog-Parent-Id", "X-Datadog-Origin", "X-Datadog-Sampling-Priority"),
     *("X-Requested-With", "Cache-Control", "Pragma"),
+    # OpenAI's library, in a browser.
+    *("X-Stainless-Arch", "X-Stainless-Lang", "X-Stainless-OS", "X-Stainless-Package-Version"),
+    *("X-Stainless-Retry-Count", "X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+    *("OpenAI-Organization", "OpenAI-Project"),
 )
 
 
@@ -132,7 +136,7 @@ def allow_origins(app: Flask, origins: Sequence[str]) -> None:
         expose_headers=[
             *("X-Request-ID", "X-Image-Id", "X-Seed", "X-Model", "X-Processing-Time", "Location", "Warning"),
             *("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-            *("Idempotency-Replayed", "Preference-Applied", "Server-Timing", "X-Ignored-Fields"),
+            *("Idempotency-Replayed", "Preference-Applied", "Server-Timing", "X-Ignored-Fields", "X-Should-Retry"),
         ],
         max_age=86_400,
     )

@@ -77,11 +77,13 @@ def streamed(
     def run() -> None:
         try:
             with until_over:
-                outcome.set_result(_either(work, failed, accepted))
+                finish = functools.partial(outcome.set_result, _either(work, failed, accepted))
         except Exception as error:  # noqa: BLE001 - raised again where the answer is made
-            outcome.set_exception(error)
-        finally:
+            finish = functools.partial(outcome.set_exception, error)
+        try:
             ending.over()
+        finally:
+            finish()
             accepted.set()
 
     threading.Thread(target=_in_this_context(run), name="stream", daemon=True).start()

@@ -28,7 +28,7 @@ class Answer(Protocol):
 def problem_of(answer: Answer) -> dict[str, Any]:
     """The body of a failure, after a look at everything that all failures have in common."""
     body = shape_of(answer)
-    assert not _INTERNALS.search(_WEBUIS_EXCEPTION.sub("", answer.text)), answer.text[:2000]
+    assert_nothing_internal(answer.text)
     return body
 
 
@@ -43,8 +43,12 @@ def a1111_failure_of(answer: Answer) -> dict[str, Any]:
     assert body["error"] == body["detail"] == body["errors"] != ""
     assert body["body"] == ""
     assert body["request_id"] == answer.headers["X-Request-ID"]
-    assert not _INTERNALS.search(_WEBUIS_EXCEPTION.sub("", answer.text)), answer.text[:2000]
+    assert_nothing_internal(answer.text)
     return body
+
+
+def assert_nothing_internal(text: str) -> None:
+    assert not _INTERNALS.search(_WEBUIS_EXCEPTION.sub("", text)), text[:2000]
 
 
 def shape_of(answer: Answer) -> dict[str, Any]:
