@@ -1,6 +1,6 @@
 """The images that a WebUI returns: as PNG files that are complete, each with the record that is stored beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sd_client.models import GenerationParams, Inpainting
+from sd_client.models import GenerationParams, Inpainting, UnchangedFields
 from services import exif
 from services.picture_decoding import decode_upright
 from services.picture_files import read_file
@@ -117,20 +117,15 @@ def image_record(origin: Origin, *, image_id: UUID, seed: int, number: int) -> d
         "model": origin.model,
         "checkpoint": params.checkpoint.title,
         "checkpoint_hash": params.checkpoint.hash,
-        "prompt": params.prompt,
-        "negative_prompt": params.negative_prompt,
-        "steps": params.steps,
-        "cfg_scale": params.cfg_scale,
         "sampler": params.sampler,
         "scheduler": params.scheduler,
         "width": params.width,
         "height": params.height,
         "seed": seed,
-        "batch_size": params.batch_size,
         "batch_index": number,
     }
-    if params.init_image is not None:
-        record["strength"] = params.strength
+    unchanged = {each.name: getattr(params, each.name) for each in fields(UnchangedFields)}
+    record |= {name: value for name, value in unchanged.items() if value is not None}
     if params.loras:
         record["loras"] = [{"name": lora.name, "weight": lora.weight} for lora in params.loras]
     return record | _of_mask(params.inpainting)
