@@ -2,8 +2,7 @@ import json
 import os
 import shutil
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -19,15 +18,6 @@ ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")
 
 class StopError(Exception):
     pass
-
-
-@pytest.fixture
-def own_disk_in_memory() -> Iterator[Path]:
-    """A folder on another filesystem than the tests' own."""
-    if not os.path.isdir("/dev/shm"):
-        pytest.skip("/dev/shm is not there")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def mode(path: Path) -> int:
