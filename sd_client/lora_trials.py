@@ -16,13 +16,11 @@ from PIL import Image
 from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import DroppedError, UselessLoraError
 from sd_client.matching import match
-from sd_client.models import Capabilities, GenerationParams, Lora, PaintedImage, UsedLora
+from sd_client.models import Capabilities, GenerationParams, Lora, PaintedImage, UsedLora, small_picture
 
 #: How long one that has failed is not tried again: its file may be replaced.
 FAILED_S = 600.0
 
-#: Sides of the pictures, pixels: every server paints multiples of this.
-_SIDE = 64
 #: So many are remembered, which is more than any WebUI has.
 _MOST = 20_000
 
@@ -70,7 +68,7 @@ class LoraTrials:
         ends = time.monotonic() + timeout_s
 
         def painted(*loras: Lora) -> PaintedImage:
-            small = _small(params, loras)
+            small = small_picture(params.checkpoint, loras=loras)
             matched = match(capabilities, small)
             if matched is None:
                 raise LookupError("the WebUI does not offer what it offered for the job")
@@ -126,21 +124,6 @@ class LoraTrials:
     @staticmethod
     def _key(webui: str, params: GenerationParams, name: str) -> tuple[str, str, str]:
         return webui, params.checkpoint.path, name
-
-
-def _small(params: GenerationParams, loras: tuple[Lora, ...]) -> GenerationParams:
-    return GenerationParams(
-        prompt="a small picture",
-        negative_prompt="",
-        steps=1,
-        cfg_scale=7.0,
-        width=_SIDE,
-        height=_SIDE,
-        seed=1,
-        batch_size=1,
-        checkpoint=params.checkpoint,
-        loras=loras,
-    )
 
 
 def _pixels(image: PaintedImage) -> bytes:

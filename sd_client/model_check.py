@@ -17,13 +17,12 @@ from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.job import ModelCheck
 from sd_client.matching import find_checkpoint, loaded_model, match
-from sd_client.models import Capabilities, Checkpoint, GenerationParams
+from sd_client.models import Capabilities, Checkpoint, small_picture
 
 log = logging.getLogger(__name__)
 
 #: Other models that are tried; each may have to be loaded.
 _MOST_OTHERS = 3
-_SMALL = 64  # pixels
 
 
 class ModelChecker:
@@ -120,17 +119,7 @@ class ModelChecker:
         return next((other for other in others if self._paints(other)), None)
 
     def _paints(self, checkpoint: Checkpoint) -> bool:
-        params = GenerationParams(
-            prompt="a small picture",
-            negative_prompt="",
-            steps=1,
-            cfg_scale=7.0,
-            width=_SMALL,
-            height=_SMALL,
-            seed=1,
-            batch_size=1,
-            checkpoint=checkpoint,
-        )
+        params = small_picture(checkpoint)
         matched = match(self._capabilities, params)
         if matched is None:
             return False

@@ -277,6 +277,22 @@ class Used:
 NOTHING_USED = Used()
 
 
+def small_picture(checkpoint: Checkpoint, *, loras: tuple[Lora, ...] = ()) -> GenerationParams:
+    """The job that costs a WebUI least, of a size that all of them paint: to see whether it can use these files."""
+    return GenerationParams(
+        prompt="a small picture",
+        negative_prompt="",
+        steps=1,
+        cfg_scale=7.0,
+        width=64,
+        height=64,
+        seed=1,
+        batch_size=1,
+        checkpoint=checkpoint,
+        loras=loras,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class PaintedImage:
     """
