@@ -192,7 +192,7 @@ class Generations:
         """
         until = time.monotonic() + max(self.queue_timeout_s, SHORTEST_WAIT_S)
         return Decoding(
-            self.decoders,
+            decoders=self.decoders,
             until=until if wait_s is None else min(until, g.started + wait_s),
             check=still_there(request) if key is None else _as_long_as_it_takes,
             admit=lambda: None if key is not None and self.idempotency.knows(key) else self.limits.check_generation(),

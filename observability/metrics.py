@@ -1,4 +1,4 @@
-"""What the service counts, and what it is called. What it only shows, as it is at that moment, is in `states`.
+"""What the service counts, and what it is called. What it only shows, as it is now, is in ``api/metrics.py``.
 
 ``docs/metrics.md`` is held against both by a test.
 """

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sd_client.errors import QueueTimeoutError
 
@@ -68,6 +69,7 @@ class Decoders:
         self.release()  # it received a decoder at the last moment
 
 
+@dataclass(kw_only=True)
 class Decoding:
     """
     One request's use of the decoders, in which it may wait for all its pictures together until a certain time.
@@ -75,37 +77,28 @@ class Decoding:
     :param until: by the clock.
     :param check: called while it waits.
     :param admit: called once, before the first picture: if it raises, the request does not wait at all.
-    :ivar waited_s: so far.
+    :param waited_s: so far.
     """
 
-    def __init__(
-        self,
-        decoders: Decoders,
-        *,
-        until: float,
-        check: Callable[[], None],
-        admit: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._decoders = decoders
-        self._until = until
-        self._check = check
-        self._admit: Callable[[], None] | None = admit
-        self._clock = clock
-        self.waited_s = 0.0
+    decoders: Decoders
+    until: float
+    check: Callable[[], None]
+    admit: Callable[[], None] | None = None
+    clock: Callable[[], float] = time.monotonic
+    waited_s: float = 0.0
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """
         :raises QueueTimeoutError: no decoder became free in time; and whatever the two calls raise.
         """
-        if self._admit is not None:
-            self._admit()
-            self._admit = None
-        begun = self._clock()
-        self._decoders.acquire(until=self._until, check=self._check)
-        self.waited_s += self._clock() - begun
+        if self.admit is not None:
+            self.admit()
+            self.admit = None
+        begun = self.clock()
+        self.decoders.acquire(until=self.until, check=self.check)
+        self.waited_s += self.clock() - begun
         try:
             yield
         finally:
-            self._decoders.release()
+            self.decoders.release()

@@ -12,7 +12,7 @@ from sd_client.models import GenerationParams, Inpainting, UnchangedFields
 from services import exif
 from services.picture_decoding import decode_upright
 from services.picture_files import read_file
-from services.picture_formats import PictureError, describe, sniff
+from services.picture_formats import PNG_SIGNATURE, PictureError, describe, sniff
 from services.png import Header, encode_png, has_all_rows, read_chunks, read_header
 
 #: Upscalers make 8192 x 8192; the compressed form of far more is a few kB.
@@ -41,10 +41,9 @@ def to_png(data: bytes, *, parameters: str | None) -> bytes:
         or as iTXt if Latin-1 cannot express it.
     :raises ResultError: the file is neither PNG, JPEG nor WebP, or it is damaged.
     """
-    kind = sniff(data)
-    if kind == "PNG":
+    if data.startswith(PNG_SIGNATURE):
         return data
-    if kind not in ("JPEG", "WEBP"):
+    if sniff(data) not in ("JPEG", "WEBP"):
         raise ResultError("is not a PNG, JPEG or WebP image", received=describe(data))
     image = decode_result(data)
     text = parameters if parameters is not None else exif.user_comment(read_file(data).exif)

@@ -67,7 +67,7 @@ def test_who_must_not_wait_is_asked_once_and_the_wait_is_told() -> None:
 
     decoders = Decoders(count=1, clock=clock)
     decoding = Decoding(
-        decoders, until=clock.now + 10, check=later, admit=lambda: asked.append(len(decoders)), clock=clock
+        decoders=decoders, until=clock.now + 10, check=later, admit=lambda: asked.append(len(decoders)), clock=clock
     )
     with decoding():
         assert decoding.waited_s == 0
