@@ -75,6 +75,8 @@ class Config(BaseModel):
     sd_model_aliases: ModelAliases = {}
     sd_sampler: str | None = Field(None, min_length=1)
     sd_scheduler: str | None = Field(None, min_length=1)
+    #: For requests without ``clip_skip``.
+    sd_clip_skip: int = Field(1, ge=1, le=12)
     use_gpu: bool = True
     cpu_fallback: bool = True
     #: Seconds a job may run on a WebUI before it is interrupted.

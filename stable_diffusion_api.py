@@ -101,6 +101,7 @@ def create_app(config: Config) -> Flask:
         aliases=config.sd_model_aliases,
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
+        default_clip_skip=config.sd_clip_skip,
     )
     requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
     generation = GenerationService(
@@ -268,6 +269,7 @@ def _document_settings(config: Config, fields: FieldSet) -> DocumentSettings:
         default_model=config.sd_model,
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
+        default_clip_skip=config.sd_clip_skip,
         doors=config.doors,
         keys=bool(config.api_keys),
         public_url=config.public_url,

@@ -56,6 +56,7 @@ class DocumentSettings:
     default_model: str
     default_sampler: str | None
     default_scheduler: str | None
+    default_clip_skip: int
     doors: Collection[str]
     keys: bool
     public_url: str | None
@@ -119,6 +120,7 @@ def _add_schemas(schemas: dict[str, Any], settings: DocumentSettings) -> None:
         "model": settings.default_model,
         "sampler": settings.default_sampler,
         "scheduler": settings.default_scheduler,
+        "clip_skip": settings.default_clip_skip,
     }
     for schema in json_schemas(settings.fields).values():
         for name, default in defaults.items():

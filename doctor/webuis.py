@@ -142,6 +142,7 @@ def _of_names(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
         aliases=config.sd_model_aliases,
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
+        default_clip_skip=config.sd_clip_skip,
     )
     remedy = "rename one of the files, or give both WebUIs the same one, so that the name means one model"
     ambiguous = [warning("models", text, remedy) for text in catalog.namesakes(pool)]

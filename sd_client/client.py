@@ -24,7 +24,7 @@ from sd_client.errors import (
 )
 from sd_client.matching import Match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams, PaintedImage
-from sd_client.payloads import payload, read_answer, read_info, shows_nothing_loaded
+from sd_client.payloads import asked_clip_skip, payload, read_answer, read_info, shows_nothing_loaded
 from sd_client.progress import Progress, Task, read_progress, read_task, stop_reason
 from sd_client.result import read_object
 from sd_client.transport import Transport
@@ -203,8 +203,15 @@ class _Job:
             # This WebUI does not know the file's hash yet: the answer's must be the one that was asked for.
             checkpoint = replace(checkpoint, hash=params.checkpoint.hash)
         limits = self._capabilities.limits if self._capabilities.clamps else None
-        spelling, loras = self._matched.spelling, self._matched.loras
-        return read_answer(answer, params, checkpoint=checkpoint, spelling=spelling, loras=loras, limits=limits)
+        return read_answer(
+            answer,
+            params,
+            checkpoint=checkpoint,
+            spelling=self._matched.spelling,
+            loras=self._matched.loras,
+            clip_skip=asked_clip_skip(params, self._capabilities),
+            limits=limits,
+        )
 
     def _loaded_answer(self, params: GenerationParams) -> dict[str, Any]:
         """

@@ -33,6 +33,7 @@ def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
     able = (
         enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
+        and (params.clip_skip == 1 or capabilities.clip_skip is not None)
         and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )
     return Match(checkpoint=checkpoint, spelling=spelling, loras=loras) if able else None

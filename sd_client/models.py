@@ -244,6 +244,7 @@ class GenerationParams(UnchangedFields):
 
     :param seed: of the first image; image *i* has ``seed + i``.
     :param checkpoint: what the model's name stands for.
+    :param clip_skip: which layer of CLIP is used, counted from the last, 1.
     :param init_image: encoded picture of exactly ``width`` × ``height`` pixels; None for txt2img.
     """
 
@@ -256,6 +257,7 @@ class GenerationParams(UnchangedFields):
     init_image: bytes | None = field(default=None, repr=False)
     inpainting: Inpainting | None = None
     loras: tuple[Lora, ...] = ()
+    clip_skip: int = 1
 
     def for_webui(self, capabilities: Capabilities) -> tuple[GenerationParams, Box | None]:
         """What this WebUI is asked for, and which part of the picture that shows."""

@@ -12,8 +12,8 @@ from typing import Any
 import pybase64
 from pydantic_core import from_json, to_json
 
-from sd_client.capabilities import LORA_HASHES_OPTION, MASK_OPTIONS
-from sd_client.errors import InvalidAnswerError, LimitError
+from sd_client.capabilities import CLIP_SKIP_OPTION, LORA_HASHES_OPTION, MASK_OPTIONS
+from sd_client.errors import DroppedError, InvalidAnswerError, LimitError
 from sd_client.limits import Limits
 from sd_client.loras import check_loras, lora_fields
 from sd_client.matching import Match
@@ -105,6 +105,8 @@ def payload(
     }
     if capabilities.lifts_limits:
         fields |= {"add_sd_step_limit": params.steps, "add_sd_cfg_limit": params.cfg_scale}
+    if params.clip_skip > 1 and capabilities.clip_skip == "field":
+        fields["clip_skip"] = params.clip_skip
     if params.loras:
         fields |= lora_fields(params, matched.loras)
     if genkey:
@@ -114,7 +116,19 @@ def payload(
     return Payload(fields, _pictures(params))
 
 
+def asked_clip_skip(params: GenerationParams, capabilities: Capabilities) -> int | None:
+    """
+    What a WebUI is asked for. One with the option is asked in every job: without restore the value of the job before
+    stays, and on a fresh configuration with it as well. One with the field has 1 unless it is asked.
+    """
+    by_field = capabilities.clip_skip == "field" and params.clip_skip > 1
+    return params.clip_skip if by_field or capabilities.clip_skip == "option" else None
+
+
 def _options(params: GenerationParams, capabilities: Capabilities, title: str) -> dict[str, Any]:
+    own: dict[str, Any] = {"sd_model_checkpoint": title}
+    if capabilities.clip_skip == "option":
+        own[CLIP_SKIP_OPTION] = params.clip_skip
     options: dict[str, Any] = {}
     if capabilities.returns_masks and params.inpainting is not None:
         options |= dict.fromkeys(MASK_OPTIONS, False)
@@ -125,7 +139,7 @@ def _options(params: GenerationParams, capabilities: Capabilities, title: str) -
     # no restoring: it brings the option back but not the weights, so that the next job pays for loading them, and on a
     # fresh configuration it restores nothing at all.
     return {
-        "override_settings": {"sd_model_checkpoint": title, **options},
+        "override_settings": {**own, **options},
         "override_settings_restore_afterwards": bool(options),
     }
 
@@ -167,6 +181,7 @@ def read_answer(
     checkpoint: Checkpoint,
     spelling: Spelling,
     loras: Sequence[ListedLora] = (),
+    clip_skip: int | None = None,
     limits: Limits | None = None,
 ) -> tuple[PaintedImage, ...]:
     """
@@ -175,6 +190,7 @@ def read_answer(
     :param answer: from :func:`sd_client.result.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
     :param loras: the job's, as this WebUI lists them.
+    :param clip_skip: that the WebUI was asked for; None if it was not asked for any.
     :param limits: what is known of a WebUI that clamps; None if it does not.
     :raises LimitError: the ``info`` shows fewer steps or less guidance than requested.
     :raises DroppedError: the answer does not prove that all was used that was asked for.
@@ -185,6 +201,8 @@ def read_answer(
     _check_model(info, checkpoint)
     _check_sampler(info, spelling)
     _check_amounts(info, params, limits)
+    if clip_skip is not None:
+        _check_clip_skip(info, clip_skip)
     if limits is not None:
         _check_prompts(info, params, limits)
     used = Used(loras=check_loras(info, loras)) if loras else NOTHING_USED
@@ -260,6 +278,12 @@ def _check_amounts(info: Mapping[str, Any], params: GenerationParams, limits: Li
     if (steps, cfg_scale) != (params.steps, params.cfg_scale):
         text = "the WebUI painted with another number of steps or another cfg_scale"
         raise InvalidAnswerError(text, reason="wrong_steps")
+
+
+def _check_clip_skip(info: Mapping[str, Any], asked: int) -> None:
+    used = number(info.get("clip_skip"))
+    if used != asked and (used or asked > 1):
+        raise DroppedError("the WebUI used another clip_skip, or does not say which", reason="wrong_clip_skip")
 
 
 def _check_prompts(info: Mapping[str, Any], params: GenerationParams, limits: Limits) -> None:

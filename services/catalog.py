@@ -60,6 +60,7 @@ class Choice:
     most_pixels: int | None = None
     plain_inpainting: bool = False
     loras: tuple[Lora, ...] = ()
+    clip_skip: int = 1
 
 
 class Catalog:
@@ -76,6 +77,7 @@ class Catalog:
         aliases: Mapping[str, str],
         default_sampler: str | None,
         default_scheduler: str | None,
+        default_clip_skip: int = 1,
     ) -> None:
         self._look = look
         self._default_model = default_model
@@ -83,6 +85,7 @@ class Catalog:
         self._kept: tuple[list[tuple[Checkpoint, ...]], list[Checkpoint], ModelNames] | None = None
         self._default_sampler = default_sampler
         self._default_scheduler = default_scheduler
+        self._default_clip_skip = default_clip_skip
 
     @property
     def default_model(self) -> str:
@@ -135,6 +138,10 @@ class Catalog:
             for lora in capabilities.loras:
                 first.setdefault(lora.name, lora)
         return tuple(first.values())
+
+    def clip_skip(self) -> Literal[True] | None:
+        """Whether a request can name one; None if no WebUI can do that."""
+        return any(c.clip_skip for c in self._look().capabilities()) or None
 
     def simulated(self) -> Literal["none", "some", "all"]:
         """Which of the WebUIs are simulators, which paint without a model; "none" if none has been seen yet."""
@@ -204,7 +211,8 @@ class Catalog:
         missing = fill_problems(able, wanted.inpaint_fill)
         able = able_to_fill(able, wanted.inpaint_fill) or able
         problems += [*few, *limit_problems(able, wanted), *missing]
-        extras = settle_extras(able, wanted) if wanted.loras else None
+        clip_skip = wanted.clip_skip or self._default_clip_skip
+        extras = settle_extras(able, wanted, clip_skip) if wanted.loras or clip_skip > 1 else None
         if extras:
             problems += extras.problems
             missing += extras.missing
@@ -221,6 +229,7 @@ class Catalog:
             most_pixels=finest.most_pixels,
             plain_inpainting=not all(c.inpaint_options for c in able),
             loras=extras.loras if extras else (),
+            clip_skip=clip_skip,
         )
 
     def _seen(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:

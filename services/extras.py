@@ -31,12 +31,26 @@ class Extras:
         self.missing.append(problem)
 
 
-def settle_extras(able: Sequence[Capabilities], wanted: Wanted) -> Extras:
-    """:param able: the WebUIs that can do the rest of the request; at least one."""
+def settle_extras(able: Sequence[Capabilities], wanted: Wanted, clip_skip: int) -> Extras:
+    """
+    :param able: the WebUIs that can do the rest of the request; at least one.
+    :param clip_skip: the request's, or the service's default.
+    """
     extras = Extras(able=list(able))
+    if clip_skip > 1:
+        _settle_clip_skip(extras, clip_skip, asked=wanted.clip_skip is not None)
     if wanted.loras:
         _settle_loras(extras, wanted.loras)
     return extras
+
+
+def _settle_clip_skip(extras: Extras, clip_skip: int, *, asked: bool) -> None:
+    fitting = [capabilities for capabilities in extras.able if capabilities.clip_skip]
+    if not fitting:
+        message = "no WebUI of this service can use another layer than the last with this model; send 1"
+        message = message if asked else f"none was given, and SD_CLIP_SKIP, this service's default, is not 1: {message}"
+        extras.lack(Problem(field="clip_skip", message=message, received=clip_skip if asked else None))
+    extras.able = fitting or extras.able
 
 
 def _settle_loras(extras: Extras, asked: Sequence[AskedLora]) -> None:
@@ -54,7 +68,7 @@ def _settle_loras(extras: Extras, asked: Sequence[AskedLora]) -> None:
             extras.problems.append(_problem(one, "is asked for twice"))
         else:
             loras.append(Lora(name=matches[0], weight=one.weight))
-    if extras.problems:
+    if len(loras) < len(asked):
         return
     extras.loras = tuple(loras)
     fitting = [capabilities for capabilities in extras.able if find_loras(capabilities, loras) is not None]

@@ -144,6 +144,7 @@ class GenerationService:
             init_image=init_image,
             inpainting=inpainting,
             loras=choice.loras,
+            clip_skip=choice.clip_skip,
         )
         return choice, params
 

@@ -70,3 +70,4 @@ class GenerationRequest(UnchangedFields):
     inpaint_padding: int = 0
     inpaint_fill: Fill = "original"
     loras: tuple[AskedLora, ...] = ()
+    clip_skip: int | None = None

@@ -118,6 +118,7 @@ def image_record(origin: Origin, *, image_id: UUID, seed: int, number: int) -> d
         "checkpoint_hash": params.checkpoint.hash,
         "sampler": params.sampler,
         "scheduler": params.scheduler,
+        "clip_skip": params.clip_skip,
         "width": params.width,
         "height": params.height,
         "seed": seed,

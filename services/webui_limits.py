@@ -29,6 +29,7 @@ class Wanted:
     inpaint_fill: str | None = None
     strength: float | None = None
     loras: tuple[AskedLora, ...] = ()
+    clip_skip: int | None = None
 
     @classmethod
     def by(cls, request: GenerationRequest) -> Wanted:

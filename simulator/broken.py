@@ -78,11 +78,16 @@ def _prompt(request: Request) -> str:
 
 
 def without(kind: str, request: Request) -> Request:
-    """The request as a WebUI sees it that leaves out the LoRAs, or takes another upscaler."""
+    """The request as a WebUI sees it that leaves out a part of it, or takes another upscaler."""
     body = json.loads(request.body)
     if kind == "lora-drop":
         body["prompt"] = TAG.sub("", body["prompt"])
         body.pop("lora", None)
+    elif kind == "clip-skip-drop":
+        body.pop("clip_skip", None)
+        body.get("override_settings", {}).pop("CLIP_stop_at_last_layers", None)
+    elif kind == "hires-drop":
+        body.pop("enable_hr", None)
     elif body.get("enable_hr"):
         body["hr_upscaler"] = "Lanczos"
     return replace(request, body=json.dumps(body).encode())

@@ -24,7 +24,7 @@ CHANGE_KINDS = frozenset(
     )
 )
 #: The WebUI does not see a part of what it was asked for, and goes on without a word.
-DROP_KINDS = frozenset(("lora-drop", "upscaler-fake"))
+DROP_KINDS = frozenset(("lora-drop", "clip-skip-drop", "upscaler-fake", "hires-drop"))
 KINDS = WIRE_KINDS | ANSWER_KINDS | CHANGE_KINDS | DROP_KINDS
 EVERYWHERE = "*"
 DEFAULT_SLOW_S = 1.0

@@ -158,6 +158,17 @@ class Fields(BaseModel):
         Field(min_length=1, max_length=MOST_LORAS, description="LoRAs that change what the model paints."),
         OtherNames("lora", "loraweights", "loramodels", says='a list of {"name": …, "weight": …}'),
     ] = _LEFT_OUT
+    clip_skip: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=12,
+            description="Which layer of the text encoder CLIP is used, counted from the last: 1 is the last itself. By "
+            "default `SD_CLIP_SKIP`.",
+        ),
+        BeforeValidator(values.whole),
+        OtherNames("clipstopatlastlayers", "clipskiplayers", "clip", "clipstop"),
+    ] = _LEFT_OUT
     response_format: Annotated[
         Literal["base64", "url"],
         Field(description="`url` leaves `image_base64` out of the answer."),

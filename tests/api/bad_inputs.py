@@ -105,6 +105,7 @@ _INTEGERS: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "height": ("img2img", (0, 56, 65, 513, 2056, -512, 512.5, 2**64), "multiple of 8 between 64 and 2048"),
     "seed": ("txt2img", (-2, 2**32, 1.5, 2**63, 10**30), ""),
     "batch_size": ("txt2img", (0, -1, 5, 1.5, 10**30), "between 1 and 4"),
+    "clip_skip": ("txt2img", (0, -1, 13, 1.5, 10**30), "between 1 and 12"),
     "mask_blur": ("inpainting", (-1, 65, 0.5, 10**30), "between 0 and 64"),
     "inpaint_padding": ("inpainting", (-1, 257, 0.5, 10**30), "between 0 and 256"),
 }

@@ -186,7 +186,8 @@ def test_patterns(app: Flask, client: FlaskClient, sent: str, prompt: str) -> No
 @pytest.mark.parametrize("mode", sorted(FIELDS))
 def test_defaults(bounded: Flask, mode: str) -> None:
     described = {name: field["default"] for name, field in fields_of(bounded, mode).items() if "default" in field}
-    assert (described.pop("model"), described.pop("sampler")) == ("sd-v1-5", "Euler")
+    settings = [described.pop(name) for name in ("model", "sampler", "clip_skip")]
+    assert settings == ["sd-v1-5", "Euler", 1]
     checked: Fields = check(mode, VALID[mode], own_fields())
     taken = {name: value for name, value in checked if value is not None and name not in VALID[mode]}
     if mode == "inpainting":
