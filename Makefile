@@ -16,6 +16,9 @@ UV := UV_PYTHON_DOWNLOADS=never .venv/bin/uv
 # The programs that tests drive: nginx, Chromium and the like.
 PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
+# An environment for each of the programs that `make test-clients` drives.
+CLIENTS := $(patsubst tests/clients/python/%.txt,tests/clients/.environments/%/.installed,$(wildcard tests/clients/python/*.txt))
+CLIENTS += tests/clients/node/node_modules/.package-lock.json
 # What mypy checks; ruff alone checks tests and examples.
 TYPED := $(wildcard api services sd_client state storage observability doctor simulator tools/*.py config.py config_types.py stable_diffusion_api.py gunicorn.conf.py)
 
@@ -26,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deploy test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-litellm docs docs-serve error-docs check lines audit format lock clean
+.PHONY: help install run test test-deploy test-clients test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-litellm docs docs-serve error-docs check lines audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +45,9 @@ endif
 run: install ## start simulator, Redis and service on PORT (5002); a real WebUI: SD_WEBUI_URL=http://host:7860
 	@$(PYTHON_OF_VENV) tools/run.py
 
-test: install ## run all tests but those of test-deploy, test-faults, test-hosts, test-scale and test-webui
+test: install ## run all tests but those of the other test- targets
 	@$(PACKAGES)
-	$(PYTHON_OF_VENV) -m pytest $(BESIDE) --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
+	$(PYTHON_OF_VENV) -m pytest $(BESIDE) --ignore=tests/clients --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
 
 # Each column of the matrix has one service and stays in one process.
 test-faults: install ## every way a WebUI can fail x route x worker x Redis, and each state of Redis (minutes)
@@ -63,6 +66,10 @@ test-hosts: install ## six hosts that die and are cut off, Redis with Sentinels,
 test-deploy: install ## nginx, Prometheus and the dashboard as they are shipped, before the real service (a minute)
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/deploy $(ARGS)
+
+# All of a program's tests run in one process, which starts it once.
+test-clients: install $(CLIENTS) ## programs that speak A1111's or OpenAI's API, as they are published, against the service (minutes)
+	$(PYTHON_OF_VENV) -m pytest $(BESIDE:worksteal=loadgroup) tests/clients $(ARGS)
 
 test-webui: install ## check that a real WebUI does what the service relies on: SD_WEBUI_URL=http://host:7860
 	@test -n "$$SD_WEBUI_URL" || \
@@ -126,11 +133,13 @@ lock: install ## write the requirements files from pyproject.toml; newer version
 	$(LOCK) pyproject.toml -o requirements.txt $(ARGS)
 	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt $(ARGS)
 	echo uv | $(LOCK) - -o $(UV_LOCK) $(ARGS)
+	for name in tests/clients/python/*.in; do $(LOCK) $$name -o $${name%.in}.txt $(ARGS) || exit 1; done
+	npm install --prefix tests/clients/node --package-lock-only --no-audit --no-fund
 
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean: ## remove .venv and caches; images in data/ stay
-	rm -rf .venv bench/.venv-litellm site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv bench/.venv-litellm tests/clients/.environments tests/clients/node/node_modules site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted install is done again. `sync` also removes what is no longer required.
@@ -141,6 +150,17 @@ $(INSTALLED): requirements.txt requirements-dev.txt $(UV_LOCK) $(PYTHON_OF_VENV)
 	 { echo "uv could not do it; trying pip, which takes longer" && \
 	   $(PYTHON_OF_VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt; }
 	@touch $@
+
+tests/clients/.environments/%/.installed: tests/clients/python/%.txt $(INSTALLED)
+	@echo "installing $* for tests/clients"
+	@$(PYTHON_OF_VENV) -m venv --clear --without-pip $(@D)
+	@$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	@touch $@
+
+# npm writes this file when it is done.
+tests/clients/node/node_modules/.package-lock.json: tests/clients/node/package-lock.json
+	@command -v npm > /dev/null || { echo "no npm: tests with programs for node will be skipped"; exit 0; }; \
+	  echo "installing programs for node for tests/clients" && npm ci --prefix tests/clients/node --ignore-scripts --no-audit --no-fund --loglevel=error
 
 $(PYTHON_OF_VENV):
 	@$(PYTHON) -c '' || \

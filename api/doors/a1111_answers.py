@@ -51,6 +51,8 @@ def shape(
     kind = found.kind
     problems = _one_of_each(found.problems if translation is None else translation.renamed(found.problems))
     said = sentence(problems, most=_MOST_PROBLEMS) or _DETAILS.get(kind.code) or found.detail or kind.title
+    if seconds := found.headers.get("Retry-After"):
+        said += f"; try again in {seconds} s"  # these clients neither do so unasked nor show a header
     body = {
         "error": said,
         "detail": said,

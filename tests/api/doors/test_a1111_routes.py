@@ -475,6 +475,7 @@ def test_limits(make_app: MakeApp, simulator: Simulator) -> None:
     limited = post(client, "txt2img", SMALL)
     assert (limited.status_code, a1111_failure_of(limited)["code"]) == (429, "rate_limited")
     assert 1 <= int(limited.headers["Retry-After"]) <= 3600
+    assert a1111_failure_of(limited)["error"].endswith(f"; try again in {limited.headers['Retry-After']} s")
     assert client.get(f"{URL}/options").status_code == 200
     assert client.get(f"{URL}/options").status_code == 429
     for _ in range(3):
