@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from api.doors import a1111_answers, openai_answers
+from api.doors.openai_fields import OWN
 from api.error_table import ERRORS, ErrorKind
 from api.errors import Failure, errors_page
 from api.schemas import STRUCTURED_FIELDS, FieldSet, json_schemas
@@ -75,6 +76,8 @@ def describe(settings: DocumentSettings) -> dict[str, Any]:
     shared = document["components"].pop("responses")
     _introduce(document, settings)
     _add_schemas(document["components"]["schemas"], settings)
+    if "openai" in settings.doors:
+        _add_own_fields(document["components"]["schemas"])
     for methods in document["paths"].values():
         for operation in methods.values():
             _complete(operation, document["components"]["schemas"], shared, settings)
@@ -130,6 +133,16 @@ def _add_schemas(schemas: dict[str, Any], settings: DocumentSettings) -> None:
     schemas["ProblemAnswer"]["properties"]["code"]["enum"] = [
         error.code for error in ERRORS.values() if not error.by_proxy
     ]
+
+
+def _add_own_fields(schemas: dict[str, Any]) -> None:
+    """The service's own fields that OpenAI's door takes under their own names."""
+    for schema, own, names in (
+        ("OpenAIGenerationFields", "Txt2ImgFields", OWN["generations"]),
+        ("OpenAIEditFields", "InpaintingFields", OWN["edits"]),
+    ):
+        refs = {name: {"$ref": f"#/components/schemas/{own}/properties/{name}"} for name in names}
+        schemas[schema]["properties"] = refs | schemas[schema]["properties"]
 
 
 def _complete(

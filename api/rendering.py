@@ -11,7 +11,6 @@ import pybase64
 from flask import Response
 from pydantic_core import to_json
 
-from sd_client.models import Used
 from services.generation import GeneratedImage, Generation
 
 #: Bytes of an image that are sent at a time: they stay in the processor's cache, and no image is held twice. A multiple
@@ -53,8 +52,7 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
         "model": generation.model,
         "request_id": generation.request_id,
     }
-    if used := _used(generation.used):
-        answer["used"] = used
+    answer |= used(generation)
     if not all(image.stored for image in generation.images):
         answer["warnings"] = [_UNSTORED]
     if len(images) > 1:
@@ -91,8 +89,10 @@ def _fields(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) ->
     }
 
 
-def _used(used: Used) -> dict[str, Any]:
-    return {"loras": [{"name": lora.name, "hash": lora.hash} for lora in used.loras]} if used.loras else {}
+def used(generation: Generation) -> dict[str, Any]:
+    """The field of an answer that says what a WebUI used, if there is anything to say."""
+    loras = [{"name": lora.name, "hash": lora.hash} for lora in generation.used.loras]
+    return {"used": {"loras": loras}} if loras else {}
 
 
 def _around_pictures(answer: object) -> list[bytes]:

@@ -10,10 +10,11 @@ from flask import Response, g
 from pydantic_core import to_json
 
 from api import rendering
-from api.doors.openai_fields import Look, in_its_sentence, in_its_words
+from api.doors.openai_fields import WORDS, Look
 from api.doors.translation import Translation
 from api.errors import Failure, recorded, sentence
 from services.generation import GeneratedImage, Generation
+from services.problems import Problem
 
 #: Wrong fields that one sentence has.
 _MOST_SHOWN: Final = 20
@@ -59,7 +60,8 @@ def as_json(
         data.append({"b64_json": rendering.PICTURE} if url is None else {"url": url})
         data[-1]["seed"] = image.seed
     answer = {"created": int(time.time()), "data": data, **_described(generation.images[0], look)}
-    response = rendering.with_pictures(answer | {"model": generation.model}, pictures)
+    answer |= {"model": generation.model, **rendering.used(generation)}
+    response = rendering.with_pictures(answer, pictures)
     response.headers["X-Image-Id"] = str(generation.images[0].image_id)
     if not all(image.stored for image in generation.images):
         response.headers["Warning"] = rendering.NOT_STORED
@@ -117,7 +119,15 @@ def shape(failure: Failure, translation: Translation | None = None) -> tuple[int
     own = failure.kind.code
     otherwise = (failure.kind.status, "server_error", own) if failure.retryable else (400, "job_error", own)
     status, kind, code = _FAILURES.get(own, otherwise)
-    problems = failure.problems if translation is None else in_its_words(translation, failure.problems)
-    message = sentence(problems, most=_MOST_SHOWN) or in_its_sentence(failure.detail) or failure.kind.title
+    problems = failure.problems if translation is None else _once(translation.renamed(failure.problems))
+    detail = failure.detail
+    for ours, theirs in WORDS:
+        detail = detail.replace(ours, theirs)
+    message = sentence(problems, most=_MOST_SHOWN) or detail or failure.kind.title
     param = problems[0].field if problems else None
     return status, {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """What is wrong with both sides of a size is one problem."""
+    return [problem for place, problem in enumerate(problems) if problem not in problems[:place]]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from api.doors.translation import Neutral, Translation, boolean, number, one_of
-from api.schemas import MOST_PROBLEMS
+from api.schemas import FIELDS, MOST_PROBLEMS, from_form
 from api.schemas.values import shown_text, whole
+from services.generation_request import Mode
 from services.problems import Problem, nearest
 from services.thumbnails import Format
 
@@ -18,10 +19,14 @@ Quality = Literal["low", "medium", "high", "xhigh", "max"]
 
 PICTURES: Final = ("image", "image[]", "mask")
 
-#: Fields that are called the same here.
-_SAME: Final = ("prompt", "model", "negative_prompt", "steps", "cfg_scale", "seed", "sampler", "scheduler")
-_BESIDE_A_PICTURE: Final = ("strength",)
-_BESIDE_A_MASK: Final = ("mask_mode", "mask_blur", "inpaint_area", "inpaint_padding", "inpaint_fill")
+#: The service's own fields that have another name or another value here.
+_OTHERWISE: Final = ("width", "height", "batch_size", "response_format", "image", "mask")
+#: Its other fields are taken as they are.
+OWN: Final[Mapping[Route, tuple[str, ...]]] = {
+    "generations": tuple(name for name in FIELDS["txt2img"].model_fields if name not in _OTHERWISE),
+    "edits": tuple(name for name in FIELDS["inpainting"].model_fields if name not in _OTHERWISE),
+}
+_BESIDE_A_MASK: Final = tuple(name for name in OWN["edits"] if name not in FIELDS["img2img"].model_fields)
 
 _NEUTRAL: Final = {
     "background": Neutral(
@@ -32,11 +37,12 @@ _UNREAD: Final = ("moderation", "style", "user", "safety_identifier")
 #: They say how the answer is to look.
 _OF_THE_ANSWER: Final = ("response_format", "output_format", "output_compression", "stream", "partial_images")
 
-_FIELDS: Final[Mapping[Route, tuple[str, ...]]] = {
-    "generations": (*_SAME, "n", "size", "quality", *_NEUTRAL, *_UNREAD, *_OF_THE_ANSWER),
+#: Every field that is not refused.
+KNOWN: Final[Mapping[Route, tuple[str, ...]]] = {
+    "generations": (*OWN["generations"], "n", "size", "quality", *_NEUTRAL, *_UNREAD, *_OF_THE_ANSWER),
     "edits": (
-        *(*_SAME, "n", "size", "quality", *_NEUTRAL, *_UNREAD, *_OF_THE_ANSWER),
-        *(*PICTURES, "input_fidelity", *_BESIDE_A_PICTURE, *_BESIDE_A_MASK),
+        *(*OWN["edits"], *PICTURES, "input_fidelity"),
+        *("n", "size", "quality", *_NEUTRAL, *_UNREAD, *_OF_THE_ANSWER),
     ),
 }
 
@@ -68,10 +74,11 @@ _SHOWN_QUALITY: Final[Mapping[str, Quality]] = {"auto": "medium", "standard": "m
 
 _STRENGTHS: Final = {"low": 0.75, "high": 0.5}
 
-#: The service's own words in its messages, and those of this API.
-_WORDS: Final = (
-    (re.compile(r"\bbatch_size\b"), "n"),
-    (re.compile(r"\bwidth and height\b"), "size"),
+#: Pieces of the service's own sentences, and what they are here.
+WORDS: Final = (
+    ("batch_size", "n"),
+    ("width and height", "size"),
+    ("must be a multiple of", "each side must be a multiple of"),
 )
 
 
@@ -98,11 +105,10 @@ def translate(route: Route, body: Mapping[str, object], *, most_steps: int, has_
     :param most_steps: ``MAX_STEPS``. :param has_urls: whether images have absolute addresses.
     """
     has_mask = route == "edits" and body.get("mask") is not None
-    found = Translation.of(body, mode="inpainting" if has_mask else "img2img" if route == "edits" else "txt2img")
+    mode: Mode = "inpainting" if has_mask else "img2img" if route == "edits" else "txt2img"
+    found = Translation.of(body, mode=mode, words=WORDS)
     found.names.update(width="size", height="size")
-    for name in (*_SAME, *(_BESIDE_A_PICTURE if route == "edits" else ())):
-        if name in found.given:
-            found.carry(name, name, found.given[name])
+    _carry_own(found, route)
     if "n" in found.given:
         found.carry("n", "batch_size", found.given["n"])
     _carry_size(found)
@@ -115,23 +121,15 @@ def translate(route: Route, body: Mapping[str, object], *, most_steps: int, has_
     return found, _look(found, has_urls)
 
 
-def in_its_words(found: Translation, problems: Iterable[Problem]) -> list[Problem]:
-    """The problems as this API would name them: their fields, and the fields in their messages."""
-    return found.renamed(problem if problem in found.problems else _reworded(problem) for problem in problems)
-
-
-def in_its_sentence(sentence: str) -> str:
-    for own, word in _WORDS:
-        sentence = own.sub(word, sentence)
-    return sentence
-
-
-def _reworded(problem: Problem) -> Problem:
-    message = in_its_sentence(problem.message)
-    # A message about both sides says so.
-    if problem.field in ("width", "height") and not message.startswith("width x height"):
-        message = f"{problem.field} {message}"
-    return replace(problem, message=message)
+def _carry_own(found: Translation, route: Route) -> None:
+    for name in OWN[route]:
+        if name not in found.given:
+            continue
+        if name in _BESIDE_A_MASK and "mask" not in found.given:
+            found.refuse(name, "is a field for a mask, and there is none; send a mask, or leave it out")
+            continue
+        value = found.given[name]
+        found.carry(name, name, from_form("inpainting", {name: value})[name] if isinstance(value, str) else value)
 
 
 def _carry_size(found: Translation) -> None:
@@ -142,8 +140,8 @@ def _carry_size(found: Translation) -> None:
     if sides is None:
         found.refuse("size", 'must be width x height in pixels, as "512x512", or "auto"')
         return
-    found.carry("size", "width", int(sides[1]))
-    found.carry("size", "height", int(sides[2]))
+    found.carry("size", "width", int(sides[1]), received=size)
+    found.carry("size", "height", int(sides[2]), received=size)
 
 
 def _carry_quality(found: Translation, most_steps: int) -> None:
@@ -155,7 +153,7 @@ def _carry_quality(found: Translation, most_steps: int) -> None:
     elif "steps" in found.given:
         found.refuse("quality", "cannot be combined with steps, whose number it stands for; leave out one of them")
     else:
-        found.carry("quality", "steps", min(steps, most_steps))
+        found.carry("quality", "steps", min(steps, most_steps), received=quality)
 
 
 def _carry_pictures(found: Translation) -> None:
@@ -164,15 +162,10 @@ def _carry_pictures(found: Translation) -> None:
         found.carry(name, "image", found.given[name])
     for name in pictures[1:]:
         found.refuse(name, ONE_PICTURE, with_value=False)
-    beside = [name for name in _BESIDE_A_MASK if name in found.given]
-    if "mask" not in found.given:
-        for name in beside:
-            found.refuse(name, "is a field for a mask, and there is none; send a mask, or leave it out")
-        return
-    found.carry("mask", "mask", found.given["mask"])
-    found.carry("mask", "mask_mode", "alpha")
-    for name in beside:
-        found.carry(name, name, found.given[name])
+    if "mask" in found.given:
+        found.carry("mask", "mask", found.given["mask"])
+        if "mask_mode" not in found.given:
+            found.carry("mask", "mask_mode", "alpha")
 
 
 #: Why a second picture is refused.
@@ -188,16 +181,16 @@ def _carry_fidelity(found: Translation) -> None:
     elif "strength" in found.given:
         found.refuse("input_fidelity", "cannot be combined with strength, which it stands for; leave out one of them")
     else:
-        found.carry("input_fidelity", "strength", _STRENGTHS[fidelity])
+        found.carry("input_fidelity", "strength", _STRENGTHS[fidelity], received=fidelity)
 
 
 def _refuse_unknown(found: Translation, route: Route) -> None:
     other: Route = "edits" if route == "generations" else "generations"
-    known = _FIELDS[route]
+    known = KNOWN[route]
     for name in [name for name in found.given if name not in known][:MOST_PROBLEMS]:
         if name in _REFUSED:
             message = _REFUSED[name]
-        elif name in _FIELDS[other]:
+        elif name in KNOWN[other]:
             message = f"is not a field of images/{route}, only of images/{other}"
         else:
             message = f"unknown field{nearest(name[:100], known) or '; leave it out'}"

@@ -14,7 +14,7 @@ TARGET = Path(__file__).with_name("dashboard.json")
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _COLUMNS = 24
-_GENERATIONS = 'job="$job",route=~".*/(txt2img|img2img|inpainting)",method="POST"'
+_GENERATIONS = 'job="$job",route=~".*/(txt2img|img2img|inpainting|images/generations|images/edits)",method="POST"'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -400,3 +400,14 @@ def _read(connection: socket.socket, request: str) -> requests.Response:
     answer.headers.update(field.split(": ", 1) for field in fields)
     answer._content = body
     return answer
+
+
+def test_a_stream_passes_at_once(nginx: Nginx, handing: Service, webui: Simulator) -> None:
+    webui.set_fault("hang-before:times=1")
+    body = {"prompt": "a", "size": "64x64", "steps": 1, "stream": True}
+    address = f"{nginx.root}/v1/images/generations"
+    with requests.post(address, json=body, stream=True, timeout=DEADLINE_S) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == b": waiting"
+        webui.clear_faults()
+        assert b"event: image_generation.completed" in list(lines)

@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.doors.openai_answers import shape
+from api.doors.openai_fields import KNOWN
 from api.error_table import ERRORS
 from api.errors import Failure
 from simulator import Simulator
@@ -74,6 +75,12 @@ def test_status_type_and_code(code: str, retryable: bool, expected: tuple[int, s
         (status, error["type"], error["code"]) for c, r, status, error in shapes() if (c, r) == (code, retryable)
     ]
     assert found == expected
+
+
+def test_every_field_that_it_takes_is_described_and_no_other(client: FlaskClient) -> None:
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+    for route, name in (("generations", "OpenAIGenerationFields"), ("edits", "OpenAIEditFields")):
+        assert schemas[name]["properties"].keys() | {"image[]"} == {*KNOWN[route], "image[]"}
 
 
 def test_it_speaks_of_its_own_fields() -> None:
