@@ -160,8 +160,6 @@ def _made_infotext(found: Painted, facts: _Facts, image: GeneratedImage) -> str:
 def _parameters(found: Painted, facts: _Facts) -> dict[str, Any]:
     """The request as it was used, without pictures and without what has no effect."""
     fields, image = found.fields, found.generation.images[0]
-    given, names = found.translation.given, found.translation.names
-    same = {name: given[name] for name in ("resize_mode", *_MASK_FIELDS) if name in given and name in names.values()}
     return {
         "prompt": fields.prompt,
         "negative_prompt": fields.negative_prompt,
@@ -176,13 +174,8 @@ def _parameters(found: Painted, facts: _Facts) -> dict[str, Any]:
         "n_iter": 1,
         "denoising_strength": getattr(fields, "strength", None),
         "override_settings": {"sd_model_checkpoint": facts.model},
-        **same,
+        **found.translation.given,
     }
-
-
-_MASK_FIELDS = (
-    *("mask_blur", "inpainting_fill", "inpaint_full_res", "inpaint_full_res_padding", "inpainting_mask_invert"),
-)
 
 
 def _info(found: Painted, facts: _Facts, texts: list[str | None]) -> dict[str, Any]:

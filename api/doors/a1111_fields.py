@@ -202,6 +202,12 @@ def translate(route: Route, body: Mapping[str, object], *, steps: int, chosen: C
         found.carry("mask", "mask", found.given["mask"])
     unknown = found.given.keys() - KNOWN[route]
     found.ignored = sorted(name for name in unknown if not name.startswith(_UNREAD_BEGINNING))
+    # What the answer repeats as it came. The rest, which may be large, need not wait for the picture.
+    repeated = {
+        *(CHOICES_IMG2IMG if route == "img2img" else ()),
+        *((*CARRIED_MASK, *CHOICES_MASK) if with_mask else ()),
+    }
+    found.given = {name: value for name, value in found.given.items() if name in repeated}
     return found
 
 

@@ -39,7 +39,7 @@ class Neutral:
 @dataclass(kw_only=True)
 class Translation:
     """
-    :param given: the door's fields, without those that are null.
+    :param given: the door's fields, without those that are null; once all is read, those that are still needed.
     :param words: pieces of the service's own sentences that name its fields and values, and what the door says instead.
     :ivar values: of the fields of :mod:`api.schemas`.
     :ivar names: what those are called at the door.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.test import EnvironBuilder
 
-from api.body import PIECE_BYTES, read_json, read_values
+from api.body import PIECE_BYTES, JsonKind, read_json, read_values
 from api.errors import MalformedRequestError, PayloadTooLargeError
 from api.schemas import FIELDS
 from api.schemas.picture_fields import PICTURE_FIELDS
 from services.masks import Mask
 from services.pictures import Picture
+from services.problems import InvalidParamsError
 
 #: Its base64 comes in more than one piece.
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1000
@@ -190,3 +192,79 @@ def test_every_picture_field_may_be_large() -> None:
         if field.annotation in (Picture, Mask)
     }
     assert fields == set(PICTURE_FIELDS)
+
+
+#: What A1111's programs send: a picture may be the one entry of a list, and other fields have lists and objects.
+NESTED = JsonKind(pictures=("init_images", "mask"), flat=False)
+
+WITHIN_NESTED = {
+    "in a list": f'{{"init_images":["{TEXT}"],"seed":7}}',
+    "spaced": f'{{ "init_images" : [ \n "{URI}" ] , "mask" : "{TEXT}"}}',
+    "with lists and objects": f'{{"styles":["a",{{"b":[]}}],"init_images":["{TEXT}"],"override_settings":{{"x":[1]}}}}',
+    "not in a list": f'{{"init_images":"{TEXT}","mask":["{TEXT}"]}}',
+    "with a small one behind": f'{{"init_images":["{TEXT}","QUJD"]}}',
+    "empty": '{"init_images":[],"mask":null}',
+    "small": '{"init_images":["QUJD"]}',
+    "no base64": f'{{"init_images":["{TEXT}!"]}}',
+    "cut off": f'{{"init_images":["{TEXT}"',
+    "deeper": f'{{"init_images":[["{TEXT[:500]}"]]}}',
+}
+
+
+def as_nested_texts(value: Any) -> Any:
+    """Of a large picture its bytes may come, for its base64 or its data URI."""
+    if isinstance(value, list):
+        return [as_nested_texts(entry) for entry in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.removeprefix(URI_HEAD) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("size", [1, 300, PIECE_BYTES])
+@pytest.mark.parametrize("body", WITHIN_NESTED.values(), ids=WITHIN_NESTED)
+def test_pictures_in_lists_are_no_text(body: str, size: int) -> None:
+    try:
+        expected = json.loads(body)
+    except json.JSONDecodeError:
+        with pytest.raises(MalformedRequestError):
+            read_json(in_pieces(body.encode(), size), most_text=MOST_TEXT, kind=NESTED)
+        return
+    found = read_json(in_pieces(body.encode(), size), most_text=MOST_TEXT, kind=NESTED)
+    assert {name: as_nested_texts(value) for name, value in found.items()} == {
+        name: as_nested_texts(value) for name, value in expected.items()
+    }
+
+
+def test_a_large_picture_in_a_list_is_decoded_before_the_rest_is_parsed() -> None:
+    body = f'{{"init_images":["{TEXT}"],"mask":"{URI}"}}'.encode()
+    assert read_json([body], most_text=MOST_TEXT, kind=NESTED) == {"init_images": [PICTURE], "mask": PICTURE}
+
+
+def test_several_pictures_are_refused_as_that() -> None:
+    for second in (TEXT, "QUJD" * 1000):
+        body = f'{{"init_images":["{TEXT}" , "{second}"]}}'.encode()
+        with pytest.raises(InvalidParamsError, match="init_images: must have exactly one picture"):
+            read_json(in_pieces(body, 300), most_text=MOST_TEXT, kind=NESTED)
+
+
+BEYOND_NESTED = {
+    "another field": f'{{"junk":["{TEXT}"]}}',
+    "behind the picture": f'{{"init_images":["QUJD"],"junk":"{TEXT}"}}',
+    "the service's own name": f'{{"image":"{TEXT}"}}',
+    "blanks": '{"init_images":' + " " * 10_000 + "[" + " " * 10_000 + '"QUJD"]}',
+}
+
+
+@pytest.mark.parametrize("body", BEYOND_NESTED.values(), ids=BEYOND_NESTED)
+def test_more_than_any_request_needs_beside_pictures_in_lists(body: str) -> None:
+    with pytest.raises(PayloadTooLargeError, match="'init_images' and 'mask'"):
+        read_json(in_pieces(body.encode(), 300), most_text=MOST_TEXT, kind=NESTED)
+
+
+def test_blanks_take_no_time() -> None:
+    """A pattern that looks at each of them again and again would take minutes."""
+    body = b'{"init_images":' + b" " * 1_000_000 + b"}"
+    begun = time.process_time()
+    with pytest.raises(MalformedRequestError):
+        read_json([body], most_text=2_000_000, kind=NESTED)
+    assert time.process_time() - begun < 5

@@ -249,6 +249,13 @@ def test_what_the_door_says_itself_is_not_renamed() -> None:
     assert found.renamed(found.problems) == found.problems
 
 
+def test_only_what_the_answer_repeats_is_kept() -> None:
+    body = {"prompt": "a", "mask_blur": 4, "resize_mode": 0, "comments": ["x"], "junk": [0] * 1000}
+    assert of_txt2img(body).given == {}
+    assert of_img2img({**PICTURE, **body}).given == {"resize_mode": 0}
+    assert of_img2img({**MASKED, **body}).given == {"mask_blur": 4, "resize_mode": 0}
+
+
 def test_the_header_is_bounded() -> None:
     header = ignored_header(["b", "a\n,", *("é" * 100 + str(n) for n in range(100))])
     assert header.startswith("a%0A%2C, b, ")
