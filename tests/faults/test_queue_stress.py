@@ -48,7 +48,7 @@ class Processes:
         self.running = [self._started(host) for host in hosts]
 
     def _started(self, host: Path) -> tuple[Path, subprocess.Popen[str]]:
-        command = [sys.executable, "-m", "tests.sd_client.pool_process", str(host), self._redis_url]
+        command = [sys.executable, "-m", "tests.faults.pool_process", str(host), self._redis_url]
         command += [str(next(self._first_seeds)), *self._urls]
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
