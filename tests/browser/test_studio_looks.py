@@ -92,10 +92,6 @@ def limited(studio: Studio) -> None:
     refuse_with(studio, 429, "rate_limited", "more than 10 per 1 minute", {"Retry-After": "42"})
 
 
-def down(studio: Studio) -> None:
-    refuse_with(studio, 503, "webui_unavailable", "no WebUI can be reached", {"Retry-After": "5"})
-
-
 def refuse_with(studio: Studio, status: int, code: str, detail: str, headers: dict[str, str]) -> None:
     """The service's own answer, without waiting for the minute that brings it about."""
     told = {"status": status, "code": code, "title": code, "detail": detail, "retryable": True, "request_id": "7f3a"}
@@ -107,7 +103,7 @@ def refuse_with(studio: Studio, status: int, code: str, detail: str, headers: di
     studio.prompt("a fox in an autumn forest").generate().wait_for("failed")
 
 
-STATES = [empty, done, masked, refused, limited, down]
+STATES = [empty, done, masked, refused, limited]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
@@ -147,7 +143,7 @@ def look_at(page: Page, state: str, width: int) -> None:
         page.emulate_media(color_scheme=theme)
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         photograph(page, f"studio-{state}-{width}-{theme}")
-        if width != 768:  # where the same parts stand in other places
+        if width == 1280 or (width, theme) == (360, "light"):  # elsewhere the same parts have other places or colours
             found = Axe().run(page)
             assert found.violations_count == 0, found.generate_report()
 

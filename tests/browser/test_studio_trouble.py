@@ -51,14 +51,14 @@ def test_an_empty_mask_and_a_missing_picture_are_told_where_they_belong(page: Pa
 
 
 def test_too_many_requests_count_down(page: Page, service_simulator: Simulator, tmp_path: Path) -> None:
-    limits = {"RATE_LIMIT_GENERATION": "1/6 second"}
+    limits = {"RATE_LIMIT_GENERATION": "1/4 second"}
     with running_service(tmp_path, service_simulator.url, workers=1, **limits) as service:
         service.wait_until_answering()
         studio = studio_of(page, service).prompt("a tree").set(width=64, height=64, steps=1)
         wait_until(lambda: refused(studio, service), "a generation is refused")
         again = page.get_by_role("button", name="Try again")
         # First what is so for some seconds only.
-        expect(page.get_by_role("timer")).to_have_text(re.compile(r"Again in [1-6] s"))
+        expect(page.get_by_role("timer")).to_have_text(re.compile(r"Again in [1-4] s"))
         expect(again).to_be_disabled()
         expect(page.locator("#problem h3")).to_have_text("Too many requests")
         expect(page.get_by_role("timer")).to_have_text("You can try again now.")
@@ -68,7 +68,7 @@ def test_too_many_requests_count_down(page: Page, service_simulator: Simulator, 
 
 
 def refused(studio: Studio, service: Service) -> bool:
-    """Whether the page comes too soon after another call: on a busy machine six seconds may have gone by."""
+    """Whether the page comes too soon after another call: on a busy machine four seconds may have gone by."""
     service.post("/txt2img", {"prompt": "a tree", "width": 64, "height": 64, "steps": 1})
     with studio.page.expect_response("**/txt2img") as answer:
         studio.generate()
@@ -131,7 +131,7 @@ def test_the_queue_position_is_told(slow_studio: Studio, context: BrowserContext
 def test_a_reload_in_mid_job_finds_the_job_again(slow_studio: Studio, slow_simulator: Simulator) -> None:
     page = slow_studio.page
     slow_studio.mode("Image to image").choose_picture(photo((64, 64))).prompt("a long one")
-    slow_studio.set(steps=30, width=512, height=512).generate()
+    slow_studio.set(steps=20, width=512, height=512).generate()
     expect(page.locator("#progress-text")).to_have_text(re.compile("Painting"))
     page.reload()
     expect(page.locator("#prompt")).to_have_value("a long one")
@@ -158,7 +158,7 @@ def test_a_job_found_after_a_reload_can_be_cancelled(slow_studio: Studio, slow_s
 def test_a_lost_connection_does_not_lose_the_picture(page: Page, slow: Service, slow_simulator: Simulator) -> None:
     slow_simulator.forget_requests()
     with Cable(slow.port) as cable:
-        studio = Studio(page, cable.root).open().prompt("a long one").set(steps=40).generate()
+        studio = Studio(page, cable.root).open().prompt("a long one").set(steps=25).generate()
         expect(page.locator("#progress-text")).to_have_text(re.compile("Painting"))
         cable.cut()
         expect(page.locator("#progress-text")).to_have_text("Connection lost; looking for the job")
