@@ -105,6 +105,8 @@ class Config(BaseModel):
     max_prompt_chars: int = Field(10_000, ge=1, le=1_000_000)
     max_steps: int = Field(150, ge=1, le=1000)
     max_pixels: int = Field(1536 * 1536, ge=512 * 512, le=2048 * 2048)
+    #: Of the picture after a second pass (hires fix).
+    max_hires_pixels: int = Field(2048 * 2048, ge=512 * 512, le=4096 * 4096)
     max_batch_size: int = Field(4, ge=1, le=16)
     #: A phone's picture of 50 MP (8192 x 6144) fits.
     max_input_pixels: int = Field(8192 * 6144, ge=16 * 16, le=200_000_000)

@@ -257,6 +257,7 @@ def _bounds(config: Config) -> Bounds:
         max_prompt_chars=config.max_prompt_chars,
         max_steps=config.max_steps,
         max_pixels=config.max_pixels,
+        max_hires_pixels=config.max_hires_pixels,
         max_batch_size=config.max_batch_size,
         max_input_pixels=config.max_input_pixels,
     )

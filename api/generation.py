@@ -15,7 +15,7 @@ from api import timings
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
-from api.schemas import Fields, FieldSet, RefusedFieldsError, asked_loras, check, root, to_request
+from api.schemas import Fields, FieldSet, RefusedFieldsError, asked_hires, asked_loras, check, root, to_request
 from api.schemas.values import whole
 from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
@@ -223,6 +223,8 @@ def _wanted(values: Mapping[str, object], *, refused: Collection[str]) -> Wanted
     right: dict[str, Any] = {name: whole(values[name]) for name in names}
     if "loras" in right:
         right["loras"] = asked_loras("", right["loras"])
+    if "hires" in right:
+        right["hires"] = asked_hires(right["hires"])
     if right.get("seed") == -1:
         del right["seed"]
     return Wanted(**right)

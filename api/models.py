@@ -47,6 +47,7 @@ class ModelRoutes:
             "schedulers": self.catalog.schedulers(),
             "upscalers": self.catalog.upscalers(),
             "loras": [{"name": lora.name, "base": lora.base} for lora in self.catalog.loras()],
+            "hires": {"upscalers": upscalers} if (upscalers := self.catalog.hires_upscalers()) else None,
             "clip_skip": self.catalog.clip_skip(),
             "simulated": self.catalog.simulated(),
             **self._field_options,

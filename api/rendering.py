@@ -91,8 +91,12 @@ def _fields(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) ->
 
 def used(generation: Generation) -> dict[str, Any]:
     """The field of an answer that says what a WebUI used, if there is anything to say."""
-    loras = [{"name": lora.name, "hash": lora.hash} for lora in generation.used.loras]
-    return {"used": {"loras": loras}} if loras else {}
+    found: dict[str, Any] = {}
+    if generation.used.loras:
+        found["loras"] = [{"name": lora.name, "hash": lora.hash} for lora in generation.used.loras]
+    if generation.used.upscaler is not None:
+        found["hires"] = {"upscaler": generation.used.upscaler}
+    return {"used": found} if found else {}
 
 
 def _around_pictures(answer: object) -> list[bytes]:

@@ -116,7 +116,7 @@ class Dispatcher:
         request.report.switches += lease.switches
         try:
             images = self._running_job(lease, request, state.capabilities).images()
-            if state.capabilities.clamps:
+            if state.capabilities.clamps and request.params.hires is None:
                 self._check_sizes(webui, state.capabilities.limits, request.params, images)
             if request.params.loras:
                 self._trials.check(webui, request.params, images[0].used.loras)

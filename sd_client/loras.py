@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic_core import from_json
-
+from sd_client.accounts import extra, stated
 from sd_client.errors import DroppedError
 from sd_client.models import Capabilities, GenerationParams, ListedLora, Lora, UsedLora
 
@@ -25,9 +24,6 @@ _MOST_CHARACTERS = 1000
 
 #: By what ``ss_base_model_version`` begins with.
 _BASES = {"sdxl": "sdxl", "sd_v1": "sd1", "sd_v2": "sd2"}
-
-#: Where stable-diffusion.cpp's text has its own account of the job, as JSON.
-_ACCOUNT = "SDCPP: "
 
 
 def listed_loras(entries: Iterable[Mapping[str, Any]]) -> tuple[ListedLora, ...]:
@@ -88,45 +84,30 @@ def check_loras(info: Mapping[str, Any], listed: Sequence[ListedLora]) -> tuple[
     :param listed: the job's, at least one.
     :raises DroppedError: one is missing.
     """
-    proven = {**_with_hash(info), **_networks(info)} if listed[0].path is None else _paths(info)
-    missing = [lora.name for lora in listed if (lora.path or lora.name) not in proven]
+    named = {**_with_hash(info), **_networks(info)}
+    missing = [lora for lora in listed if not (_has_path(info, lora) if lora.path else lora.name in named)]
     if missing:
         raise DroppedError(f"the WebUI left out {len(missing)} of {len(listed)} LoRAs", reason="lora_dropped")
-    return tuple(UsedLora(name=lora.name, hash=proven[lora.path or lora.name]) for lora in listed)
-
-
-def _extra(info: Mapping[str, Any], name: str) -> str:
-    extra = info.get("extra_generation_params")
-    text = extra.get(name) if isinstance(extra, dict) else None
-    return text if isinstance(text, str) else ""
+    return tuple(UsedLora(name=lora.name, hash=named.get(lora.name)) for lora in listed)
 
 
 def _with_hash(info: Mapping[str, Any]) -> dict[str, str | None]:
     """A1111's and Forge's ``name: hash, name: hash``."""
-    entries = (entry.rpartition(": ") for entry in _extra(info, "Lora hashes").split(", "))
+    entries = (entry.rpartition(": ") for entry in extra(info, "Lora hashes").split(", "))
     return {name: hash_ for name, _, hash_ in entries if name and hash_}
 
 
 def _networks(info: Mapping[str, Any]) -> dict[str, str | None]:
     """SD.Next's names; it lists their hashes apart, leaving out those that it does not know."""
-    names = [name for name in _extra(info, "LoRA networks").split(", ") if name]
-    hashes = [hash_ for hash_ in _extra(info, "LoRA hashes").split(", ") if hash_]
+    names = [name for name in extra(info, "LoRA networks").split(", ") if name]
+    hashes = [hash_ for hash_ in extra(info, "LoRA hashes").split(", ") if hash_]
     return dict(zip(names, hashes, strict=True)) if len(names) == len(hashes) else dict.fromkeys(names)
 
 
-def _paths(info: Mapping[str, Any]) -> dict[str, str | None]:
-    """Those of which stable-diffusion.cpp's server says that each picture has them."""
-    texts = info.get("infotexts")
-    found = [_paths_of(text) for text in texts] if isinstance(texts, list) else []
-    return dict.fromkeys(set.intersection(*found)) if found else {}
+def _has_path(info: Mapping[str, Any], lora: ListedLora) -> bool:
+    return stated(info, lambda account: lora.path in _paths(account))
 
 
-def _paths_of(text: object) -> set[str]:
-    _, _, account = text.partition(_ACCOUNT) if isinstance(text, str) else ("", "", "")
-    try:
-        answer = from_json(account) if account else {}
-    except ValueError:
-        return set()
-    loras = answer.get("loras") if isinstance(answer, dict) else None
-    names = (lora.get("name") for lora in loras if isinstance(lora, dict)) if isinstance(loras, list) else ()
-    return {name for name in names if isinstance(name, str)}
+def _paths(account: Mapping[str, Any]) -> list[object]:
+    loras = account.get("loras")
+    return [one.get("name") for one in loras if isinstance(one, dict)] if isinstance(loras, list) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sd_client.hires import fits
 from sd_client.limits import Limits
 from sd_client.loras import find_loras
 from sd_client.models import Capabilities, Checkpoint, GenerationParams, ListedLora, bare_name
@@ -34,6 +35,7 @@ def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
         enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
         and (params.clip_skip == 1 or capabilities.clip_skip is not None)
+        and (params.hires is None or params.hires.upscaler in capabilities.hires_upscalers)
         and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )
     return Match(checkpoint=checkpoint, spelling=spelling, loras=loras) if able else None
@@ -45,6 +47,7 @@ def is_within(limits: Limits, params: GenerationParams) -> bool:
         limits.allow(width=params.width, height=params.height, steps=params.steps, cfg_scale=params.cfg_scale)
         and limits.allow_prompt(params.prompt)
         and limits.allow_prompt(params.negative_prompt)
+        and (params.hires is None or fits(params.hires, limits, width=params.width, height=params.height))
     )
 
 

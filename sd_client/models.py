@@ -222,6 +222,23 @@ class UsedLora:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hires:
+    """
+    A second pass over the enlarged picture.
+
+    :param width: and ``height``: of the final picture, pixels.
+    :param upscaler: as the WebUI lists it.
+    :param strength: how much of the enlarged picture is repainted, above 0 … 1.
+    """
+
+    width: int
+    height: int
+    upscaler: str
+    steps: int
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnchangedFields:
     """
     What a caller chooses and a WebUI receives as it is: part of the request and of the job.
@@ -258,6 +275,12 @@ class GenerationParams(UnchangedFields):
     inpainting: Inpainting | None = None
     loras: tuple[Lora, ...] = ()
     clip_skip: int = 1
+    hires: Hires | None = None
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the pictures that are due, pixels."""
+        return (self.hires.width, self.hires.height) if self.hires else (self.width, self.height)
 
     def for_webui(self, capabilities: Capabilities) -> tuple[GenerationParams, Box | None]:
         """What this WebUI is asked for, and which part of the picture that shows."""
@@ -274,6 +297,7 @@ class Used:
     """What the WebUI's answer proves that it used, besides model and sampler."""
 
     loras: tuple[UsedLora, ...] = ()
+    upscaler: str | None = None
 
 
 NOTHING_USED = Used()

@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from sd_client.capabilities import CLIP_SKIP_OPTION, LORA_HASHES_OPTION, MASK_OPTIONS
 from sd_client.errors import DroppedError, InvalidAnswerError, LimitError
+from sd_client.hires import check_hires, hires_fields
 from sd_client.limits import Limits
 from sd_client.loras import check_loras, lora_fields
 from sd_client.matching import Match
@@ -107,6 +108,8 @@ def payload(
         fields |= {"add_sd_step_limit": params.steps, "add_sd_cfg_limit": params.cfg_scale}
     if params.clip_skip > 1 and capabilities.clip_skip == "field":
         fields["clip_skip"] = params.clip_skip
+    if params.hires is not None:
+        fields |= hires_fields(params.hires, capabilities, cfg_scale=params.cfg_scale)
     if params.loras:
         fields |= lora_fields(params, matched.loras)
     if genkey:
@@ -205,7 +208,7 @@ def read_answer(
         _check_clip_skip(info, clip_skip)
     if limits is not None:
         _check_prompts(info, params, limits)
-    used = Used(loras=check_loras(info, loras)) if loras else NOTHING_USED
+    used = _used(info, params, loras)
     images = answer.get("images")
     if not isinstance(images, list):
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
@@ -218,6 +221,16 @@ def read_answer(
         painted_image(image, seed=_seed(seeds, params.seed, number), infotext=_text(texts, first + number), used=used)
         for number, image in enumerate(chosen)
     )
+
+
+def _used(info: Mapping[str, Any], params: GenerationParams, loras: Sequence[ListedLora]) -> Used:
+    """:raises DroppedError: the answer does not prove all of it."""
+    if params.hires is None and not loras:
+        return NOTHING_USED
+    if params.hires is not None:
+        check_hires(info, params.hires)
+    upscaler = params.hires.upscaler if params.hires else None
+    return Used(loras=check_loras(info, loras) if loras else (), upscaler=upscaler)
 
 
 def shows_nothing_loaded(answer: Mapping[str, Any]) -> bool:

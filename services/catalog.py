@@ -8,7 +8,7 @@ from typing import Literal
 
 from sd_client.errors import NoWebUIError
 from sd_client.matching import find_checkpoint, loaded_model
-from sd_client.models import Capabilities, Checkpoint, ListedLora, Lora, normal_form
+from sd_client.models import Capabilities, Checkpoint, Hires, ListedLora, Lora, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.samplers import spell
@@ -61,6 +61,7 @@ class Choice:
     plain_inpainting: bool = False
     loras: tuple[Lora, ...] = ()
     clip_skip: int = 1
+    hires: Hires | None = None
 
 
 class Catalog:
@@ -139,6 +140,10 @@ class Catalog:
                 first.setdefault(lora.name, lora)
         return tuple(first.values())
 
+    def hires_upscalers(self) -> tuple[str, ...]:
+        """What a second pass can enlarge by; empty if no WebUI makes one."""
+        return tuple(dict.fromkeys(name for c in self._look().capabilities() for name in c.hires_upscalers))
+
     def clip_skip(self) -> Literal[True] | None:
         """Whether a request can name one; None if no WebUI can do that."""
         return any(c.clip_skip for c in self._look().capabilities()) or None
@@ -212,7 +217,8 @@ class Catalog:
         able = able_to_fill(able, wanted.inpaint_fill) or able
         problems += [*few, *limit_problems(able, wanted), *missing]
         clip_skip = wanted.clip_skip or self._default_clip_skip
-        extras = settle_extras(able, wanted, clip_skip) if wanted.loras or clip_skip > 1 else None
+        has_extras = wanted.loras or wanted.hires or clip_skip > 1
+        extras = settle_extras(able, wanted, clip_skip) if has_extras else None
         if extras:
             problems += extras.problems
             missing += extras.missing
@@ -230,6 +236,7 @@ class Catalog:
             plain_inpainting=not all(c.inpaint_options for c in able),
             loras=extras.loras if extras else (),
             clip_skip=clip_skip,
+            hires=extras.hires if extras else None,
         )
 
     def _seen(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sd_client.hires import fits
 from sd_client.loras import find_loras
-from sd_client.models import Capabilities, Lora
-from services.generation_request import AskedLora
+from sd_client.models import Capabilities, Hires, Lora
+from services.generation_request import AskedHires, AskedLora
 from services.problems import Problem, known_names, nearest
 from services.webui_limits import Wanted
+
+_MOST_SHOWN_CHARS = 60
 
 
 @dataclass(kw_only=True)
@@ -23,6 +26,7 @@ class Extras:
 
     able: list[Capabilities]
     loras: tuple[Lora, ...] = ()
+    hires: Hires | None = None
     problems: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
 
@@ -41,7 +45,50 @@ def settle_extras(able: Sequence[Capabilities], wanted: Wanted, clip_skip: int) 
         _settle_clip_skip(extras, clip_skip, asked=wanted.clip_skip is not None)
     if wanted.loras:
         _settle_loras(extras, wanted.loras)
+    if wanted.hires:
+        _settle_hires(extras, wanted, wanted.hires)
     return extras
+
+
+def _settle_hires(extras: Extras, wanted: Wanted, asked: AskedHires) -> None:
+    names = list(dict.fromkeys(name for capabilities in extras.able for name in capabilities.hires_upscalers))
+    if not names:
+        message = "no WebUI of this service makes a second pass with this model; leave it out"
+        extras.lack(Problem(field="hires", message=message))
+        return
+    matches = _named(asked.upscaler, names)
+    if len(matches) != 1:
+        known = f"{nearest(asked.upscaler, names)} (known: {known_names(names)})"
+        message = f"is not an upscaler of this service{known}"
+        shown = asked.upscaler[:_MOST_SHOWN_CHARS]
+        extras.problems.append(Problem(field="hires.upscaler", message=message, received=shown, is_text=True))
+        return
+    if wanted.width is None or wanted.height is None or wanted.steps is None:
+        return  # one of them is wrong, or left out of what is checked
+    fitting = [capabilities for capabilities in extras.able if matches[0] in capabilities.hires_upscalers]
+    step = min(capabilities.limits.sure_size_step for capabilities in fitting)
+    width, height = asked.size(wanted.width, wanted.height, step=step)
+    hires = Hires(
+        width=width,
+        height=height,
+        upscaler=matches[0],
+        steps=asked.steps or wanted.steps,
+        strength=asked.strength,
+    )
+    sides = {"width": wanted.width, "height": wanted.height}
+    fitting = [capabilities for capabilities in fitting if fits(hires, capabilities.limits, **sides)]
+    if not fitting:
+        message = f"all sides, of the first pass and of the second, must be multiples of {step} with this model"
+        received = f"{wanted.width}x{wanted.height}, {width}x{height}"
+        extras.problems.append(Problem(field="hires", message=message, received=received))
+    elif not is_larger(hires.width, hires.height, **sides):
+        extras.problems.append(Problem(field="hires.scale", message=f"does not enlarge {wanted.width}x{wanted.height}"))
+    extras.hires, extras.able = hires, fitting or extras.able
+
+
+def is_larger(final_width: int, final_height: int, *, width: int, height: int) -> bool:
+    """In one direction at least, and smaller in none."""
+    return final_width >= width and final_height >= height and (final_width, final_height) != (width, height)
 
 
 def _settle_clip_skip(extras: Extras, clip_skip: int, *, asked: bool) -> None:

@@ -145,6 +145,7 @@ class GenerationService:
             inpainting=inpainting,
             loras=choice.loras,
             clip_skip=choice.clip_skip,
+            hires=choice.hires,
         )
         return choice, params
 
@@ -249,10 +250,9 @@ class GenerationService:
         try:
             png = to_png(image.data, parameters=image.infotext)
             width, height = png_size(png)
-            if (width, height) != (params.width, params.height):
-                raise InvalidAnswerError(
-                    f"the WebUI painted {width}x{height} instead of {params.width}x{params.height}", reason="wrong_size"
-                )
+            if (width, height) != params.picture_size:
+                due = "x".join(map(str, params.picture_size))
+                raise InvalidAnswerError(f"the WebUI painted {width}x{height} instead of {due}", reason="wrong_size")
             if params.inpainting and params.init_image:
                 inpainting = params.inpainting
                 blur = inpainting.mask_blur

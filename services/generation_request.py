@@ -46,6 +46,34 @@ class AskedLora:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AskedHires:
+    """
+    A second pass over the enlarged picture. Either ``scale``, or ``width`` and ``height`` in pixels, is not None.
+
+    :param steps: 0: as many as the first pass.
+    """
+
+    scale: float | None
+    width: int | None
+    height: int | None
+    upscaler: str
+    steps: int
+    strength: float
+
+    def size(self, width: int, height: int, *, step: int) -> tuple[int, int]:
+        """
+        Of the final picture, in pixels; by a factor it is rounded down.
+
+        :param width: and ``height``: of the first pass.
+        :param step: what sides are multiples of.
+        """
+        if self.width is not None and self.height is not None:
+            return self.width, self.height
+        scale = self.scale or 1.0
+        return int(width * scale) // step * step, int(height * scale) // step * step
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationRequest(UnchangedFields):
     """
     Each field has been checked on its own; None leaves it to the service.
@@ -71,3 +99,4 @@ class GenerationRequest(UnchangedFields):
     inpaint_fill: Fill = "original"
     loras: tuple[AskedLora, ...] = ()
     clip_skip: int | None = None
+    hires: AskedHires | None = None

@@ -1,6 +1,6 @@
 """The images that a WebUI returns: as PNG files that are complete, each with the record that is stored beside it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -126,6 +126,8 @@ def image_record(origin: Origin, *, image_id: UUID, seed: int, number: int) -> d
     }
     unchanged = {each.name: getattr(params, each.name) for each in fields(UnchangedFields)}
     record |= {name: value for name, value in unchanged.items() if value is not None}
+    if params.hires is not None:
+        record["hires"] = asdict(params.hires)
     if params.loras:
         record["loras"] = [{"name": lora.name, "weight": lora.weight} for lora in params.loras]
     return record | _of_mask(params.inpainting)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from sd_client.models import Capabilities, Sampler
 from sd_client.samplers import enough_steps, img2img_steps, spell
-from services.generation_request import AskedLora, GenerationRequest
+from services.generation_request import AskedHires, AskedLora, GenerationRequest
 from services.problems import Problem
 
 
@@ -30,6 +30,7 @@ class Wanted:
     strength: float | None = None
     loras: tuple[AskedLora, ...] = ()
     clip_skip: int | None = None
+    hires: AskedHires | None = None
 
     @classmethod
     def by(cls, request: GenerationRequest) -> Wanted:

@@ -20,6 +20,41 @@ NO_SAMPLER = "NONE"
 
 
 @dataclass(frozen=True, kw_only=True)
+class CppHires:
+    """A second pass. Sizes in pixels; `target` is 0, 0 where a factor was asked for, `size` as it comes out."""
+
+    upscaler: str
+    scale: float
+    target: tuple[int, int]
+    size: tuple[int, int]
+    steps: int
+    strength: float
+
+    def text(self) -> str:
+        """What stands of it in a picture."""
+        return (
+            f"Hires upscale: {self.upscaler}, Hires scale: {self.scale:.6f}, "
+            f"Hires resize: {self.target[0]}x{self.target[1]}, Hires steps: {self.steps}, "
+            f"Denoising strength: {self.strength:.6f}, "
+        )
+
+    def account(self) -> dict[str, Any]:
+        """The same in JSON."""
+        return {
+            "custom_sigmas": [],
+            "denoising_strength": self.strength,
+            "enabled": True,
+            "model": "",
+            "scale": self.scale,
+            "steps": self.steps,
+            "target_height": self.target[1],
+            "target_width": self.target[0],
+            "upscale_tile_size": 128,
+            "upscaler": self.upscaler,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class CppJob:
     """A request after it was read. Sizes in pixels as asked for."""
 
@@ -43,6 +78,7 @@ class CppJob:
     init: Image.Image | None = None
     mask: Image.Image | None = None
     source_key: str = ""
+    hires: CppHires | None = None
     loras: tuple[tuple[str, float], ...] = ()
     """Paths and weights."""
     foreign: frozenset[str] = frozenset()
@@ -62,7 +98,9 @@ class CppJob:
     def scene(self, index: int) -> Scene:
         """What image number `index` shows."""
         sampler = self.default_sampler if self.sampler == NO_SAMPLER else self.sampler
-        effects = [(path, weight) for path, weight in self.loras if weight and path not in self.foreign]
+        effects: list[object] = [one for one in self.loras if one[1] and one[0] not in self.foreign]
+        effects += [self.hires] if self.hires else []
+        width, height = self.hires.size if self.hires else self.size
         return Scene(
             prompt=f"{self.prompt} {effects}" if effects else self.prompt,
             negative_prompt=self.negative_prompt,
@@ -71,8 +109,8 @@ class CppJob:
             cfg_scale=self.cfg_scale,
             sampler=f"{sampler} {self.scheduler}",
             model=f"{self.model} {max(1, self.clip_skip)}",
-            width=self.size[0],
-            height=self.size[1],
+            width=width,
+            height=height,
         )
 
     def paint(self, index: int) -> Image.Image:
@@ -96,7 +134,8 @@ class CppJob:
         values = (
             f"Steps: {self.steps}, CFG scale: {self.cfg_scale:.6f}, Guidance: 3.500000, Eta: inf, "
             f"Seed: {self.seed + index}, Size: {self.width}x{self.height}, Model: {self.model}, RNG: cuda, "
-            f"Sampler: {f'{self.sampler} {self.scheduler}'.strip()}, {self._clip_skip_text()}Version: {VERSION}, "
+            f"Sampler: {f'{self.sampler} {self.scheduler}'.strip()}, {self._clip_skip_text()}"
+            f"{self.hires.text() if self.hires else ''}Version: {VERSION}, "
             f"SDCPP: {json.dumps(self.account(index), ensure_ascii=False, separators=(',', ':'), sort_keys=True)}"
         )
         negative = f"\nNegative prompt: {self.negative_prompt}" if self.negative_prompt else ""
@@ -117,6 +156,8 @@ class CppJob:
             "seed": self.seed + index,
             "width": self.width,
         }
+        if self.hires:
+            account["hires"] = self.hires.account()
         if self.loras:
             account["loras"] = [
                 {"is_high_noise": False, "multiplier": weight, "name": path} for path, weight in self.loras

@@ -12,6 +12,7 @@ from PIL import Image
 
 from simulator import inpainting
 from simulator.errors import CrashError
+from simulator.hires import SecondPass
 from simulator.inpainting import Canvas, MaskSettings
 from simulator.jobs import Job
 from simulator.painter import Scene, paint, stamp
@@ -60,6 +61,7 @@ class Prepared:
     model: str
     words: str
     """The prompt without tags, and what those do."""
+    second: SecondPass | None = None
     key: str = ""
     """Stands for the pictures that it starts from."""
     starts: tuple[Image.Image, ...] = ()
@@ -69,17 +71,18 @@ class Prepared:
 
     def scene(self, index: int) -> Scene:
         """What image number `index` shows."""
-        job = self.job
+        job, second = self.job, self.second
+        size = second.size if second else job.size
         return Scene(
-            prompt=self.words,
+            prompt=f"{self.words} {second.effect}" if second else self.words,
             negative_prompt=job.negative_prompt,
             seed=job.seeds[index],
             steps=job.steps,
             cfg_scale=job.cfg_scale,
             sampler=f"{job.sampling.sampler} {job.sampling.schedule or ''}",
             model=self.model,
-            width=job.size[0],
-            height=job.size[1],
+            width=size[0],
+            height=size[1],
         )
 
     def paint(self, index: int, done: float) -> Image.Image:
@@ -113,14 +116,14 @@ class Prepared:
         return Image.composite(picture, Image.new("RGBA", picture.size), mask)
 
 
-def prepare(job: Job, source: Source | None, model: str, *, words: str) -> Prepared:
+def prepare(job: Job, source: Source | None, model: str, *, words: str, second: SecondPass | None) -> Prepared:
     """Read the pictures and the mask.
 
     :param words: what the prompt comes to, see `networks.Loaded`.
     :raises CrashError: there are none, too many, or one is cut short.
     """
     if source is None:
-        return Prepared(job=job, model=model, words=words)
+        return Prepared(job=job, model=model, words=words, second=second)
     if not source.pictures:
         text = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [0]"
         raise CrashError("RuntimeError", text)

@@ -17,7 +17,7 @@ from simulator.webui import EncodedPictures
 from simulator.wire import Request, Response
 
 if TYPE_CHECKING:
-    from simulator.cpp_jobs import CppJob
+    from simulator.cpp_jobs import CppHires, CppJob
 
 HASH = "8888888888"
 MAX_BATCH = 8
@@ -181,8 +181,31 @@ class SdCpp(Flavour):
             init=init,
             mask=mask,
             source_key=source_key(body.get("init_images"), body.get("mask"), bool(mask)) if init else "",
+            hires=None if with_pictures else self._hires(body, width, height),
             loras=self._loras(body.get("lora") or []),
             foreign=frozenset(self.profile["wrong_loras"]["foreign"]),
+        )
+
+    def _hires(self, body: dict[str, Any], width: int, height: int) -> CppHires | None:
+        """:raises SdCppError: there is no such upscaler."""
+        from simulator.cpp_jobs import CppHires
+
+        if not body.get("enable_hr"):
+            return None
+        upscaler = body.get("hr_upscaler", "Latent")
+        if upscaler not in (*self.profile["upscalers"], *self.profile["latent_modes"]):
+            raise bad("invalid params")
+        scale = float(body.get("hr_scale", 2.0))
+        across, down = int(body.get("hr_resize_x", 0)), int(body.get("hr_resize_y", 0))
+        size = (across, down) if across and down else (int(width * scale), int(height * scale))
+        step = self.size_step
+        return CppHires(
+            upscaler=upscaler,
+            scale=scale,
+            target=(across, down),
+            size=(-(-size[0] // step) * step, -(-size[1] // step) * step),
+            steps=int(body.get("hr_steps", 0)),
+            strength=float(body.get("denoising_strength", 0.75)),
         )
 
     def _loras(self, asked: list[dict[str, Any]]) -> tuple[tuple[str, float], ...]:

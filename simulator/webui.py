@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from simulator.checkpoints import Checkpoint, Checkpoints
 from simulator.errors import CrashError
 from simulator.flavour import Profile, Settings
+from simulator.hires import second_pass
 from simulator.infotext import extra_params, info_of, texts_of
 from simulator.jobs import Job, check, step_time
 from simulator.networks import load, texts
@@ -185,11 +186,15 @@ class WebUI:
         check(job)
         self.check_steps(job)
         loaded = load(job.prompt, self._profile)
+        second = second_pass(job.fields, self._profile)
         clip_skip = self.clip_skip(job)
-        prepared = prepare(job, source, painted_by(self.loaded, clip_skip), words=loaded.painted)
+        model = painted_by(self.loaded, clip_skip)
+        prepared = prepare(job, source, model, words=loaded.painted, second=second)
         finished = self._sample(prepared)
         with_hashes = bool(self.options.get("lora_add_hashes_to_infotext"))
         extra = extra_params(job, inpaints=bool(prepared.canvases))
+        if second:
+            extra |= {"Denoising strength": job.strength, **second.texts}
         extra |= texts(loaded, self._profile, with_hashes=with_hashes)
         infotexts = texts_of(job, self.loaded, extra, count=len(finished), clip_skip=clip_skip)
         more = {"job_timestamp": timestamp, "clip_skip": clip_skip, **self._version}

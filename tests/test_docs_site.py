@@ -99,13 +99,16 @@ def written(default: object) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default) if default not in (None, {}) else "none"
 
 
-@pytest.mark.parametrize("setting", sorted(set(Config.model_fields) - {"runtime_dir", "max_pixels"}))
+@pytest.mark.parametrize(
+    "setting", sorted(set(Config.model_fields) - {"runtime_dir", "max_pixels", "max_hires_pixels"})
+)
 def test_every_settings_default_is_the_documented_one(setting: str) -> None:
     assert documented_defaults()[setting.upper()] == written(Config.model_fields[setting].default)
 
 
 def test_max_pixels_is_written_in_full() -> None:
-    assert documented_defaults()["MAX_PIXELS"] == str(Config.model_fields["max_pixels"].default)
+    for name in ("max_pixels", "max_hires_pixels"):
+        assert documented_defaults()[name.upper()] == str(Config.model_fields[name].default)
 
 
 @pytest.mark.parametrize("page", ["README.fr.md", "llms.txt", "CONTRIBUTING.md"])

@@ -1,7 +1,8 @@
 """The fields of the generation routes: declared, checked and described in one place."""
 
-from api.schemas.checking import MOST_PROBLEMS, RefusedFieldsError, asked_loras, check, from_form, root, to_request
+from api.schemas.checking import MOST_PROBLEMS, RefusedFieldsError, check, from_form, root, to_request
 from api.schemas.described import defaults, json_schemas, ranges
+from api.schemas.extras import asked_hires, asked_loras
 from api.schemas.fields import FIELDS, STRUCTURED_FIELDS, Bounds, Fields, FieldSet
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "FieldSet",
     "Fields",
     "RefusedFieldsError",
+    "asked_hires",
     "asked_loras",
     "check",
     "defaults",

@@ -13,17 +13,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from api.schemas.extras import asked_hires, asked_loras, hires_problems, too_many_loras
 from api.schemas.fields import (
     FIELDS,
     MAX_SEED,
-    MOST_LORAS,
+    Bounds,
     Fields,
     FieldSet,
     InpaintingFields,
+    Txt2ImgFields,
 )
 from api.schemas.other_names import Hint, hints, plain
 from api.schemas.values import LONE_SURROGATE, MOST_SHOWN_CHARS, OWN_KINDS, PictureReading, shown, shown_text
-from services.generation_request import PROMPT, AskedLora, GenerationRequest, Mode
+from services.generation_request import GenerationRequest, Mode
 from services.lora_tags import read_tags
 from services.problems import Problem, nearest
 
@@ -32,8 +34,8 @@ MOST_PROBLEMS = 50
 
 UNKNOWN = "unknown field"
 
-#: By other APIs' names; inpainting has every field there is.
-HINTS = hints(InpaintingFields)
+#: By other APIs' names; each field is one of these two routes'.
+HINTS = hints(InpaintingFields) | hints(Txt2ImgFields)
 
 #: How similar a name must be to a field's to count as a misspelling of it (difflib's ratio).
 _SIMILAR = 0.7
@@ -68,9 +70,7 @@ def check(
     except ValidationError as error:
         faults = error.errors(include_url=False)[:MOST_PROBLEMS]
         problems = _fields_listed_once(mode, [_problem(mode, model, fault) for fault in faults])
-    problems += _problems_together(
-        mode, values, fields.bounds.max_pixels, refused={root(one.field) for one in problems}
-    )
+    problems += _problems_together(mode, values, fields.bounds, refused={root(one.field) for one in problems})
     if problems:
         raise RefusedFieldsError(problems)
     return checked
@@ -89,21 +89,9 @@ def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
     values["seed"] = None if fields.seed == -1 else fields.seed
     values["prompt"] = read_tags(fields.prompt).prompt
     values["loras"] = asked_loras(fields.prompt, [lora.model_dump() for lora in fields.loras or ()])
+    if values.get("hires") is not None:
+        values["hires"] = asked_hires(values["hires"].model_dump(exclude_unset=True))
     return GenerationRequest(mode=mode, **values)
-
-
-def asked_loras(prompt: str, loras: Sequence[Mapping[str, Any]]) -> tuple[AskedLora, ...]:
-    """
-    Those of the field, then those of the prompt's tags.
-
-    :param loras: valid entries of the field.
-    """
-    listed = [
-        AskedLora(name=lora["name"], weight=lora.get("weight", 1.0), field=f"loras[{place}].name")
-        for place, lora in enumerate(loras)
-    ]
-    tagged = [AskedLora(name=tag.name, weight=tag.weight, field=PROMPT) for tag in read_tags(prompt).loras]
-    return (*listed, *tagged)
 
 
 def root(field: str) -> str:
@@ -112,7 +100,7 @@ def root(field: str) -> str:
 
 
 def _problems_together(
-    mode: Mode, values: Mapping[str, Any], max_pixels: int, *, refused: Collection[str]
+    mode: Mode, values: Mapping[str, Any], bounds: Bounds, *, refused: Collection[str]
 ) -> list[Problem]:
     """What is wrong with fields together that are each right."""
 
@@ -121,19 +109,15 @@ def _problems_together(
 
     found = []
     if {"width", "height"}.isdisjoint(refused):
-        found += _too_many_pixels(number("width"), number("height"), max_pixels, "height" in values)
+        found += _too_many_pixels(number("width"), number("height"), bounds.max_pixels, "height" in values)
     if {"seed", "batch_size"}.isdisjoint(refused):
         found += _too_high_seeds(number("seed"), number("batch_size"))
+    if "hires" in values.keys() & FIELDS[mode].model_fields and {"hires", "width", "height"}.isdisjoint(refused):
+        width, height = number("width"), number("height")
+        found += hires_problems(values["hires"], width=width, height=height, most=bounds.max_hires_pixels)
     if {"prompt", "loras"}.isdisjoint(refused):
-        found += _too_many_loras(asked_loras(values.get("prompt", ""), values.get("loras", ())))
+        found += too_many_loras(asked_loras(values.get("prompt", ""), values.get("loras", ())))
     return found
-
-
-def _too_many_loras(asked: Sequence[AskedLora]) -> list[Problem]:
-    if len(asked) <= MOST_LORAS:
-        return []
-    message = f"asks for {len(asked)} LoRAs, with the tags of the prompt; at most {MOST_LORAS} are used together"
-    return [Problem(field=asked[-1].root, message=message)]
 
 
 def _too_many_pixels(width: int, height: int, most: int, has_height: bool) -> list[Problem]:

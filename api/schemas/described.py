@@ -57,6 +57,7 @@ def ranges(fields: FieldSet) -> dict[str, dict[str, float]]:
     """Every numeric limit by its field's name, for a front end's form."""
     found: dict[str, dict[str, float]] = {
         "width x height": {"maximum": fields.bounds.max_pixels},
+        "hires width x height": {"maximum": fields.bounds.max_hires_pixels},
         "input pixels": {"maximum": fields.bounds.max_input_pixels},
     }
     for schema in json_schemas(fields).values():

@@ -48,6 +48,11 @@ Name = Annotated[
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(values.whole)]
 Width = Annotated[Side, Field(description="Pixels. Width × height is at most `MAX_PIXELS`.")]
 Height = Annotated[Side, Field(description="Pixels.")]
+HiresSide = Annotated[
+    int,
+    Field(ge=64, le=8192, multiple_of=8, description="Of the final picture, pixels; not less than that of the first."),
+    BeforeValidator(values.whole),
+]
 Steps = Annotated[
     int,
     Field(ge=1, description="Sampling steps."),
@@ -79,6 +84,36 @@ class LoraFields(BaseModel):
         Field(ge=-2, le=2, allow_inf_nan=False, description="How much it changes; not 0."),
         AfterValidator(values.not_zero),
     ] = 1.0
+
+
+class HiresFields(BaseModel):
+    """
+    A second pass over the enlarged picture; `{}` has all defaults. Either `scale`, or `width` and `height`, say how
+    large the picture becomes.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    scale: Annotated[
+        float,
+        Field(
+            ge=1.1,
+            le=4,
+            allow_inf_nan=False,
+            description="By default 2. The sides are rounded down to multiples of 8, or of 64 if the WebUI needs that.",
+            json_schema_extra={"default": 2.0},
+        ),
+    ] = _LEFT_OUT
+    width: HiresSide = _LEFT_OUT
+    height: HiresSide = _LEFT_OUT
+    upscaler: Annotated[Name, Field(description="One that `GET …/options` lists under `hires`.")] = "Latent"
+    steps: Annotated[
+        int, Field(ge=0, description="Of the second pass; 0: as many as `steps`."), BeforeValidator(values.whole)
+    ] = 0
+    strength: Annotated[
+        float,
+        Field(ge=0.05, le=1, allow_inf_nan=False, description="How much of the enlarged picture is repainted."),
+    ] = 0.7
 
 
 class Fields(BaseModel):
@@ -181,6 +216,15 @@ class Txt2ImgFields(Fields):
 
     width: Width = 512
     height: Height = 512
+    hires: Annotated[
+        HiresFields,
+        Field(description="A second pass over the enlarged picture (hires fix)."),
+        OtherNames(
+            *("enablehr", "hiresfix", "highresfix", "hrscale", "hrupscaler", "hrresizex", "hrresizey"),
+            *("hrsecondpasssteps", "hrsteps", "upscale", "upscaler", "upscalefactor"),
+            says='an object, {"scale", "upscaler", "steps", "strength"}; {} for true',
+        ),
+    ] = _LEFT_OUT
 
 
 class Img2ImgFields(Fields):
@@ -267,7 +311,7 @@ FIELDS: Mapping[Mode, type[Fields]] = {
 }
 
 #: Those that are lists or objects.
-STRUCTURED_FIELDS: Final = frozenset({"loras"})
+STRUCTURED_FIELDS: Final = frozenset({"loras", "hires"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +321,7 @@ class Bounds:
     max_prompt_chars: int
     max_steps: int
     max_pixels: int
+    max_hires_pixels: int
     max_batch_size: int
     max_input_pixels: int
 
@@ -305,4 +350,12 @@ class FieldSet:
         # Nobody who leaves steps out gets more than whoever asks for the most.
         steps, default = bounded["steps"]
         bounded["steps"] = (steps, min(default, self.bounds.max_steps))
+        if "hires" in model.model_fields:
+            hires = model.model_fields["hires"]
+            second = HiresFields.model_fields["steps"]
+            kind: Any = Annotated[second.annotation, Field(le=self.bounds.max_steps), second]
+            bounded_hires = create_model(
+                HiresFields.__name__, __base__=HiresFields, __doc__=HiresFields.__doc__, steps=(kind, second.default)
+            )
+            bounded["hires"] = (Annotated[bounded_hires, hires], hires.default)
         return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **bounded)

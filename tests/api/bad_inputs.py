@@ -140,6 +140,42 @@ _LORAS: tuple[tuple[Any, str, str], ...] = (
 )
 
 
+#: Values of ``hires``, the fields of the answer, and words in it.
+_HIRES: tuple[tuple[Any, str, str], ...] = (
+    *((value, "hires", "must be an object") for value in (None, True, 2, "Latent", [], [{}])),
+    *(
+        ({"scale": value}, "hires.scale", "hires.scale: must")
+        for value in (None, True, "2", 1, 1.09, 4.01, 0, -2, 10**30)
+    ),
+    *(({"width": value, "height": 1024}, "hires.width", "") for value in (None, "1", 0, 63, 65, 8200, 100.5, [])),
+    ({"width": 1024}, "hires.height", "is required with width"),
+    ({"height": 1024}, "hires.width", "is required with height"),
+    ({"scale": 2, "width": 1024, "height": 1024}, "hires.scale", "send one or the other"),
+    ({"width": 512, "height": 512}, "hires.height", "must be larger than 512 x 512"),
+    ({"width": 1024, "height": 504}, "hires.height", "smaller in no direction"),
+    ({"width": 4096, "height": 4096}, "hires.height", "at most 4194304 pixels"),
+    *(({"upscaler": value}, "hires.upscaler", "") for value in (None, 1, "", "nosuch", "a\0", "a" * 201)),
+    *(({"steps": value}, "hires.steps", "between 0 and 150") for value in (-1, 151)),
+    *(({"steps": value}, "hires.steps", "must be an integer") for value in (None, "1", 1.5, True)),
+    *(({"strength": value}, "hires.strength", "hires.strength: must") for value in (None, "1", 0, 0.04, 1.01, True)),
+    ({"enable": True}, "hires.enable", "the fields here are scale, width, height, upscaler, steps, strength"),
+)
+
+
+def hires() -> Iterator[BadRequest]:
+    """Every member wrong in every way, in JSON and in a form."""
+    for value, name, says in _HIRES:
+        shown = json.dumps(value)[:60]
+        yield _wrong("txt2img", f"hires {shown}", name, says, hires=value)
+        if isinstance(value, list | dict):
+            parts = part("prompt", b"a"), part("hires", json.dumps(value).encode())
+            yield _form("txt2img", f"hires {shown}", name, *parts, says=says)
+    for route in ("img2img", "inpainting"):
+        yield _wrong(route, "hires", "hires", "only of txt2img", hires={})
+    for name in ("enable_hr", "hires_fix", "hr_upscaler", "upscale"):
+        yield _wrong("txt2img", f"a name of others {name}", name, "'hires'", **{name: True})
+
+
 def loras() -> Iterator[BadRequest]:
     """Every member wrong in every way, in JSON and in a form."""
     for value, name, says in _LORAS:
@@ -594,6 +630,7 @@ def forms() -> Iterator[BadRequest]:
 BAD_REQUESTS = (
     *numbers(),
     *loras(),
+    *hires(),
     *texts(),
     *names(),
     *remedies(),

@@ -135,7 +135,7 @@ def test_every_shown_request_can_be_sent(app: Flask, simulator: Simulator, mode:
 
 def own_fields() -> FieldSet:
     values = {name.lower(): int(value) for name, value in BOUNDS.items()}
-    return FieldSet(Bounds(max_input_pixels=50_000_000, **values))
+    return FieldSet(Bounds(max_input_pixels=50_000_000, max_hires_pixels=2048 * 2048, **values))
 
 
 def accepts(mode: str, **values: object) -> bool:

@@ -148,7 +148,14 @@ def test_a_retry_gets_the_same_answer(client: FlaskClient, simulator: Simulator)
 
 def test_without_an_infotext_one_is_made() -> None:
     """Some servers write none into their pictures."""
-    bounds = Bounds(max_prompt_chars=100, max_steps=50, max_pixels=10**6, max_batch_size=4, max_input_pixels=10**6)
+    bounds = Bounds(
+        max_prompt_chars=100,
+        max_steps=50,
+        max_pixels=10**6,
+        max_hires_pixels=10**6,
+        max_batch_size=4,
+        max_input_pixels=10**6,
+    )
     fields = check("txt2img", {"prompt": "a harbour", "negative_prompt": "people", "sampler": "DDIM"}, FieldSet(bounds))
     image = GeneratedImage(image_id=uuid4(), png=PNG, seed=7, width=64, height=64, stored=False)
     images = (image, replace(image, seed=8, png=png_with(parameters="written")))
