@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +25,9 @@ from sd_client.errors import (
 )
 from sd_client.models import Checkpoint, GenerationParams, PaintedImage
 from sd_client.pool import WebUIPool
+from sd_client.queue import KEEP_S
 from sd_client.routing import webui_id
-from state.sqlite import STATE_FILE
+from state.sqlite import STATE_FILE, SqliteStore
 from tests.pools import OwnPool
 from tests.sd_client.jobs import INIT_IMAGE, INPAINTING, job, job_request
 from tests.sd_client.servers import (
@@ -192,6 +194,24 @@ def test_no_queue_at_all(site: Site) -> None:
         site.run(pool)
     server.gate.set()
     assert first.result(30)
+
+
+def test_what_no_webui_can_do_is_left_to_the_job_itself_where_the_queue_is_full(site: Site) -> None:
+    server = site.server(held=True)
+    pool = site.pool(server, queue_limit=0)
+    first = site.submit(pool)
+    wait_for(lambda: server.running == 1, "the first job")
+    with pytest.raises(QueueFullError):
+        pool.check_room(job_request(since=pool.now()))
+    pool.check_room(job_request(job(width=68), since=pool.now()))
+    server.gate.set()
+    assert first.result(30)
+
+
+def test_an_idle_process_leaves_the_schedule_alone(site: Site, tmp_path: Path) -> None:
+    site.pool(site.server())
+    time.sleep(2 * KEEP_S)
+    assert SqliteStore(tmp_path / STATE_FILE).get("pool:schedule") is None
 
 
 @pytest.mark.parametrize("wait_s", [0, 0.05])

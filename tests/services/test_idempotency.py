@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from sd_client.errors import JobCancelledError
 from services.generation import GeneratedImage, Generation
 from services.idempotency import Claim, IdempotencyMismatchError, IdempotencyService, fingerprint
 from services.tracking import RequestService
+from state.sqlite import SqliteStore
 from state.stores import Stores, open_stores
 from storage import ImageNotFoundError, LocalStorage
 from tests.pools import pool_of
@@ -188,6 +190,46 @@ def test_concurrent_attempts_make_one_picture(
         thread.join(DEADLINE_S)
     assert len(made) == 1
     assert sorted(answered) == [False] + [True] * 7
+
+
+class BothReadFirst(SqliteStore):
+    """Two callers have read a key before either of them changes it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._both = threading.Barrier(2)
+        self._reads = itertools.count()
+
+    def get(self, key: str) -> bytes | None:
+        found = super().get(key)
+        if next(self._reads) < 2:
+            self._both.wait(DEADLINE_S)
+        return found
+
+
+def test_one_of_two_with_the_same_id_at_the_same_moment_makes_the_picture(process: Process, tmp_path: Path) -> None:
+    store = BothReadFirst(tmp_path / "both.sqlite")
+    service = IdempotencyService(
+        store=store,
+        holders=process.stores.holders,
+        storage=LocalStorage(tmp_path / "images", fsync=False),
+        requests=process.requests,
+        longest_wait_s=30,
+    )
+    replays: list[bool] = []
+
+    def attempt() -> None:
+        with service.claim("key", "print", request="mine", check=nothing) as claim:
+            replays.append(claim.replay is not None)
+            claim.keep(claim.replay or generation(tmp_path))
+
+    threads = [threading.Thread(target=attempt) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    store.close()
+    assert replays == [False, True]
 
 
 def test_whoever_waits_can_leave(process: Process) -> None:
