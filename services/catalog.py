@@ -92,6 +92,10 @@ class Catalog:
     def default_model(self) -> str:
         return self._default_model
 
+    @property
+    def default_clip_skip(self) -> int:
+        return self._default_clip_skip
+
     def models(self) -> tuple[ListedModel, ...]:
         """The union over the pool, including those of WebUIs that are down."""
         view = self._look()

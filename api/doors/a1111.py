@@ -149,6 +149,7 @@ class A1111Routes:
         checkpoint = self._checkpoint(model)
         return {
             **OPTIONS,
+            "CLIP_stop_at_last_layers": self.catalog.default_clip_skip,
             "sd_model_checkpoint": model if checkpoint is None else checkpoint.title,
             "sd_checkpoint_hash": "" if checkpoint is None else checkpoint.known_hash,
         }

@@ -113,6 +113,7 @@ class _Facts:
     sampler: str
     model: str
     hash: str
+    clip_skip: int
 
     @classmethod
     def of(cls, found: Painted, infotext: str | None) -> _Facts:
@@ -122,13 +123,14 @@ class _Facts:
         return cls(
             sampler=found.fields.sampler or _setting(settings, "Sampler"),
             model=checkpoint.model_name if checkpoint else found.generation.model,
+            clip_skip=found.fields.clip_skip or int(_setting(settings, "Clip skip", "[0-9]{1,2}") or 1),
             hash=_setting(settings, "Model hash") or (checkpoint.known_hash if checkpoint else ""),
         )
 
 
-def _setting(settings: str, name: str) -> str:
+def _setting(settings: str, name: str, value: str = "[^,]*") -> str:
     """Of an infotext's last line, ``Steps: 20, Sampler: Euler a, …``; "" if it is not there."""
-    found = re.search(rf"(?:^|, ){name}: ([^,]*)", settings)
+    found = re.search(rf"(?:^|, ){name}: ({value})", settings)
     return found[1].strip() if found else ""
 
 
@@ -207,16 +209,15 @@ def _info(found: Painted, facts: _Facts, texts: list[str | None]) -> dict[str, A
             for text, image in zip(texts, images, strict=True)
         ],
         "styles": [],
-        "clip_skip": 1,
+        "clip_skip": facts.clip_skip,
     }
 
 
-#: Of ``GET options``, beside the model. What is left at these values may be sent back.
+#: Of ``GET options``, beside the model and the default of clip skip.
 OPTIONS: Mapping[str, object] = {
     "samples_format": "png",
     "samples_save": True,
     "sd_vae": "Automatic",
-    "CLIP_stop_at_last_layers": 1,
     "inpainting_mask_weight": 1,
     "initial_noise_multiplier": 1,
     "eta_noise_seed_delta": 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -52,7 +52,7 @@ CARRIED_MASK: Final = {"mask_blur": "mask_blur", "inpaint_full_res_padding": "in
 CARRIED_OTHERWISE: Final = frozenset(
     {
         *("sampler_name", "sampler_index", "scheduler", "n_iter", "batch_size", "model", "override_settings"),
-        *("force_task_id", "alwayson_scripts"),
+        *("force_task_id", "alwayson_scripts", "clip_skip"),
     }
 )
 PICTURES: Final = frozenset({"init_images", "mask"})
@@ -121,16 +121,15 @@ NEUTRAL: Final[Mapping[str, Neutral]] = {
     **dict.fromkeys(
         ("seed_resize_from_w", "seed_resize_from_h"), Neutral(accepts=_at_most_0, message=f"{_OFF}, or 0 or less")
     ),
-    "clip_skip": Neutral(accepts=equal_to(0, 1), message=f"{_OFF}, or 1"),
     "send_images": Neutral(accepts=is_true, message="pictures are always sent; leave it out, or true"),
     "script_name": Neutral(accepts=one_of(""), message="scripts of the WebUI are not run; leave it out"),
     "script_args": Neutral(accepts=is_empty, message="scripts of the WebUI are not run; leave it out"),
     "refiner_checkpoint": Neutral(accepts=one_of(""), message="a refiner is not available; leave it out"),
     "infotext": Neutral(accepts=one_of(""), message="an infotext is not read; send its values as fields"),
 }
-#: Of ``override_settings``. Every other key is refused, but for ``sd_model_checkpoint``, which is carried.
+#: Of ``override_settings``. Every other key is refused, but for those that are carried.
+CARRIED_SETTINGS: Final = frozenset({"sd_model_checkpoint", "CLIP_stop_at_last_layers"})
 NEUTRAL_SETTINGS: Final[Mapping[str, Callable[[object], bool]]] = {
-    "CLIP_stop_at_last_layers": equal_to(1),
     "sd_vae": one_of("Automatic", "None"),
     "sd_hypernetwork": one_of("None"),
     "eta_noise_seed_delta": equal_to(0),
@@ -189,6 +188,7 @@ def translate(route: Route, body: Mapping[str, object], *, steps: int, chosen: C
     _carry(found, CARRIED)
     _carry_names(found)
     _carry_count(found)
+    _carry_clip_skip(found)
     _carry_model(found, chosen)
     if route == "img2img":
         found.values = {"strength": _STRENGTH, "width": _SIDE, "height": _SIDE} | found.values
@@ -250,16 +250,28 @@ def _whole(value: object) -> object:
     return int(read) if isinstance(read, float) and read.is_integer() else read
 
 
-def _carry_model(found: Translation, chosen: Callable[[], str | None]) -> None:
+def _carry_setting(found: Translation, setting: str, name: str, own: str, *, nothing: Sequence[object]) -> bool:
+    """
+    A setting of A1111's, else the field that other servers have for it; whether there is either.
+
+    :param nothing: the same as left out.
+    """
     settings = found.given.get("override_settings")
-    named = settings.get("sd_model_checkpoint") if isinstance(settings, dict) else None
-    for name, value in (
-        ("override_settings.sd_model_checkpoint", named),
-        ("model", found.given.get("model")),
-    ):
-        if value not in (None, ""):
-            found.carry(name, "model", value)
-            return
+    value = settings.get(setting) if isinstance(settings, dict) else None
+    for called, wanted in ((f"override_settings.{setting}", value), (name, found.given.get(name))):
+        if wanted is not None and wanted not in nothing:
+            found.carry(called, own, wanted)
+            return True
+    return False
+
+
+def _carry_clip_skip(found: Translation) -> None:
+    _carry_setting(found, "CLIP_stop_at_last_layers", "clip_skip", "clip_skip", nothing=(0, "0"))
+
+
+def _carry_model(found: Translation, chosen: Callable[[], str | None]) -> None:
+    if _carry_setting(found, "sd_model_checkpoint", "model", "model", nothing=("",)):
+        return
     if (choice := chosen()) is not None:
         found.carry(CHOSEN, "model", choice)
 
@@ -292,7 +304,7 @@ def _check_settings(found: Translation) -> None:
         found.refuse("override_settings", "must be an object")
         return
     for key, value in settings.items():
-        if value is None or key == "sd_model_checkpoint":
+        if value is None or key in CARRIED_SETTINGS:
             continue
         accepts = NEUTRAL_SETTINGS.get(key)
         if accepts is None or not accepts(value):

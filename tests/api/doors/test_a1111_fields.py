@@ -38,6 +38,9 @@ def of_img2img(body: dict[str, Any]) -> Any:
         ({"model": "sdxl"}, {"model": "sdxl"}),
         ({"model": "sdxl", "override_settings": {"sd_model_checkpoint": "x"}}, {"model": "x"}),
         ({"model": "sdxl", "override_settings": {"sd_model_checkpoint": ""}}, {"model": "sdxl"}),
+        ({"clip_skip": "2"}, {"clip_skip": 2}),
+        ({"clip_skip": 1, "override_settings": {"CLIP_stop_at_last_layers": 2}}, {"clip_skip": 2}),
+        ({"clip_skip": 2, "override_settings": {"CLIP_stop_at_last_layers": None}}, {"clip_skip": 2}),
     ],
 )
 def test_carried(body: dict[str, Any], values: dict[str, Any]) -> None:
@@ -48,8 +51,8 @@ def test_carried(body: dict[str, Any], values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("nothing", ["", "automatic", "Automatic", None])
 def test_a_default_is_not_named(nothing: str | None) -> None:
-    found = of_txt2img({"sampler_name": nothing, "scheduler": nothing, "model": nothing if nothing == "" else None})
-    assert found.values.keys() & {"sampler", "scheduler", "model"} == set()
+    body = {"sampler_name": nothing, "scheduler": nothing, "model": nothing if nothing == "" else None, "clip_skip": 0}
+    assert of_txt2img(body).values.keys() & {"sampler", "scheduler", "model", "clip_skip"} == set()
 
 
 def test_the_callers_model_is_only_for_requests_that_name_none() -> None:
@@ -140,7 +143,6 @@ NEUTRAL_VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     **dict.fromkeys(("s_noise", "initial_noise_multiplier"), ([1, 1.0], [0, 1.1])),
     "eta": ([0, 1, 1.0], [0.5, -1]),
     **dict.fromkeys(("seed_resize_from_w", "seed_resize_from_h"), ([0, -1], [512, "x"])),
-    "clip_skip": ([0, 1], [2]),
     "send_images": ([True, 1], [False]),
     **dict.fromkeys(("script_name", "refiner_checkpoint", "infotext"), ([""], ["X/Y/Z plot"])),
     "script_args": ([[]], [[1]]),
@@ -163,7 +165,6 @@ def test_neutral_fields(name: str) -> None:
 
 
 SETTINGS: dict[str, tuple[Any, Any]] = {
-    "CLIP_stop_at_last_layers": (1, 2),
     "sd_vae": ("Automatic", "x.safetensors"),
     "sd_hypernetwork": ("None", "x"),
     "eta_noise_seed_delta": (0, 31337),

@@ -90,6 +90,13 @@ def test_a_picture_and_what_is_said_about_it(client: FlaskClient) -> None:
     assert stored.data == base64.b64decode(body["images"][0])
 
 
+def test_another_layer_of_clip(client: FlaskClient, simulator: Simulator) -> None:
+    for wanted in ({"clip_skip": 2}, {"override_settings": {"CLIP_stop_at_last_layers": 2}}):
+        assert info_of(post(client, "txt2img", {**SMALL, **wanted}))["clip_skip"] == 2
+        assert json.loads(simulator.generations[-1].body)["override_settings"]["CLIP_stop_at_last_layers"] == 2
+    assert info_of(post(client, "txt2img", {**SMALL, "clip_skip": 0}))["clip_skip"] == 1
+
+
 def test_n_iter_times_batch_size(client: FlaskClient) -> None:
     assert len(post(client, "txt2img", {**SMALL, "n_iter": 2, "batch_size": "2"}).get_json()["images"]) == 4
 
