@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import requests
 import urllib3
 from pydantic_core import from_json
+from requests.structures import CaseInsensitiveDict
 
 from sd_client.connection import Exchange, ExchangeAdapter
 from sd_client.errors import (
@@ -81,7 +82,8 @@ class Transport:
     ) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
-        self._base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        self._base = str(requests.Request("GET", base).prepare().url).rstrip("/")
         self._headers = dict(_HEADERS)
         if parts.username is not None:
             # Not by requests, which encodes the password as Latin-1: most letters have no code there.
@@ -89,7 +91,6 @@ class Transport:
             self._headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
         # Not a session: it looks for proxies and a ~/.netrc, and reads a redirect's whole body.
         self._adapter = ExchangeAdapter()
-        self._prepared: dict[tuple[str, str, bool], requests.PreparedRequest] = {}
         self._verify: str | bool = ca_bundle or True
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
@@ -144,12 +145,12 @@ class Transport:
         return content
 
     def _request(self, method: str, path: str, body: bytes | SizedPieces | None) -> requests.PreparedRequest:
-        """Addresses and headers are prepared once for each of the few kinds, for requests takes long over them."""
-        kind = method, path, body is None
-        if kind not in self._prepared:
-            headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
-            self._prepared[kind] = requests.Request(method, self._base + path, headers=headers).prepare()
-        request = self._prepared[kind].copy()
+        """Not prepared as a whole, for requests takes long over an address and headers that are right already."""
+        request = requests.PreparedRequest()
+        request.method, request.url = method, self._base + path
+        request.headers = CaseInsensitiveDict(self._headers)
+        if body is not None:
+            request.headers["Content-Type"] = "application/json"
         request.prepare_body(body, None)  # sets its length as well
         return request
 
