@@ -37,7 +37,6 @@ SAVE_STEPS = (
     "record_written",
     "incoming_created",
     "incoming_written",
-    "record_durable",
     "image_visible",
     "image_durable",
 )
@@ -197,10 +196,9 @@ class LocalStorage:
             self._on_step("incoming_created")
             self._write(file, png)
         self._on_step("incoming_written")
-        self._sync_folder(paths.record.parent)
-        self._on_step("record_durable")
         os.rename(paths.incoming, paths.image)
         self._on_step("image_visible")
+        # For both names: a filesystem with a journal writes the record's no later than the image's.
         self._sync_folder(paths.image.parent)
         self._on_step("image_durable")
 

@@ -27,7 +27,6 @@ LEFT_BY_A_SAVE = {
     "record_written": [RECORD],
     "incoming_created": [INCOMING, RECORD],
     "incoming_written": [INCOMING, RECORD],
-    "record_durable": [INCOMING, RECORD],
     "image_visible": [RECORD, IMAGE],
     "image_durable": [RECORD, IMAGE],
 }
@@ -239,7 +238,7 @@ def test_the_folder_disappears_during_a_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)")
 def test_what_is_flushed_to_the_disk(tmp_path: Path) -> None:
-    """Record, image, and their folder before and after the image has its name; and the parent of each new folder."""
+    """Record, image, and their folder once the image has its name; and the parent of each new folder."""
     code = (
         "import sys, uuid; from storage.local import LocalStorage\n"
         "storage = LocalStorage(sys.argv[1])\n"
@@ -255,4 +254,4 @@ def test_what_is_flushed_to_the_disk(tmp_path: Path) -> None:
     calls = [line.split(None, 1)[1] for line in report.read_text().splitlines() if line.endswith("= 0")]
     folders = [call for call in calls if call.startswith("mkdir")]
     flushes = [call for call in calls if call.startswith(("fsync", "fdatasync"))]
-    assert len(flushes) == 4 * 8 + len(folders), flushes
+    assert len(flushes) == 3 * 8 + len(folders), flushes
