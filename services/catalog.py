@@ -205,8 +205,10 @@ class Catalog:
         model = wanted.model or self._default_model
         checkpoints, names = self._seen(everything)
         found = names.find(model)
-        known = [names.public(checkpoint) for checkpoint in checkpoints]
-        problems = [] if len(found) == 1 else [_model_problem(model, found, known, asked=wanted.model is not None)]
+        problems = []
+        if len(found) != 1:
+            known = [names.public(checkpoint) for checkpoint in checkpoints]
+            problems = [_model_problem(model, found, known, asked=wanted.model is not None)]
         able = [c for c in everything if len(found) != 1 or find_checkpoint(c, found[0])]
         sampler = wanted.sampler or self._default_sampler
         # A default scheduler belongs to the default sampler: another sampler's caller did not ask for it.

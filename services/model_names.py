@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,9 @@ KNOWN_ALIASES: Mapping[str, tuple[str, ...]] = {
     "sd-v1-5": ("v1-5-pruned-emaonly", "v1-5-pruned", "stable-diffusion-v1-5"),
     "sdxl": ("sd_xl_base_1.0",),
 }
+
+#: Health checks ask for the default's at each call.
+_MOST_KEPT = 100
 
 
 def union(lists: Sequence[Sequence[Checkpoint]]) -> dict[Checkpoint, int]:
@@ -47,10 +51,12 @@ class ModelNames:
     :param checkpoints: and the WebUI that each is on, see :func:`union`. Of several WebUIs' files of one name that have
         other weights, the name alone means the first one's.
     :param aliases: the operator's, before :data:`KNOWN_ALIASES` and before the names of files.
+    :ivar find: what a name stands for: one checkpoint, several if the name is ambiguous, or none.
     """
 
     def __init__(self, checkpoints: Mapping[Checkpoint, int], aliases: Mapping[str, str]) -> None:
         self._spellings = [_Spelling(checkpoints, aliases, same) for same in (str, str.lower)]
+        self.find = functools.lru_cache(_MOST_KEPT)(self._find)
         by_alias = ((alias, self.find(alias)) for alias in (*aliases, *KNOWN_ALIASES))
         self._public: dict[Checkpoint, str] = {}
         for alias, found in by_alias:
@@ -60,8 +66,7 @@ class ModelNames:
             self._public.setdefault(checkpoint, self._own_name(checkpoint))
         self.namesakes = _namesakes(checkpoints)
 
-    def find(self, name: str) -> list[Checkpoint]:
-        """One checkpoint, several if the name is ambiguous, or none."""
+    def _find(self, name: str) -> list[Checkpoint]:
         for spelling in self._spellings:
             target = spelling.own_aliases.get(spelling.same(name))
             if target is not None:
