@@ -243,6 +243,8 @@ def _stores(config: Config, metrics: Metrics) -> Stores:
 
 def _flask(config: Config) -> Flask:
     app = Flask(__name__, static_folder=None)
+    # Flask would look at each view and hook at each call, but none is a coroutine.
+    app.ensure_sync = lambda func: func  # type: ignore[method-assign]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # A path with // matches nothing. Flask would redirect to whatever host the caller named.
     app.url_map.merge_slashes = False
