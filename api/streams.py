@@ -86,7 +86,12 @@ def streamed(
             finish()
             accepted.set()
 
-    threading.Thread(target=_in_this_context(run), name="stream", daemon=True).start()
+    thread = threading.Thread(target=_in_this_context(run), name="stream", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # there are too many
+        with until_over:
+            raise
     accepted.wait()
     if outcome.done():
         outcome.result()

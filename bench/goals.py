@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.results_file import Results
 from bench.tables import NONE, Table, number
-from bench.targets import OLDER, SERVICE
+from bench.targets import LITELLM_PROXY, OLDER, OPENAI, SERVICE
 
 #: The most that one request may cost, as a multiple of an older checkout's CPU.
 CPU_RATIOS = {
@@ -18,6 +18,8 @@ CPU_RATIOS = {
     "GET image 1024²": 1.0,
     "GET health": 1.0,
 }
+#: The same of a picture through OpenAI's API, by whom it is compared to.
+OPENAI_RATIOS = {SERVICE: 1.15, LITELLM_PROXY: 0.33}
 #: Of 50 WebUIs.
 BUSY_SHARE = 0.95
 
@@ -52,7 +54,7 @@ def table(results: Results) -> Table:
 
 def goals(results: Results) -> list[Goal]:
     older = list(_against_older(results)) if results.start(OLDER) else []
-    return [*older, *_memory(results), *_busy(results)]
+    return [*older, *_openai(results), *_memory(results), *_busy(results)]
 
 
 def _against_older(results: Results) -> Iterator[Goal]:
@@ -62,6 +64,14 @@ def _against_older(results: Results) -> Iterator[Goal]:
     for key, what in (("start_s", "from start to healthy"), ("idle_mb", "RSS of an idle worker")):
         measured = _quotient(results.start(SERVICE), results.start(OLDER), key)
         yield Goal(what=f"{what}, against the {OLDER}", bound=1.0, unit="×", measured=measured)
+
+
+def _openai(results: Results) -> Iterator[Goal]:
+    for other, bound in OPENAI_RATIOS.items():
+        measured = results.ratio("txt2img 1024²", OPENAI, other)
+        yield Goal(
+            what=f"CPU of txt2img 1024² by OpenAI's API, against {other}", bound=bound, unit="×", measured=measured
+        )
 
 
 def _quotient(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None, key: str) -> float | None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.results_file import Results
 from bench.tables import number
-from bench.targets import REDIS, SERVICE, UPSTREAM
+from bench.targets import OPENAI, REDIS, SERVICE, UPSTREAM
 
 OURS, THEIRS = "#2a6f97", "#a9b4be"
 
@@ -36,7 +36,7 @@ def _bars(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """``rows``: of one workload; without any the panel stays empty."""
     rows = sorted(rows, key=lambda row: row["cpu_ms"], reverse=True)
     names, values = [row["target"] for row in rows], [row["cpu_ms"] for row in rows]
-    colours = [OURS if name in (SERVICE, REDIS) else THEIRS for name in names]
+    colours = [OURS if name in (SERVICE, OPENAI, REDIS) else THEIRS for name in names]
     bars = axes.barh(names, values, color=colours)
     axes.bar_label(bars, [number(value) for value in values], padding=3)
     axes.margins(x=0.15)

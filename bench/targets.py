@@ -14,7 +14,8 @@ from api.images import SENDFILE_PREFIX
 from bench import accounting
 from bench.load import Work
 from bench.stage import LITELLM, Server, Stage, Upstream
-from bench.workloads import PREFIX, Dialect, Mode, Request, Workload, generation
+from bench.upstream import MODEL
+from bench.workloads import OPENAI_MODEL, PREFIX, Dialect, Mode, Request, Workload, generation
 from tools.children import RunError
 
 #: As many jobs as callers run at a time: what is measured is the service, not the queue.
@@ -23,6 +24,7 @@ WEBUIS = 16
 GENERATIONS: tuple[Mode, ...] = ("txt2img", "img2img", "inpainting")
 
 SERVICE = "this service"
+OPENAI = "this service, OpenAI's API"
 OLDER = "older checkout"
 REDIS = "this service, Redis"
 X_ACCEL = "this service, nginx X-Accel"
@@ -85,12 +87,14 @@ def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True, older: Path 
     """:param older: another checkout of this service, to be measured beside it."""
     absent: dict[str, str] = {}
     webuis = upstream.webuis(WEBUIS)
-    service = _service(SERVICE, stage.service("service", webuis))
+    alias = f"{OPENAI_MODEL}={MODEL['sd_model_checkpoint']}"
+    service = _service(SERVICE, stage.service("service", webuis, SD_MODEL_ALIASES=alias))
     redis_pid, redis_url = stage.redis()
     shared = stage.service("service-redis", webuis, REDIS_URL=redis_url)
     with_redis = Server(port=shared.port, pids=(*shared.pids, redis_pid), images=shared.images)
     targets = [
         service,
+        Target(name=OPENAI, server=service.server, dialect="openai", modes=("txt2img",)),
         *([_service(OLDER, stage.service("service-older", webuis, root=older))] if older else []),
         _service(REDIS, with_redis),
         *_behind_nginx(stage, upstream, service, absent),

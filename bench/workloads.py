@@ -16,11 +16,14 @@ from bench.load import Work
 from bench.upstream import picture
 
 Mode = Literal["txt2img", "img2img", "inpainting", "image", "health"]
-#: "service": our own API, which the tutorial's proxies have as well; "webui": /sdapi/v1; "openai": litellm's.
+#: "service": our own API, which the tutorial's proxies have as well; "webui": /sdapi/v1; "openai": /v1.
 Dialect = Literal["service", "webui", "openai"]
 
 PREFIX = "/api/v1/ai/generation"
 CLIENTS = (1, 16)
+
+#: The only model that litellm's proxy is set up with.
+OPENAI_MODEL = "painter"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ def generation(mode: Mode, side: int, count: int, dialect: Dialect) -> Request:
     fields: dict[str, object] = {"prompt": "a lighthouse at sunset", "width": side, "height": side, "steps": 20}
     fields |= {"seed": 7, "batch_size": count}
     if dialect == "openai":
-        asked = {"model": "painter", "prompt": fields["prompt"], "n": count, "size": f"{side}x{side}"}
+        asked = {"model": OPENAI_MODEL, "prompt": fields["prompt"], "n": count, "size": f"{side}x{side}"}
         return Request(path="/v1/images/generations", body=json.dumps(asked).encode())
     if mode != "txt2img":
         image = pybase64.b64encode(picture(side, side)).decode()
