@@ -18,7 +18,7 @@ from tests.running import DEADLINE_S, environment
 HERE = Path(__file__).parent
 
 #: LiteLLM would fetch a list of prices when it is imported.
-_QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
 class Running:
@@ -30,7 +30,7 @@ class Running:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with complaints.open("wb") as stderr:
             self._process = subprocess.Popen(
-                command, env=environment(_QUIET), **pipes, stderr=stderr, text=True, bufsize=1
+                command, env=environment(QUIET), **pipes, stderr=stderr, text=True, bufsize=1
             )
 
     def __enter__(self) -> Running:
@@ -86,13 +86,18 @@ class Program:
     def key(self) -> str:
         return f"key-of-{self.name}"
 
-    def command(self) -> list[str]:
+    def command(self, script: Path | None = None) -> list[str]:
+        """
+        What starts its script, or another one.
+
+        :raises pytest.skip.Exception: it is not installed here.
+        """
         found = shutil.which(HERE / self.interpreter if "/" in self.interpreter else self.interpreter)
         if found is None:
             pytest.skip(f"needs {self.interpreter}: `make test-clients` makes the environments, but for node itself")
         if self.interpreter == "node" and not (HERE / "node" / "node_modules").is_dir():
             pytest.skip("needs npm's packages: `make test-clients` installs them")
-        return [found, str(HERE / self.script)]
+        return [found, str(script or HERE / self.script)]
 
 
 def _python(name: str, script: str, **ways: Any) -> Program:
