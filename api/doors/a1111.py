@@ -46,7 +46,7 @@ _OPTIONS: Final = JsonKind(pictures=("image",), flat=False)
 
 #: What this service does not have, as a program expects to find it.
 _EMPTY_LISTS: Final = (
-    *("upscalers", "hypernetworks", "prompt-styles", "face-restorers", "realesrgan-models", "latent-upscale-modes"),
+    *("hypernetworks", "prompt-styles", "face-restorers", "realesrgan-models"),
     *("sd-vae", "script-info", "extensions"),
 )
 #: Of a caller's jobs, so many are looked at to find the one whose progress is shown.
@@ -78,6 +78,8 @@ class A1111Routes:
         state.get("/samplers")(self.get_samplers)
         state.get("/schedulers")(self.get_schedulers)
         state.get("/loras")(self.get_loras)
+        state.get("/upscalers")(self.get_upscalers)
+        state.get("/latent-upscale-modes")(self.get_latent_upscalers)
         state.get("/embeddings")(self.get_embeddings)
         state.get("/scripts")(self.get_scripts)
         state.get("/cmd-flags")(self.get_flags)
@@ -201,6 +203,16 @@ class A1111Routes:
         """The LoRAs that a prompt can name."""
         return [{"name": lora.name, "alias": lora.name, "path": "", "metadata": {}} for lora in self.catalog.loras()]
 
+    def get_upscalers(self) -> list[dict[str, Any]]:
+        """By which hires fix can enlarge a picture."""
+        keys = ("model_name", "model_path", "model_url")
+        names = [name for name in self.catalog.hires_upscalers() if not _is_latent(name)]
+        return [{"name": name, **dict.fromkeys(keys), "scale": 4} for name in names]
+
+    def get_latent_upscalers(self) -> list[dict[str, str]]:
+        """Those of them that enlarge it while it is latent."""
+        return [{"name": name} for name in self.catalog.hires_upscalers() if _is_latent(name)]
+
     def get_embeddings(self) -> dict[str, Any]:
         """None: embeddings are not listed."""
         return {"loaded": {}, "skipped": {}}
@@ -289,6 +301,11 @@ def _texts(value: object) -> dict[str, str]:
         return read_texts(data, file.chunks)
     comment = user_comment(file.exif)
     return {} if comment is None else {PARAMETERS: comment}
+
+
+def _is_latent(upscaler: str) -> bool:
+    """A1111 lists them on a route of their own; all are called so."""
+    return upscaler.startswith("Latent")
 
 
 def _null() -> Response:

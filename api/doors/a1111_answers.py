@@ -114,13 +114,15 @@ class _Facts:
     model: str
     hash: str
     clip_skip: int
+    strength: float | None
 
     @classmethod
     def of(cls, found: Painted, infotext: str | None) -> _Facts:
         _, newline, line = (infotext or "").rpartition("\n")
         settings = line if newline else ""
-        checkpoint = found.checkpoint
+        checkpoint, repainting = found.checkpoint, getattr(found.fields, "hires", None) or found.fields
         return cls(
+            strength=getattr(repainting, "strength", None),
             sampler=found.fields.sampler or _setting(settings, "Sampler"),
             model=checkpoint.model_name if checkpoint else found.generation.model,
             clip_skip=found.fields.clip_skip or int(_setting(settings, "Clip skip", "[0-9]{1,2}") or 1),
@@ -152,7 +154,7 @@ def _made_infotext(found: Painted, facts: _Facts, image: GeneratedImage) -> str:
         "Size": f"{image.width}x{image.height}",
         "Model hash": facts.hash,
         "Model": facts.model,
-        "Denoising strength": getattr(fields, "strength", ""),
+        "Denoising strength": "" if facts.strength is None else facts.strength,
     }
     negative = f"\nNegative prompt: {fields.negative_prompt}" if fields.negative_prompt else ""
     line = ", ".join(f"{name}: {value}" for name, value in settings.items() if value != "")
@@ -174,7 +176,7 @@ def _parameters(found: Painted, facts: _Facts) -> dict[str, Any]:
         "scheduler": fields.scheduler,
         "batch_size": fields.batch_size,
         "n_iter": 1,
-        "denoising_strength": getattr(fields, "strength", None),
+        "denoising_strength": facts.strength,
         "override_settings": {"sd_model_checkpoint": facts.model},
         **found.translation.given,
     }
@@ -201,7 +203,7 @@ def _info(found: Painted, facts: _Facts, texts: list[str | None]) -> dict[str, A
         "batch_size": count,
         "sd_model_name": facts.model,
         "sd_model_hash": facts.hash,
-        "denoising_strength": getattr(fields, "strength", None),
+        "denoising_strength": facts.strength,
         "extra_generation_params": {},
         "index_of_first_image": 0,
         "infotexts": [

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from api.doors import a1111_hires
+from api.doors.a1111_hires import carry_hires, has_hires
 from api.doors.translation import Neutral, Translation, boolean, equal_to, is_empty, is_false, is_true, number, one_of
 from api.schemas.values import shown_text
 from services.generation_request import Mode
@@ -52,7 +54,7 @@ CARRIED_MASK: Final = {"mask_blur": "mask_blur", "inpaint_full_res_padding": "in
 CARRIED_OTHERWISE: Final = frozenset(
     {
         *("sampler_name", "sampler_index", "scheduler", "n_iter", "batch_size", "model", "override_settings"),
-        *("force_task_id", "alwayson_scripts", "clip_skip"),
+        *("force_task_id", "alwayson_scripts", "clip_skip", "enable_hr"),
     }
 )
 PICTURES: Final = frozenset({"init_images", "mask"})
@@ -101,9 +103,6 @@ _OFF = "is not available here; leave it out"
 _SAMPLER = "is not a parameter of samplers here; leave it out"
 #: Accepted at values that change nothing.
 NEUTRAL: Final[Mapping[str, Neutral]] = {
-    "enable_hr": Neutral(
-        accepts=is_false, message="hires fix is not available; leave it out, and ask for the size you want"
-    ),
     **dict.fromkeys(
         ("restore_faces", "tiling", "disable_extra_networks"), Neutral(accepts=is_false, message=f"{_OFF}, or false")
     ),
@@ -127,6 +126,10 @@ NEUTRAL: Final[Mapping[str, Neutral]] = {
     "refiner_checkpoint": Neutral(accepts=one_of(""), message="a refiner is not available; leave it out"),
     "infotext": Neutral(accepts=one_of(""), message="an infotext is not read; send its values as fields"),
 }
+#: The same in img2img.
+NEUTRAL_IMG2IMG: Final[Mapping[str, Neutral]] = {
+    "enable_hr": Neutral(accepts=is_false, message="hires fix is not for img2img; leave it out, or false")
+}
 #: Of ``override_settings``. Every other key is refused, but for those that are carried.
 CARRIED_SETTINGS: Final = frozenset({"sd_model_checkpoint", "CLIP_stop_at_last_layers"})
 NEUTRAL_SETTINGS: Final[Mapping[str, Callable[[object], bool]]] = {
@@ -147,7 +150,8 @@ REFUSED: Final = {
     "firstpass_image": "is not available; leave it out",
     "controlnet_units": "ControlNet is not available; leave it out",
 }
-#: Without an effect at any value. So is what A1111 does not know, but that is named in the answer.
+#: Without an effect at any value, but for what hires fix reads where it is on. So is what A1111 does not know, but that
+#: is named in the answer.
 UNREAD: Final = frozenset(
     {
         *("refiner_switch_at", "subseed", "image_cfg_scale", "comments", "override_settings_restore_afterwards"),
@@ -190,7 +194,10 @@ def translate(route: Route, body: Mapping[str, object], *, steps: int, chosen: C
     _carry_count(found)
     _carry_clip_skip(found)
     _carry_model(found, chosen)
+    if second_pass := route == "txt2img" and has_hires(found):
+        carry_hires(found)
     if route == "img2img":
+        found.check_neutral(NEUTRAL_IMG2IMG)
         found.values = {"strength": _STRENGTH, "width": _SIDE, "height": _SIDE} | found.values
         _carry(found, CARRIED_IMG2IMG)
         _carry_choices(found, CHOICES_IMG2IMG)
@@ -203,11 +210,12 @@ def translate(route: Route, body: Mapping[str, object], *, steps: int, chosen: C
     unknown = found.given.keys() - KNOWN[route]
     found.ignored = sorted(name for name in unknown if not name.startswith(_UNREAD_BEGINNING))
     # What the answer repeats as it came. The rest, which may be large, need not wait for the picture.
-    repeated = {
+    repeated = [
+        *(a1111_hires.FIELDS if second_pass else ()),
         *(CHOICES_IMG2IMG if route == "img2img" else ()),
         *((*CARRIED_MASK, *CHOICES_MASK) if with_mask else ()),
-    }
-    found.given = {name: value for name, value in found.given.items() if name in repeated}
+    ]
+    found.given = {name: found.given[name] for name in repeated if name in found.given}
     return found
 
 

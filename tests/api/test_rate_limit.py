@@ -200,6 +200,7 @@ COUNTED = {
             f"a1111_state.{view}"
             for view in (
                 *("get_options", "set_options", "get_models", "get_samplers", "get_schedulers", "get_loras"),
+                *("get_upscalers", "get_latent_upscalers"),
                 *("get_embeddings", "get_scripts", "get_flags", "get_nothing", "refresh", "read_png"),
             )
         ),

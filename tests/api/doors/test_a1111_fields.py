@@ -131,9 +131,7 @@ def test_refused_by_name(name: str, value: object) -> None:
 
 #: Of each neutral field some values that change nothing, and some that would.
 NEUTRAL_VALUES: dict[str, tuple[list[Any], list[Any]]] = {
-    **dict.fromkeys(
-        ("enable_hr", "restore_faces", "tiling", "disable_extra_networks"), ([False, 0, "false"], [True, 1])
-    ),
+    **dict.fromkeys(("restore_faces", "tiling", "disable_extra_networks"), ([False, 0, "false"], [True, 1])),
     "styles": ([[], [""], ["None", ""]], [["anime"], "anime", [1]]),
     **dict.fromkeys(
         ("subseed_strength", "s_churn", "s_tmin", "s_tmax", "s_min_uncond", "eta_noise_seed_delta"),
@@ -147,6 +145,52 @@ NEUTRAL_VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     **dict.fromkeys(("script_name", "refiner_checkpoint", "infotext"), ([""], ["X/Y/Z plot"])),
     "script_args": ([[]], [[1]]),
 }
+
+
+HIRES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"scale": 2.0}),
+    ({"hr_scale": "1.5", "hr_upscaler": "", "hr_second_pass_steps": 0}, {"scale": 1.5, "steps": 0}),
+    ({"hr_upscaler": "Lanczos", "denoising_strength": "0.4"}, {"scale": 2.0, "upscaler": "Lanczos", "strength": 0.4}),
+    ({"hr_resize_x": 1024, "hr_resize_y": "768", "hr_scale": 2}, {"width": 1024, "height": 768}),
+    ({"hr_resize_x": 1000, "width": 640, "height": 512}, {"width": 1000, "height": 800}),
+    ({"hr_resize_y": 1024, "width": 512, "height": 640}, {"width": 816, "height": 1024}),
+    ({"hr_resize_x": "wide"}, {"width": "wide", "height": 0}),
+    ({"hr_resize_x": 1024, "width": "wide"}, {"width": 1024, "height": 0}),
+    ({"hr_scale": [2]}, {"scale": [2]}),
+]
+
+
+@pytest.mark.parametrize(("body", "hires"), HIRES)
+def test_hires_fix(body: dict[str, Any], hires: dict[str, Any]) -> None:
+    found = of_txt2img({"enable_hr": True, **body})
+    assert found.values["hires"] == hires
+    assert found.problems == []
+    assert "hires" not in of_txt2img({"enable_hr": False, **body}).values
+
+
+def test_hires_fix_is_not_for_img2img() -> None:
+    assert [problem.field for problem in of_img2img({**PICTURE, "enable_hr": True}).problems] == ["enable_hr"]
+    assert of_img2img({**PICTURE, "enable_hr": 0, "hr_scale": 2}).problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "same", "other"),
+    [
+        ("hr_prompt", ["", "a"], "b"),
+        ("hr_negative_prompt", ["", "n"], "b"),
+        ("hr_checkpoint_name", ["", "Use same checkpoint"], "sdxl"),
+        ("hr_sampler_name", ["", "Use same sampler"], "Euler"),
+        ("hr_scheduler", ["", "Use same scheduler"], "Karras"),
+        ("hr_additional_modules", [[], ["Use same choices"]], ["vae"]),
+        ("hr_cfg", [7], 1),
+    ],
+)
+def test_the_second_pass_is_made_like_the_first(name: str, same: list[Any], other: object) -> None:
+    body = {"prompt": "a", "negative_prompt": "n", "cfg_scale": 7, "enable_hr": True}
+    for value in [None, *same]:
+        assert of_txt2img({**body, name: value}).problems == []
+    assert [problem.field for problem in of_txt2img({**body, name: other}).problems] == [name]
+    assert of_txt2img({**body, name: other, "enable_hr": False}).problems == []
 
 
 def test_every_neutral_field_is_tried() -> None:

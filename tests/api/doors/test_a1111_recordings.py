@@ -27,9 +27,8 @@ pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"there are no r
 
 #: What a user has asked for in these, and nothing of it is here.
 REFUSED = {
-    "node-sd-webui-0.0.8/txt2img_hires": {"enable_hr"},
     "sillytavern-1.19.0/generate_vae": {"alwayson_scripts", "override_settings.sd_vae"},
-    "webuiapi/txt2img_hr": {"enable_hr", "styles"},
+    "webuiapi/txt2img_hr": {"styles"},
 }
 #: Neither A1111 itself in all its versions nor this service has these.
 UNKNOWN = {

@@ -41,8 +41,7 @@ INFO = {
     *("extra_generation_params", "styles", "infotexts"),
 }
 LISTS = (
-    *("upscalers", "hypernetworks", "prompt-styles", "face-restorers", "realesrgan-models", "latent-upscale-modes"),
-    *("sd-vae", "script-info", "extensions"),
+    *("hypernetworks", "prompt-styles", "face-restorers", "realesrgan-models", "sd-vae", "script-info", "extensions"),
 )
 
 
@@ -95,6 +94,45 @@ def test_another_layer_of_clip(client: FlaskClient, simulator: Simulator) -> Non
         assert info_of(post(client, "txt2img", {**SMALL, **wanted}))["clip_skip"] == 2
         assert json.loads(simulator.generations[-1].body)["override_settings"]["CLIP_stop_at_last_layers"] == 2
     assert info_of(post(client, "txt2img", {**SMALL, "clip_skip": 0}))["clip_skip"] == 1
+
+
+def test_hires_fix(client: FlaskClient, simulator: Simulator) -> None:
+    upscalers = [found["name"] for found in client.get(f"{URL}/upscalers").get_json()]
+    latent = [found["name"] for found in client.get(f"{URL}/latent-upscale-modes").get_json()]
+    assert "Lanczos" in upscalers
+    assert "Latent" in latent
+    for wanted, size, upscaler in (
+        ({}, (128, 128), "Latent"),
+        ({"hr_scale": "1.5", "hr_upscaler": "Lanczos", "hr_resize_x": 0, "hr_resize_y": 0}, (96, 96), "Lanczos"),
+        ({"hr_resize_x": 128, "hr_resize_y": 96, "hr_upscaler": latent[-1]}, (128, 96), latent[-1]),
+    ):
+        answer = post(client, "txt2img", {**SMALL, "enable_hr": True, "denoising_strength": 0.5, **wanted})
+        info = info_of(answer)
+        assert (info["width"], info["height"], info["denoising_strength"]) == (*size, 0.5)
+        (picture,) = answer.get_json()["images"]
+        assert samples.pixels(base64.b64decode(picture)).size == size
+        assert json.loads(simulator.generations[-1].body)["hr_upscaler"] == upscaler
+        assert answer.get_json()["parameters"]["enable_hr"] is True
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"hr_scale": 9}, "hr_scale: must be between 1.1 and 4 (got 9)"),
+        ({"hr_upscaler": "R-ESRGAN 5x"}, "hr_upscaler: "),
+        ({"denoising_strength": 0}, "denoising_strength: "),
+        ({"hr_second_pass_steps": -1}, "hr_second_pass_steps: "),
+        ({"hr_resize_x": 100, "hr_resize_y": 100}, "hr_resize_x: "),
+        ({"hr_prompt": "another"}, "hr_prompt: "),
+        ({"hr_checkpoint_name": "sdxl"}, "hr_checkpoint_name: "),
+        ({"hr_sampler_name": "Euler"}, "hr_sampler_name: "),
+        ({"enable_hr": "maybe"}, "enable_hr: must be true or false"),
+    ],
+)
+def test_hires_fix_is_refused_in_its_own_terms(client: FlaskClient, wanted: dict[str, Any], said: str) -> None:
+    failure = a1111_failure_of(post(client, "txt2img", {**SMALL, "enable_hr": True, **wanted}))
+    assert said in failure["error"]
+    assert "hires." not in failure["error"]
 
 
 def test_n_iter_times_batch_size(client: FlaskClient) -> None:
@@ -214,13 +252,13 @@ def test_unknown_fields_are_named_in_a_header_on_refusals_too(client: FlaskClien
 
 
 def test_all_that_is_wrong_is_in_one_sentence(client: FlaskClient) -> None:
-    body = {"steps": 0, "n_iter": 3, "batch_size": 50, "enable_hr": True, "sampler_name": "Eulr", "seed": "x"}
+    body = {"steps": 0, "n_iter": 3, "batch_size": 50, "tiling": True, "sampler_name": "Eulr", "seed": "x"}
     said = a1111_failure_of(post(client, "txt2img", body))["error"]
     for part in (
         "steps: ",
         "n_iter: ",
         "(got 3 x 50)",
-        "enable_hr: ",
+        "tiling: ",
         "sampler_name: ",
         "seed: ",
         "prompt: is required",

@@ -1,0 +1,64 @@
+"""A1111's hires fix in the service's own terms: a second pass over the enlarged picture."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from api.doors.translation import Translation, boolean, number
+
+#: The members of ``hires``, by A1111's names.
+_NUMBERS: Final = {"hr_second_pass_steps": "steps", "denoising_strength": "strength"}
+_SIDES: Final = {"hr_resize_x": "width", "hr_resize_y": "height"}
+_NAMES: Final = {"hr_scale": "scale", "hr_upscaler": "upscaler", **_NUMBERS, **_SIDES}
+#: What can differ from the first pass in A1111's second, and what says that it does not.
+_AS_BEFORE: Final = {
+    "hr_checkpoint_name": ("", "Use same checkpoint"),
+    "hr_sampler_name": ("", "Use same sampler"),
+    "hr_scheduler": ("", "Use same scheduler"),
+    "hr_additional_modules": ([], ["Use same choices"]),
+}
+_SAME_AS: Final = {"hr_prompt": "prompt", "hr_negative_prompt": "negative_prompt", "hr_cfg": "cfg_scale"}
+
+#: Fields of A1111 that are read where its hires fix is on.
+FIELDS: Final = ("enable_hr", *_NAMES)
+
+_SCALE: Final = 2.0
+_SIDE: Final = 512
+
+
+def has_hires(found: Translation) -> bool:
+    """Whether it is asked for; what is neither yes nor no is refused."""
+    wanted = boolean(found.given.get("enable_hr", False))
+    if not isinstance(wanted, bool):
+        found.refuse("enable_hr", "must be true or false")
+    return wanted is True
+
+
+def carry_hires(found: Translation) -> None:
+    """What the second pass is to be, once the rest has been carried."""
+    hires = {own: number(found.given[name]) for name, own in _NUMBERS.items() if name in found.given}
+    upscaler = found.given.get("hr_upscaler", "")
+    if upscaler != "":
+        hires["upscaler"] = upscaler
+    found.values["hires"] = hires | _size(found)
+    found.names |= {"hires": "enable_hr", **{f"hires.{own}": name for name, own in _NAMES.items()}}
+    for name, harmless in _AS_BEFORE.items():
+        if name in found.given and found.given[name] not in harmless:
+            found.refuse(name, "must be left out: the second pass is made with what the first is made with")
+    for name, first in _SAME_AS.items():
+        if found.given.get(name, "") not in ("", found.given.get(first, "")):
+            found.refuse(name, f"must be left out, or the same as {first}, which is used for both passes")
+
+
+def _size(found: Translation) -> dict[str, object]:
+    """A side that is 0 follows from the other one and the picture's shape, as in A1111."""
+    given = {own: number(found.given.get(name, 0)) for name, own in _SIDES.items()}
+    if not any(given.values()):
+        return {"scale": number(found.given.get("hr_scale", _SCALE))}
+    missing = [own for own, value in given.items() if value == 0]
+    if missing:
+        (known,) = given.keys() - set(missing)
+        sides = {own: found.values.get(own, _SIDE) for own in given}
+        if all(isinstance(value, int | float) and value > 0 for value in (given[known], *sides.values())):
+            given[missing[0]] = int(given[known] * sides[missing[0]] / sides[known]) // 8 * 8  # type: ignore[operator]
+    return given
