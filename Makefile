@@ -25,8 +25,9 @@ TYPED := $(wildcard api services sd_client state storage observability doctor si
 # Compiled modules are kept: otherwise each of the hundreds of processes that the tests start compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# One process more than processors, because most tests wait for something. Neighbours stay together and share a service.
-BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 1)) --dist worksteal
+# Two processes more than processors, because most tests wait for something. A file stays in one process, where its tests
+# share a service; tests/conftest.py says which files begin first.
+BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 2)) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-deploy test-clients test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-litellm docs docs-serve error-docs check lines audit format lock clean

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from bench.results_file import Results
 from bench.tables import number
 from bench.targets import OPENAI, REDIS, SERVICE, UPSTREAM
+
+if TYPE_CHECKING:  # importing it takes longer than a report
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OURS, THEIRS = "#2a6f97", "#a9b4be"
 
@@ -22,6 +22,9 @@ _STEADY: Any = {"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": Fals
 
 def comparison(results: Results, path: Path) -> None:
     """CPU per picture for each server in front of the WebUI."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     panels = ("txt2img 1024²", "img2img 1024²")
     with mpl.rc_context(_STEADY):
         figure = Figure(figsize=(9, 3), layout="constrained")

@@ -24,6 +24,22 @@ hypothesis.settings.load_profile("same" if os.environ.get("CI") else "calm")
 
 MakeApp = Callable[..., Flask]
 
+#: The files that take longest. They begin first, in this order, so that none is left when the others are done.
+LONGEST = (
+    *("browser/test_studio_trouble.py", "pool/test_failures.py", "hostile/test_signals.py"),
+    *("browser/test_studio_looks.py", "integration/test_schemathesis.py", "pool/test_sharing.py"),
+    *("hostile/test_closing.py", "browser/test_studio_code.py", "integration/test_shared_webui.py"),
+    *("integration/test_start.py", "browser/test_docs_page.py", "pool/test_redis_failures.py"),
+    *("integration/test_broken_models.py", "browser/test_studio_generate.py", "integration/test_runtime_folder.py"),
+    *("hostile/test_bodies.py", "pool/test_deadline.py", "browser/test_studio_mask.py", "examples/test_examples.py"),
+    *("integration/test_koboldcpp.py", "tools/test_run.py", "pool/test_requests.py", "hostile/test_decoding.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> Iterator[MakeApp]:

@@ -88,7 +88,7 @@ def test_a_worker_that_begins_after_it_was_deleted(simulator: Simulator, tmp_pat
         os.kill(min(before), signal.SIGKILL)
         wait_until(lambda: len(workers(service) - before) == 1, "another one begins")
         wait_until(lambda: service.printed.count("Booting worker") == 3, "it is started")
-        for _ in range(40):
+        for _ in range(20):
             assert service.post("/txt2img", SMALL).status_code == 200
             shown = metrics(service)
             assert shown.status_code == 200

@@ -79,11 +79,10 @@ def test_a_bucket_with_a_wrong_parameter_is_reported_before_any_worker_starts(tm
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("kind", ["sync", "gunicorn.workers.sync.SyncWorker"])
-def test_a_worker_without_threads_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_worker_without_threads_is_refused(tmp_path: Path) -> None:
     command, settings = commands(free_port())["gunicorn"]
     run = subprocess.run(
-        [*command, "-k", kind, "--threads", "1"],
+        [*command, "-k", "sync", "--threads", "1"],
         env=environment({**settings, "RUNTIME_DIR": str(tmp_path / "run")}),
         cwd=ROOT,
         capture_output=True,
@@ -110,14 +109,13 @@ def test_an_application_that_is_loaded_before_the_fork_is_refused(simulator: Sim
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("host", ["::", "[::1]", "localhost"])
-def test_every_way_to_name_a_host(simulator: Simulator, tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize("host", ["::", "[::1]"])
+def test_an_address_of_ipv6(simulator: Simulator, tmp_path: Path, host: str) -> None:
     port = free_port()
     command = [sys.executable, "stable_diffusion_api.py", "-w", "1"]
     with started(command, tmp_path, port, SD_WEBUI_URL=simulator.url, HOST=host, PORT=str(port)) as service:
-        named = "127.0.0.1" if host[0] in "l1" else "[::1]"
         wait_until(lambda: "Listening at" in service.printed, "it listens")
-        assert requests.get(f"http://{named}:{port}/api/v1/ai/generation/health/live", timeout=DEADLINE_S).ok
+        assert requests.get(f"http://[::1]:{port}/api/v1/ai/generation/health/live", timeout=DEADLINE_S).ok
         if host == "::":
             assert service.get("/health/live").ok, "IPv4 comes there, too"
 
