@@ -20,6 +20,8 @@ Start = Callable[[Program], Running]
 
 ALL = [*OPENAI, *A1111]
 FULL = [program for program in ALL if not program.plain]
+#: Version 1 of the package knows no streams of images.
+STREAMING = [program for program in OPENAI if program.name in ("openai-newest", "openai-2", "openai")]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ def test_one_picture_and_two(program: Program, client: Running, open_to: Service
         pictures = [opened(encoded) for encoded in outcome["pictures"]]
         assert [picture.size for picture in pictures] == [(SIZE, SIZE)] * number
     assert len(set(two["pictures"])) == 2
+
+
+@named(STREAMING)
+def test_a_stream(program: Program, client: Running, guarded: Service) -> None:
+    outcome = client.ask({"do": "stream", **where(guarded, program), "n": 2})
+    assert outcome["events"] == ["image_generation.completed"] * 2
+    assert [opened(encoded).size for encoded in outcome["pictures"]] == [(SIZE, SIZE)] * 2
 
 
 @named(FULL)
@@ -187,6 +196,19 @@ def test_a_cancelled_job_is_painted_once(program: Program, client: Running, slow
     refused = client.receive()
     assert "cancelled" in (refused.get("said") or refused["error"])
     assert generations(slow, since=since) == [400 if program in OPENAI else 409]
+    assert painting.jobs == 1
+
+
+@named(STREAMING)
+def test_a_stream_whose_job_is_cancelled_says_so(
+    program: Program, client: Running, slow: Service, painting: Painting
+) -> None:
+    name = f"stream-of-{program.name}"
+    client.send({"do": "stream", **where(slow, program), "steps": 150, "request_id": name})
+    wait_until(lambda: painting.jobs == 1, "a WebUI paints")
+    key = {"X-API-Key": program.key}
+    assert requests.delete(f"{slow.url}/requests/{name}", headers=key, timeout=DEADLINE_S).ok
+    assert "cancelled" in client.receive()["error"]
     assert painting.jobs == 1
 
 

@@ -23,6 +23,21 @@ def generate(
     return {"pictures": [one.b64_json for one in painted.data]}
 
 
+def stream(*, root: str, key: str, n: int = 1, steps: int = 5, request_id: str | None = None) -> dict[str, Any]:
+    events = _client(root, key).images.generate(
+        model="sd-v1-5",
+        prompt="a lighthouse by the sea",
+        n=n,
+        size="256x256",
+        stream=True,
+        partial_images=1,
+        extra_body={"steps": steps},
+        extra_headers={"X-Request-ID": request_id} if request_id else None,
+    )
+    seen = list(events)
+    return {"events": [event.type for event in seen], "pictures": [event.b64_json for event in seen]}
+
+
 def edit(*, root: str, key: str, image: str, mask: str) -> dict[str, Any]:
     painted = _client(root, key).images.edit(
         model="sd-v1-5",
@@ -41,4 +56,4 @@ def _client(root: str, key: str) -> OpenAI:
     return OpenAI(base_url=f"{root}/v1", api_key=key)
 
 
-answer({"generate": generate, "edit": edit, "models": models})
+answer({"generate": generate, "stream": stream, "edit": edit, "models": models})
