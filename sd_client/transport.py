@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import requests
 import urllib3
 from pydantic_core import from_json
-from requests.structures import CaseInsensitiveDict
 
 from sd_client.connection import Exchange, ExchangeAdapter
 from sd_client.errors import (
@@ -127,7 +126,7 @@ class Transport:
         :raises WebUIError: one of the tree, never an exception of requests.
         """
         most = self._max_answer_bytes if max_bytes is None else max_bytes
-        timeout = min(self._connect_timeout_s, timeout_s), timeout_s
+        timeout = min(self._connect_timeout_s, timeout_s), None  # once connected, the exchange's own time counts
         with Exchange(timeout_s=timeout_s) as exchange, over(exchange):
             try:
                 request = self._request(method, path, body)
@@ -148,7 +147,7 @@ class Transport:
         """Not prepared as a whole, for requests takes long over an address and headers that are right already."""
         request = requests.PreparedRequest()
         request.method, request.url = method, self._base + path
-        request.headers = CaseInsensitiveDict(self._headers)
+        request.headers = dict(self._headers)  # type: ignore[assignment]  # each name has one spelling here
         if body is not None:
             request.headers["Content-Type"] = "application/json"
         request.prepare_body(body, None)  # sets its length as well
@@ -185,7 +184,7 @@ def _translated(error: Exception, exchange: Exchange) -> WebUIError:
     kind = _innermost(error)
     if not exchange.connected:
         return (UntrustedError if kind == "SSLCertVerificationError" else WebUIConnectError)(kind)
-    if exchange.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+    if exchange.expired:
         return WebUITimeoutError("the WebUI did not answer in time")
     return WebUIReadError(f"the connection to the WebUI broke before its answer was complete ({kind})")
 
