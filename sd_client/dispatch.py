@@ -72,6 +72,8 @@ class Dispatcher:
                 lease = self._queue.acquire(request, tried)
             except NoWebUIError as error:
                 self._queue.pardon(too_small)
+                if isinstance(met, UselessLoraError) and self._could_do(request):
+                    raise
                 raise met or error from None
             try:
                 images = self._run_on(lease, request)
@@ -100,6 +102,11 @@ class Dispatcher:
             return frozenset(), None
         found = {webui: name for webui in self._clients if (name := self._trials.useless(webui, request.params))}
         return frozenset(found), next((UselessLoraError(name) for name in found.values()), None)
+
+    def _could_do(self, request: JobRequest) -> bool:
+        """Whether a WebUI that is not reachable now has the job's LoRAs, and they are not known to do nothing there."""
+        able = (webui for webui, state in self._probing.states().items() if match_now(request, webui, state))
+        return any(self._trials.useless(webui, request.params) is None for webui in able)
 
     def _run_on(self, lease: Lease, request: JobRequest) -> tuple[PaintedImage, ...] | None:
         """

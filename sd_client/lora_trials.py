@@ -94,7 +94,7 @@ class LoraTrials:
         """:raises DroppedError: a file is not the one that was tried; the next job tries it."""
         for lora in used:
             trial = self._known.get(self._key(webui, params, lora.name))
-            if trial is None or trial.hash != lora.hash:
+            if trial is None or (trial.hash != lora.hash and trial.hash and lora.hash):
                 self.forget(webui, params)
                 raise DroppedError("a LoRA's file has changed since it was tried", reason="lora_dropped")
 

@@ -70,11 +70,14 @@ def find_loras(capabilities: Capabilities, wanted: Sequence[Lora]) -> tuple[List
 
 
 def lora_fields(params: GenerationParams, listed: Sequence[ListedLora]) -> dict[str, Any]:
-    """The fields that ask for the job's LoRAs: by their paths, or by tags behind the prompt."""
+    """
+    The fields that ask for the job's LoRAs: by their paths, or by tags. These stand before the prompt, where neither
+    a comment that ends it (``# …``) nor a beginning without an end (``<3:``) can swallow them.
+    """
     both = list(zip(params.loras, listed, strict=True))
     if all(one.path for one in listed):
         return {"lora": [{"path": one.path, "multiplier": lora.weight} for lora, one in both]}
-    return {"prompt": " ".join([params.prompt, *(f"<lora:{one.name}:{lora.weight}>" for lora, one in both)])}
+    return {"prompt": " ".join([*(f"<lora:{one.name}:{lora.weight}>" for lora, one in both), params.prompt])}
 
 
 def check_loras(info: Mapping[str, Any], listed: Sequence[ListedLora]) -> tuple[UsedLora, ...]:

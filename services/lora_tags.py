@@ -20,6 +20,9 @@ _BEGINNING: Final = re.compile(r"<(\w+):")
 SMALLEST_WEIGHT: Final = -2.0
 LARGEST_WEIGHT: Final = 2.0
 
+#: Kinds of tags, as A1111 and its extensions have them.
+_NETWORKS: Final = ("lora", "lyco", "hypernet")
+
 #: Of a tag, in a message.
 _MOST_SHOWN_CHARS = 60
 
@@ -56,7 +59,8 @@ def read_tags(prompt: str) -> Tagged:
         return Tagged(prompt=prompt, loras=())
     starts, ends = [tag.start for tag in tags], [tag.end for tag in tags]
     words = [prompt[end:start] for end, start in zip([0, *ends], [*starts, len(prompt)], strict=True)]
-    return Tagged(prompt="".join(words).strip(), loras=tuple(_lora(tag) for tag in tags))
+    # With a blank between them, so that what stood around a tag does not become one.
+    return Tagged(prompt=" ".join(words).strip(), loras=tuple(_lora(tag) for tag in tags))
 
 
 def refuse_tags(text: str) -> None:
@@ -66,13 +70,19 @@ def refuse_tags(text: str) -> None:
 
 
 def _tags(text: str) -> Iterator[_Tag]:
-    """What A1111 takes for tags. One pattern for all of it would need quadratic time for many beginnings."""
+    """
+    What A1111 takes for tags. One pattern for all of it would need quadratic time for many beginnings.
+
+    :raises TagError: one of a network has no end.
+    """
     at = 0
     while found := _BEGINNING.search(text, at):
         at = found.end()
         end = text.find(">", at)
+        if end < 0 and found[1].lower() in _NETWORKS:
+            raise TagError(f"has {found[0]!r} without the '>' at its end")
         if end < 0:
-            return
+            continue
         if end > at:
             yield _Tag(found.start(), end + 1, found[1], text[at:end])
             at = end + 1

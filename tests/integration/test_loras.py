@@ -51,7 +51,11 @@ def generate(client: FlaskClient, **fields: Any) -> dict[str, Any]:
 def jobs(webui: Simulator) -> list[dict[str, Any]]:
     """Without the small pictures by which LoRAs are tried."""
     sent = [json.loads(received.body) for received in webui.generations]
-    return [job for job in sent if not job["prompt"].startswith("a small picture")]
+    return [job for job in sent if not job["prompt"].endswith("a small picture")]
+
+
+def available(client: FlaskClient) -> int:
+    return int(client.get(f"{PREFIX}/health").get_json()["webuis"]["available"])
 
 
 @pytest.mark.parametrize("flavour", ["a1111", "a1111-1.6", "forge", "sdnext", "sdcpp"])
@@ -72,7 +76,7 @@ def test_a_tag_and_the_field_are_the_same(stack: ExitStack, start: Start, flavou
         assert sent[1]["lora"] == [{"path": "add-detail.safetensors", "multiplier": 0.8}]
         assert sent[1]["prompt"] == "a harbour"
     else:
-        assert sent[1]["prompt"] == "a harbour <lora:add-detail:0.8>"
+        assert sent[1]["prompt"] == "<lora:add-detail:0.8> a harbour"
         assert "lora" not in sent[1]
     assert "lora" not in sent[0]
 
@@ -93,7 +97,7 @@ def test_a_form_has_them_as_json(stack: ExitStack, start: Start) -> None:
     fields = {**SMALL, "loras": '[{"name": "red dress v1.2", "weight": -0.5}]'}
     answer = start(webui).post(f"{PREFIX}/txt2img", data=fields, content_type="multipart/form-data")
     assert answer.status_code == 200, answer.text
-    assert jobs(webui)[0]["prompt"] == "a harbour <lora:red dress v1.2:-0.5>"
+    assert jobs(webui)[0]["prompt"] == "<lora:red dress v1.2:-0.5> a harbour"
 
 
 @pytest.mark.parametrize(
@@ -168,11 +172,11 @@ def test_each_lora_is_tried_once_with_each_model(stack: ExitStack, start: Start)
     generate(client, loras=both)
     generate(client, loras=both)
     tried = [json.loads(received.body)["prompt"] for received in webui.generations]
-    assert [prompt for prompt in tried if prompt.startswith("a small picture")] == [
+    assert [prompt for prompt in tried if prompt.endswith("a small picture")] == [
         "a small picture",
-        "a small picture <lora:add-detail:1.0>",
+        "<lora:add-detail:1.0> a small picture",
         "a small picture",
-        "a small picture <lora:blue coat:1.0>",
+        "<lora:blue coat:1.0> a small picture",
     ]
 
 
@@ -213,11 +217,7 @@ def test_jobs_go_to_whom_has_the_lora(stack: ExitStack, start: Start) -> None:
     assert len(jobs(able)) == 3
     assert other.generations == []
     able.set_fault("refuse", route="*")
-
-    def is_seen_as_down() -> bool:
-        return bool(client.get(f"{PREFIX}/health").get_json()["webuis"]["available"] == 1)
-
-    wait_until(is_seen_as_down, "the one with LoRAs is down")
+    wait_until(lambda: available(client) == 1, "the one with LoRAs is down")
     told = problem_of(client.post(f"{PREFIX}/txt2img", json=TAGGED))
     assert (told["status"], told["code"]) == (503, "webui_unavailable")
 
@@ -231,6 +231,35 @@ def test_answers_name_loras_also_where_the_operator_turned_that_off(stack: ExitS
     client = start(webui)
     generate(client, loras=[{"name": "add-detail"}])
     assert requests.get(options, timeout=20).json()["lora_add_hashes_to_infotext"] is False
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a harbour # with boats", "a harbour <3: <b", "# a harbour\na boat", "a<b <lora<lora:blue coat:1>:corrupt:1>"],
+)
+def test_nothing_in_a_prompt_swallows_a_tag(stack: ExitStack, start: Start, prompt: str) -> None:
+    webui = simulator(stack)
+    body = generate(start(webui), prompt=prompt, loras=[{"name": "add-detail"}])
+    assert "add-detail" in [lora["name"] for lora in body["used"]["loras"]]
+    assert "<lora:corrupt" not in jobs(webui)[0]["prompt"]
+
+
+def test_one_does_nothing_and_the_other_is_away(stack: ExitStack, start: Start) -> None:
+    """Whether the one that is away could do it is not known."""
+    first, second = simulator(stack), simulator(stack)
+    client = start(first, second)
+    generate(client)
+    second.set_fault("refuse", route="*")
+    wait_until(lambda: available(client) == 1, "one is down")
+    told = problem_of(client.post(f"{PREFIX}/txt2img", json={**SMALL, "loras": [{"name": "foreign"}]}))
+    assert (told["status"], told["code"]) == (503, "webui_unavailable")
+    second.clear_faults()
+
+    def is_refused() -> bool:
+        answer = client.post(f"{PREFIX}/txt2img", json={**SMALL, "loras": [{"name": "foreign"}]})
+        return answer.status_code == 422
+
+    wait_until(is_refused, "both have tried it")
 
 
 def test_a_replay_says_the_same(stack: ExitStack, start: Start) -> None:

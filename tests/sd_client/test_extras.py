@@ -41,10 +41,10 @@ def test_jobs_without_extras_say_nothing_of_them() -> None:
     assert "denoising_strength" not in body
 
 
-def test_loras_are_tags_behind_the_prompt_or_paths() -> None:
+def test_loras_are_tags_before_the_prompt_or_paths() -> None:
     params = job(loras=(Lora(name="tiny", weight=0.123456789), Lora(name="red dress v1.2", weight=-2.0)))
     body = sent(params, CAPABILITIES, TINY, ListedLora(name="red dress v1.2"))
-    assert body["prompt"] == "a cat <lora:tiny:0.123456789> <lora:red dress v1.2:-2.0>"
+    assert body["prompt"] == "<lora:tiny:0.123456789> <lora:red dress v1.2:-2.0> a cat"
     assert "lora" not in body
     body = sent(params, NATIVE, SDCPP_TINY, ListedLora(name="red dress v1.2", path="a/red.safetensors"))
     assert body["prompt"] == "a cat"
