@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -81,8 +82,7 @@ class Transport:
     ) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
-        base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self._base = str(requests.Request("GET", base).prepare().url).rstrip("/")
+        self._url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._headers = dict(_HEADERS)
         if parts.username is not None:
             # Not by requests, which encodes the password as Latin-1: most letters have no code there.
@@ -142,6 +142,11 @@ class Transport:
         if len(content) > most:
             raise InvalidAnswerError("the WebUI's answer is too large")
         return content
+
+    @functools.cached_property
+    def _base(self) -> str:
+        """:raises requests.InvalidURL: no host can have this name."""
+        return str(requests.Request("GET", self._url).prepare().url).rstrip("/")
 
     def _request(self, method: str, path: str, body: bytes | SizedPieces | None) -> requests.PreparedRequest:
         """Not prepared as a whole, for requests takes long over an address and headers that are right already."""

@@ -71,7 +71,7 @@ def error_of(handle: Handler, **kwargs: float) -> WebUIError:
 # --- Never sent -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "no-such-host.invalid", "[::1]:{port}"])
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "no-such-host.invalid", "[::1]:{port}", ".a", "*b*"])
 def test_without_a_connection_nothing_was_sent(host: str) -> None:
     url = "http://" + host.format(port=closed_port())
     with pytest.raises(WebUIConnectError):
