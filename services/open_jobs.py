@@ -1,6 +1,6 @@
 """Which jobs of a caller are open, for callers who ask about all of theirs and know no ids.
 
-How each of them stands is the business of :mod:`services.tracking`.
+Their status is the business of :mod:`services.tracking`.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ _MOST_LOOKED_AT: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class A1111Routes:
-    """:param requests: knows how the jobs listed in ``jobs`` stand."""
+    """:param requests: knows the status of the jobs that ``jobs`` lists."""
 
     generations: Generations
     catalog: Catalog
@@ -89,7 +89,7 @@ class A1111Routes:
         for name in ("refresh-checkpoints", "refresh-loras"):
             state.post(f"/{name}")(self.refresh)
 
-        # A program that paints asks by itself, far more often than any limit allows.
+        # A program that paints asks unbidden, far more often than any limit allows.
         jobs = Blueprint("a1111_jobs", __name__, url_prefix=_PREFIX)
         jobs.get("/progress")(self.get_progress)
         jobs.post("/interrupt")(self.interrupt)

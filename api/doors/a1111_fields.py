@@ -50,7 +50,7 @@ class Choice:
 CARRIED: Final = {name: name for name in ("prompt", "negative_prompt", "steps", "cfg_scale", "width", "height", "seed")}
 CARRIED_IMG2IMG: Final = {"denoising_strength": "strength"}
 CARRIED_MASK: Final = {"mask_blur": "mask_blur", "inpaint_full_res_padding": "inpaint_padding"}
-#: Carried by rules of their own.
+#: Carried by rules that no table has.
 CARRIED_OTHERWISE: Final = frozenset(
     {
         *("sampler_name", "sampler_index", "scheduler", "n_iter", "batch_size", "model", "override_settings"),
@@ -128,7 +128,9 @@ NEUTRAL: Final[Mapping[str, Neutral]] = {
 }
 #: The same in img2img.
 NEUTRAL_IMG2IMG: Final[Mapping[str, Neutral]] = {
-    "enable_hr": Neutral(accepts=is_false, message="hires fix is not for img2img; leave it out, or false")
+    "enable_hr": Neutral(accepts=is_false, message="hires fix is not for img2img; leave it out, or false"),
+    **dict.fromkeys(("mask_blur_x", "mask_blur_y"), Neutral(accepts=equal_to(4), message="use mask_blur")),
+    "mask_round": Neutral(accepts=is_true, message="a mask is either repainted or kept; leave it out, or true"),
 }
 #: Of ``override_settings``. Every other key is refused, but for those that are carried.
 CARRIED_SETTINGS: Final = frozenset({"sd_model_checkpoint", "CLIP_stop_at_last_layers"})
@@ -164,7 +166,7 @@ _KNOWN: Final = CARRIED.keys() | CARRIED_OTHERWISE | NEUTRAL.keys() | REFUSED.ke
 KNOWN: Final[Mapping[Route, frozenset[str]]] = {
     "txt2img": frozenset(_KNOWN),
     "img2img": frozenset(
-        {*_KNOWN, *CARRIED_IMG2IMG, *CARRIED_MASK, *PICTURES, *CHOICES_IMG2IMG, *CHOICES_MASK},
+        {*_KNOWN, *CARRIED_IMG2IMG, *CARRIED_MASK, *PICTURES, *CHOICES_IMG2IMG, *CHOICES_MASK, *NEUTRAL_IMG2IMG},
     ),
 }
 

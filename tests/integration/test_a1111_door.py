@@ -1,4 +1,4 @@
-"""Callers behind A1111's API at once, over real gunicorn with two workers: each has a model and jobs of its own."""
+"""Callers behind A1111's API at once, over real gunicorn with two workers: each has its model and its jobs."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_hang_up_stops_the_job(service: Service, webui: Simulator, two: Caller
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head.encode() + body)
         started(webui)
-    wait_until(lambda: "interrupt" in {request.route for request in webui.requests}, "the WebUI is told")
+    wait_until(lambda: "interrupt" in {request.route for request in webui.requests}, "the WebUI is interrupted")
     wait_until(lambda: two.job_count() == 0, "the job is gone")
 
 

@@ -119,6 +119,8 @@ def test_a_masks_fields(name: str, value: object, own: str, becomes: object) -> 
         ("inpaint_full_res", 2),
         ("inpainting_mask_invert", "white"),
         *(("init_images", value) for value in (["QUJD", "QUJD"], "QUJD", {}, 1)),
+        *(("mask_blur_x", value) for value in (0, 16)),
+        ("mask_round", False),
         ("latent_mask", "QUJD"),
         ("controlnet_units", [{"module": "canny"}]),
         ("alwayson_scripts", []),
@@ -276,8 +278,8 @@ def test_problems_are_in_a1111s_terms() -> None:
         Problem(field="mask", message='x; say with mask_mode what is repainted ("white", "black" or "alpha")'),
         Problem(field="strength", message="must be between 0 and 1", received=2),
     ]
-    told = found.renamed(own)
-    assert [(problem.field, problem.received) for problem in told] == [
+    renamed = found.renamed(own)
+    assert [(problem.field, problem.received) for problem in renamed] == [
         ("inpainting_fill", 2),
         ("n_iter", "3 x 2"),
         ("model", "x"),
@@ -285,8 +287,8 @@ def test_problems_are_in_a1111s_terms() -> None:
         ("mask", None),
         ("denoising_strength", 2),
     ]
-    assert "use 1 or 0" in told[0].message
-    assert "mask_mode" not in told[4].message
+    assert "use 1 or 0" in renamed[0].message
+    assert "mask_mode" not in renamed[4].message
 
 
 def test_what_the_door_says_itself_is_not_renamed() -> None:

@@ -54,7 +54,7 @@ def keyed(shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def caller() -> dict[str, Any]:
-    """Of a request from an address of its own: what callers choose is theirs."""
+    """Of a request from an address that no other test uses: what callers choose is theirs."""
     number = uuid4().int
     return {"environ_base": {"REMOTE_ADDR": f"10.{number % 250}.{number // 250 % 250}.{number // 62500 % 250}"}}
 
