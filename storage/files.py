@@ -3,8 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,17 +11,9 @@ from typing import BinaryIO
 _FILE_MODE = 0o640
 
 
-def open_new(path: Path) -> int:
-    """A descriptor for writing. :raises FileExistsError: the name is taken, by a link too."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
-
-
-@contextmanager
-def closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def open_new(path: Path) -> FileIO:
+    """For writing, without a buffer. :raises FileExistsError: the name is taken, by a link too."""
+    return open(path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, _FILE_MODE))
 
 
 def open_existing(path: Path) -> BinaryIO:

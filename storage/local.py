@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from storage.base import ImageFacts, OpenImage, StoredImage, encode_record, image_path, parse_image_id
 from storage.errors import ImageExistsError, ImageNotFoundError, StorageUnavailableError, UnavailableReason
-from storage.files import children, closing, is_older, is_there, open_existing, open_new, remove_if_there
+from storage.files import children, is_older, is_there, open_existing, open_new, remove_if_there
 
 # The owner writes, the group reads, as in storage/files.py.
 _FOLDER_MODE = 0o750
@@ -97,7 +98,7 @@ class LocalStorage:
             self._on_step("folders_ready")
             record_file = _claim(image_id, paths)
             try:
-                with closing(record_file):
+                with record_file:
                     self._on_step("record_created")
                     self._write(record_file, record_json)
                 self._on_step("record_written")
@@ -135,7 +136,7 @@ class LocalStorage:
             self._make_folder(self._incoming)
             probe = self._incoming / f"{uuid4()}.probe"
             try:
-                with closing(open_new(probe)) as file:
+                with open_new(probe) as file:
                     self._write(file, b"probe")
                 self._sync_folder(self._incoming)
             finally:
@@ -192,7 +193,7 @@ class LocalStorage:
         )
 
     def _place_image(self, paths: _Paths, png: bytes) -> None:
-        with closing(open_new(paths.incoming)) as file:
+        with open_new(paths.incoming) as file:
             self._on_step("incoming_created")
             self._write(file, png)
         self._on_step("incoming_written")
@@ -202,10 +203,10 @@ class LocalStorage:
         self._sync_folder(paths.image.parent)
         self._on_step("image_durable")
 
-    def _write(self, file: int, data: bytes) -> None:
+    def _write(self, file: FileIO, data: bytes) -> None:
         left = memoryview(data)
         while left:
-            left = left[os.write(file, left) :]
+            left = left[file.write(left) :]
         if self._fsync:
             os.fsync(file)
 
@@ -249,7 +250,7 @@ class LocalStorage:
         return (shard for outer in _shards(self._root) for shard in _shards(outer))
 
 
-def _claim(image_id: UUID, paths: _Paths) -> int:
+def _claim(image_id: UUID, paths: _Paths) -> FileIO:
     # An image without a record was not stored by this class (restored by hand, perhaps), and must not be overwritten.
     if is_there(paths.image):
         raise ImageExistsError(image_id)
