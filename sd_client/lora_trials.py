@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from sd_client.client import JobCall, WebUIClient
-from sd_client.errors import DroppedError, UselessLoraError
+from sd_client.errors import DroppedError, InvalidAnswerError, UselessLoraError
 from sd_client.matching import match
-from sd_client.models import Capabilities, GenerationParams, Lora, PaintedImage, UsedLora, small_picture
+from sd_client.models import SMALL_SIZE, Capabilities, GenerationParams, Lora, PaintedImage, UsedLora, small_picture
 
 #: How long one that has failed is not tried again: its file may be replaced.
 FAILED_S = 600.0
@@ -94,7 +94,7 @@ class LoraTrials:
         """:raises DroppedError: a file is not the one that was tried; the next job tries it."""
         for lora in used:
             trial = self._known.get(self._key(webui, params, lora.name))
-            if trial is None or (trial.hash != lora.hash and trial.hash and lora.hash):
+            if trial is not None and trial.hash and lora.hash and trial.hash != lora.hash:
                 self.forget(webui, params)
                 raise DroppedError("a LoRA's file has changed since it was tried", reason="lora_dropped")
 
@@ -129,6 +129,8 @@ class LoraTrials:
 def _pixels(image: PaintedImage) -> bytes:
     try:
         with Image.open(io.BytesIO(image.data)) as picture:
+            if picture.size != SMALL_SIZE:
+                raise InvalidAnswerError("the WebUI painted a small picture in another size", reason="wrong_size")
             return picture.convert("RGB").tobytes()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DroppedError("the WebUI sent a damaged picture", reason="damaged_image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidAnswerError("the WebUI sent a damaged picture", reason="damaged_image") from error

@@ -303,6 +303,10 @@ class Used:
 NOTHING_USED = Used()
 
 
+#: Of :func:`small_picture`, pixels.
+SMALL_SIZE = (64, 64)
+
+
 def small_picture(checkpoint: Checkpoint, *, loras: tuple[Lora, ...] = ()) -> GenerationParams:
     """The job that costs a WebUI least, of a size that all of them paint: to see whether it can use these files."""
     return GenerationParams(
@@ -310,8 +314,8 @@ def small_picture(checkpoint: Checkpoint, *, loras: tuple[Lora, ...] = ()) -> Ge
         negative_prompt="",
         steps=1,
         cfg_scale=7.0,
-        width=64,
-        height=64,
+        width=SMALL_SIZE[0],
+        height=SMALL_SIZE[1],
         seed=1,
         batch_size=1,
         checkpoint=checkpoint,

@@ -1,0 +1,125 @@
+"""A LoRA is tried once on each WebUI with each model, and what is known of it ends with its file, or after a while."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from sd_client.client import JobCall, WebUIClient
+from sd_client.errors import DroppedError, InvalidAnswerError, UselessLoraError
+from sd_client.lora_trials import FAILED_S, LoraTrials
+from sd_client.models import Capabilities, GenerationParams, Lora, UsedLora
+from simulator import Simulator
+from tests.sd_client.jobs import job
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A WebUI, and what is known of its LoRAs."""
+
+    webui: Simulator
+    client: WebUIClient
+    capabilities: Capabilities
+    trials: LoraTrials
+    clock: Clock
+
+    def job(self, *names: str, model: int = 0) -> GenerationParams:
+        loras = tuple(Lora(name=name, weight=0.5) for name in names)
+        return job(checkpoint=self.capabilities.checkpoints[model], loras=loras)
+
+    def prove(self, params: GenerationParams) -> None:
+        self.trials.prove("w", self.client, self.capabilities, params, task_id="t", timeout_s=20.0, call=JobCall())
+
+    @property
+    def painted(self) -> list[str]:
+        return [json.loads(received.body)["prompt"] for received in self.webui.generations]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Simulator() as webui:
+        client, clock = WebUIClient(webui.url), Clock()
+        seen = client.capabilities()
+        yield Stage(webui=webui, client=client, capabilities=seen, trials=LoraTrials(clock=clock), clock=clock)
+
+
+def test_each_is_tried_once_with_each_model(stage: Stage) -> None:
+    for params, pictures in (
+        (stage.job("add-detail"), 2),
+        (stage.job("add-detail"), 2),
+        (stage.job("blue coat", "add-detail"), 4),
+        (stage.job("add-detail", model=1), 6),
+    ):
+        stage.prove(params)
+        assert len(stage.painted) == pictures
+
+
+@pytest.mark.parametrize("name", ["foreign", "corrupt"])
+def test_one_that_does_nothing_is_tried_again_after_a_while(stage: Stage, name: str) -> None:
+    params = stage.job("add-detail", name)
+    with pytest.raises(UselessLoraError) as caught:
+        stage.prove(params)
+    assert caught.value.name == name
+    assert stage.trials.useless("w", params) == name
+    assert stage.trials.useless("another", params) is None
+    tried = len(stage.painted)
+    stage.clock.now += FAILED_S - 1
+    with pytest.raises(UselessLoraError):
+        stage.prove(params)
+    assert len(stage.painted) == tried
+    stage.clock.now += 2
+    assert stage.trials.useless("w", params) is None
+    with pytest.raises(UselessLoraError):
+        stage.prove(params)
+    assert len(stage.painted) == tried + 2
+
+
+def test_another_file_under_the_same_name(stage: Stage) -> None:
+    params = stage.job("add-detail")
+    stage.prove(params)
+    for hash_ in (None, "bba6b0c75661"):
+        stage.trials.check("w", params, (UsedLora(name="add-detail", hash=hash_),))
+    with pytest.raises(DroppedError, match="has changed"):
+        stage.trials.check("w", params, (UsedLora(name="add-detail", hash="0123456789ab"),))
+    stage.prove(params)
+    assert len(stage.painted) == 4
+
+
+def test_one_that_was_dropped_later_is_tried_again(stage: Stage) -> None:
+    params = stage.job("add-detail")
+    stage.prove(params)
+    stage.trials.forget("w", params)
+    stage.webui.set_fault("lora-drop", times=2)
+    with pytest.raises(UselessLoraError):
+        stage.prove(params)
+
+
+@pytest.mark.parametrize("fault", ["wrong-size", "damaged"])
+def test_a_picture_that_is_none_says_nothing_of_a_lora(stage: Stage, fault: str) -> None:
+    params = stage.job("add-detail")
+    stage.webui.set_fault(fault, times=1)
+    with pytest.raises(InvalidAnswerError) as caught:
+        stage.prove(params)
+    assert not isinstance(caught.value, DroppedError)
+    assert stage.trials.useless("w", params) is None
+    stage.prove(params)
+
+
+def test_a_webui_that_changed_meanwhile(stage: Stage) -> None:
+    without = replace(stage.capabilities, loras=())
+    with pytest.raises(LookupError):
+        stage.trials.prove(
+            "w", stage.client, without, stage.job("add-detail"), task_id="t", timeout_s=20.0, call=JobCall()
+        )
