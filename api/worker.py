@@ -231,7 +231,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(conn)
 
     def _wait(self, conn: Connection, event: int, until: float, then: Callable[[Connection], None]) -> None:
-        conn.until = min(until, time.monotonic() + _STOPPING_S) if self._in_a_hurry else until
+        now = time.monotonic()
+        conn.until = min(until, now + _STOPPING_S) if self._in_a_hurry else until
+        if conn.until <= now:  # a caller who sends byte after byte is hardly ever among those who wait
+            self._close(conn)
+            return
         self._waiting.add(conn)
         if event:
             self.poller.register(conn.sock, event, lambda _: then(conn))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -189,7 +190,9 @@ def test_a_head_that_drips_and_one_that_stops_are_ended(simulator: Simulator, tm
         ):
             silent.sendall(b"GET / HT")
             assert silent.recv(1) == b"", "long before an idle connection is"
+            begun = time.monotonic()
             wait_until(lambda: has_ended(dripping, drip=b"X"), "the connection is ended")
+            assert time.monotonic() - begun < 5, "only by chance"
 
 
 def has_ended(connection: socket.socket, *, drip: bytes) -> bool:
