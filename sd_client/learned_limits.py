@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -43,6 +43,10 @@ class LearnedLimits:
         self._pool = pool
         # What was learned, as it is stored; None: it could not be.
         self._known: dict[str, tuple[bytes | None, _Learned]] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        """The WebUIs of which some were learned, for whatever model."""
+        return iter(self._known)
 
     def refresh(self, webuis: Iterable[str]) -> None:
         """Takes over what other processes have learned or forgotten."""

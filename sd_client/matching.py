@@ -56,12 +56,12 @@ def find_checkpoint(capabilities: Capabilities, wanted: Checkpoint) -> Checkpoin
     The same file as this WebUI lists it: by its path there, else by its hash if both know it, else by its name, else
     by its bare name if that names one file. Never one whose hash is known to be another.
     """
-    possible = [checkpoint for checkpoint in capabilities.checkpoints if checkpoint.may_be(wanted)]
     for same in (_same_path, _same_hash, _same_name):
-        for checkpoint in possible:
-            if same(checkpoint, wanted):
+        for checkpoint in capabilities.checkpoints:
+            if same(checkpoint, wanted) and checkpoint.may_be(wanted):
                 return checkpoint
-    bare = [checkpoint for checkpoint in possible if checkpoint.stem.lower() == wanted.stem.lower()]
+    stem = wanted.stem.lower()
+    bare = [one for one in capabilities.checkpoints if one.stem.lower() == stem and one.may_be(wanted)]
     return bare[0] if len(bare) == 1 else None
 
 
@@ -79,9 +79,9 @@ def _same_name(one: Checkpoint, other: Checkpoint) -> bool:
 
 def loaded_model(capabilities: Capabilities) -> str | None:
     """``model_name`` of the checkpoint that the WebUI reports as loaded."""
-    if capabilities.loaded is None:
+    if not capabilities.loaded:
         return None
     for checkpoint in capabilities.checkpoints:
-        if capabilities.loaded in checkpoint.names():
+        if capabilities.loaded in checkpoint.ranked_names:
             return checkpoint.model_name
     return bare_name(capabilities.loaded)

@@ -38,7 +38,7 @@ class Checkpoint:
         """The name that stays when extension, folder and hash are taken off: the same on every WebUI."""
         return bare_name(self.filename or self.title)
 
-    @property
+    @functools.cached_property
     def known_hash(self) -> str:
         """The first ten digits, lower case; "" if unknown."""
         return "" if self.hash in (None, DUMMY_HASH) else self.hash[:10].lower()

@@ -135,10 +135,11 @@ class Probing:
     def states(self) -> dict[str, WebUIState]:
         """By WebUI id; without those that were not looked at yet. One that failed a job since is unavailable."""
         with self._mutex:
-            return {
-                webui: replace(state, available=False) if self._failed.get(webui, -1.0) >= state.seen else state
-                for webui, state in self._with_limits().items()
-            }
+            states = self._states | self._limited()
+            for webui, failed in self._failed.items():
+                if (state := states.get(webui)) and failed >= state.seen:
+                    states[webui] = replace(state, available=False)
+            return states
 
     def learn(self, webui: str, limits: Limits) -> None:
         """What a job has shown that a WebUI can paint, or cannot: known at once here, soon to the other processes."""
@@ -157,18 +158,13 @@ class Probing:
             self._failed[webui] = self._clock()
         self._wake[webui].set()
 
-    def _with_limits(self) -> dict[str, WebUIState]:
+    def _limited(self) -> dict[str, WebUIState]:
+        """Those of which limits were learned."""
         return {
-            webui: replace(state, capabilities=known) if (known := self._limited(webui, state)) else state
-            for webui, state in self._states.items()
+            webui: replace(state, capabilities=self._limits.applied(webui, state.capabilities))
+            for webui in self._limits
+            if (state := self._states.get(webui)) and state.capabilities
         }
-
-    def _limited(self, webui: str, state: WebUIState) -> Capabilities | None:
-        """Its capabilities with the limits that were learned; None if there are none of either."""
-        if state.capabilities is None:
-            return None
-        limited = self._limits.applied(webui, state.capabilities)
-        return None if limited is state.capabilities else limited
 
     def _spawn(self, target: Callable[..., None], name: str, *args: object) -> None:
         thread = threading.Thread(target=target, name=name, args=args, daemon=True)

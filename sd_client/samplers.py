@@ -138,7 +138,8 @@ def enough_steps(capabilities: Capabilities, spelling: Spelling, *, steps: int, 
 
     :param strength: None for txt2img.
     """
-    sampler = next((one for one in capabilities.samplers if one.name == spelling.sampler), None)
+    listed = capabilities.samplers if spelling.sampler else ()
+    sampler = next((one for one in listed if one.name == spelling.sampler), None)
     if sampler is None:
         return True
     if strength is None:

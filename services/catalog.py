@@ -217,8 +217,9 @@ class Catalog:
         if not spelling:
             problems += [_of_setting(p, wanted) for p in _sampler_problems(able, sampler, scheduler)]
         able = spelling or able
-        few = few_steps_problems(able, wanted, sampler=sampler, scheduler=scheduler)
-        able = able_in_steps(able, wanted, sampler=sampler, scheduler=scheduler) or able
+        in_steps = able_in_steps(able, wanted, sampler=sampler, scheduler=scheduler)
+        few = [] if in_steps else few_steps_problems(able, wanted, sampler=sampler, scheduler=scheduler)
+        able = in_steps or able
         missing = fill_problems(able, wanted.inpaint_fill)
         able = able_to_fill(able, wanted.inpaint_fill) or able
         problems += [*few, *limit_problems(able, wanted), *missing]

@@ -141,7 +141,7 @@ def few_steps_problems(
     able: Sequence[Capabilities], wanted: Wanted, *, sampler: str | None, scheduler: str | None
 ) -> list[Problem]:
     """Both fields are named: a WebUI would fail, which of the two should change is the caller's to say."""
-    if wanted.steps is None or able_in_steps(able, wanted, sampler=sampler, scheduler=scheduler):
+    if wanted.steps is None:
         return []
     found = [_sampler(c, sampler, scheduler) for c in able]
     if wanted.strength is None:
