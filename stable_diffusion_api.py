@@ -184,7 +184,9 @@ def create_app(config: Config) -> Flask:
         A1111Routes(
             generations=generations,
             catalog=catalog,
-            choices=ModelChoices(store=stores.durable, host=stores.host),
+            choices=ModelChoices(
+                store=stores.durable, host=stores.host, is_shared=lambda: failover is None or failover.up
+            ),
             jobs=OpenJobs(
                 store=stores.shared,
                 host=stores.host,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -47,9 +48,12 @@ class ModelChoices:
     """
     :param store: what all hosts share, and outlives a restart.
     :param host: this host's own.
+    :param is_shared: whether what is written into ``store`` reaches the others now. Otherwise only a new choice is
+        written: it goes to Redis once that is back, in place of whatever another host has written meanwhile.
     """
 
-    def __init__(self, *, store: Store, host: Store) -> None:
+    def __init__(self, *, store: Store, host: Store, is_shared: Callable[[], bool]) -> None:
+        self._is_shared = is_shared
         self._store = store
         self._places = {"the store": store, "this host": host}
 
@@ -79,7 +83,7 @@ class ModelChoices:
         now = self._store.now()
         if now - newest.used > _RENEW_S:
             newest = replace(newest, used=now)
-        if any(choice != newest for choice in found.values()):
+        if any(choice != newest for choice in found.values()) and self._is_shared():
             with suppress(QueueUnavailableError):
                 self._keep(owner, newest)
         return newest.model

@@ -258,4 +258,4 @@ def test_hosts_with_one_redis(
         redis_server.start()
         for host in hosts:
             wait_until(lambda host=host: "redis is back" in host.printed, "it notices")
-        assert (there.model(), here.model()) == ("v1-5-pruned-emaonly", "v1-5-pruned-emaonly")
+        assert (here.model(), there.model()) == ("v1-5-pruned-emaonly", "v1-5-pruned-emaonly")

@@ -54,9 +54,13 @@ def places(tmp_path: Path) -> Iterator[list[Clocked]]:
         store.close()
 
 
+def choices_of(store: Clocked, host: Clocked) -> ModelChoices:
+    return ModelChoices(store=store, host=host, is_shared=lambda: True)
+
+
 def test_each_caller_has_its_own_and_the_last_one_holds(places: list[Clocked]) -> None:
     shared, one, two = places
-    here, there = ModelChoices(store=shared, host=one), ModelChoices(store=shared, host=two)
+    here, there = choices_of(shared, one), choices_of(shared, two)
     assert here.chosen("a") is None
     here.choose("a", "x")
     there.choose("b", "y")
@@ -67,7 +71,7 @@ def test_each_caller_has_its_own_and_the_last_one_holds(places: list[Clocked]) -
 
 def test_a_caller_is_not_written_down(places: list[Clocked]) -> None:
     shared, one, _ = places
-    ModelChoices(store=shared, host=one).choose("address:10.0.0.7", "x")
+    choices_of(shared, one).choose("address:10.0.0.7", "x")
     ((key, _, left_s),) = shared.items(PREFIX)
     assert "10.0.0.7" not in key
     assert 7 * DAY_S < left_s <= KEEP_S
@@ -75,7 +79,7 @@ def test_a_caller_is_not_written_down(places: list[Clocked]) -> None:
 
 def test_the_later_choice_is_the_newer_one_whatever_the_clocks_say(places: list[Clocked]) -> None:
     shared, one, two = places
-    here, there = ModelChoices(store=shared, host=one), ModelChoices(store=shared, host=two)
+    here, there = choices_of(shared, one), choices_of(shared, two)
     shared.ahead_s = 1000
     here.choose("a", "x")
     shared.ahead_s = 0
@@ -86,7 +90,7 @@ def test_the_later_choice_is_the_newer_one_whatever_the_clocks_say(places: list[
 
 def test_its_use_is_recorded_once_a_day(places: list[Clocked]) -> None:
     shared, one, _ = places
-    choices = ModelChoices(store=shared, host=one)
+    choices = choices_of(shared, one)
     choices.choose("a", "x")
     shared.writes = 0
     for _ in range(3):
@@ -101,7 +105,7 @@ def test_its_use_is_recorded_once_a_day(places: list[Clocked]) -> None:
 def test_the_newest_that_a_host_has_seen_comes_back(places: list[Clocked]) -> None:
     """Another host may push an older choice once Redis is back."""
     shared, one, two = places
-    here, there = ModelChoices(store=shared, host=one), ModelChoices(store=shared, host=two)
+    here, there = choices_of(shared, one), choices_of(shared, two)
     here.choose("a", "old")
     ((key, old, _),) = shared.items(PREFIX)
     there.choose("a", "new")
@@ -112,7 +116,7 @@ def test_the_newest_that_a_host_has_seen_comes_back(places: list[Clocked]) -> No
 
 def test_one_place_is_enough_and_none_is_no_guess(places: list[Clocked]) -> None:
     shared, one, _ = places
-    choices = ModelChoices(store=shared, host=one)
+    choices = choices_of(shared, one)
     shared.fails = True
     choices.choose("a", "x")
     assert choices.chosen("a") == "x"
@@ -128,7 +132,7 @@ def test_one_place_is_enough_and_none_is_no_guess(places: list[Clocked]) -> None
 @pytest.mark.parametrize("foreign", [b"", b"x", b"[]", json.dumps({"model": 7}).encode()])
 def test_what_another_version_wrote_is_no_choice(places: list[Clocked], foreign: bytes) -> None:
     shared, one, _ = places
-    choices = ModelChoices(store=shared, host=one)
+    choices = choices_of(shared, one)
     choices.choose("a", "x")
     ((key, _, _),) = shared.items(PREFIX)
     for place in (shared, one):
@@ -149,13 +153,19 @@ def opened(folder: Path, redis_url: str) -> Stores:
     )
 
 
+def choices_in(stores: Stores) -> ModelChoices:
+    failover = stores.failover
+    assert failover is not None
+    return ModelChoices(store=stores.durable, host=stores.host, is_shared=lambda: failover.up)
+
+
 def test_while_redis_is_down_each_host_goes_by_the_last_it_knows(redis_server: RedisServer, tmp_path: Path) -> None:
     with ExitStack() as stack:
         hosts = [opened(tmp_path / name, redis_server.url) for name in ("one", "two")]
         for stores in hosts:
             stores.start()
             stack.callback(stores.close)
-        here, there = (ModelChoices(store=stores.durable, host=stores.host) for stores in hosts)
+        here, there = map(choices_in, hosts)
         here.choose("a", "first")
         here.choose("b", "of b")
         there.choose("a", "second")
@@ -163,7 +173,8 @@ def test_while_redis_is_down_each_host_goes_by_the_last_it_knows(redis_server: R
         redis_server.stop()
         assert (here.chosen("a"), there.chosen("a")) == ("second", "second")
         assert (here.chosen("b"), there.chosen("b")) == ("of b", None), "there it was never used"
-        here.choose("a", "third")
+        there.choose("a", "third")
+        assert here.chosen("a") == "second", "which is the last that this host knows"
         redis_server.start()
         wait_until(lambda: all(stores.failover and stores.failover.up for stores in hosts), "both use it again")
-        wait_until(lambda: there.chosen("a") == "third", "what was chosen meanwhile is there")
+        assert here.chosen("a") == "third", "what was chosen meanwhile is there, and nothing older in its place"
