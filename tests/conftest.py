@@ -28,16 +28,20 @@ MakeApp = Callable[..., Flask]
 LONGEST = (
     *("browser/test_studio_trouble.py", "pool/test_failures.py", "hostile/test_signals.py"),
     *("browser/test_studio_looks.py", "integration/test_schemathesis.py", "pool/test_sharing.py"),
-    *("hostile/test_closing.py", "browser/test_studio_code.py", "integration/test_shared_webui.py"),
-    *("integration/test_start.py", "browser/test_docs_page.py", "pool/test_redis_failures.py"),
-    *("integration/test_broken_models.py", "browser/test_studio_generate.py", "integration/test_runtime_folder.py"),
-    *("hostile/test_bodies.py", "pool/test_deadline.py", "browser/test_studio_mask.py", "examples/test_examples.py"),
-    *("integration/test_koboldcpp.py", "tools/test_run.py", "pool/test_requests.py", "hostile/test_decoding.py"),
+    *("browser/test_docs_page.py", "hostile/test_closing.py", "browser/test_studio_code.py"),
+    *("integration/test_start.py", "test_docs_site.py", "pool/test_redis_failures.py"),
+    *("browser/test_studio_generate.py", "integration/test_broken_models.py", "hostile/test_bodies.py"),
+    *("pool/test_deadline.py", "browser/test_studio_mask.py", "examples/test_examples.py"),
+    *("integration/test_runtime_folder.py", "integration/test_shared_webui.py", "integration/test_koboldcpp.py"),
+    *("sd_client/test_shared_schedule.py", "tools/test_run.py", "pool/test_requests.py", "hostile/test_decoding.py"),
+    *("bench/test_stopping.py", "webui/test_contract.py", "integration/test_flavours.py", "hostile/test_pipelines.py"),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    folder = Path(__file__).parent
+    assert [name for name in LONGEST if not (folder / name).is_file()] == []
+    places = {folder / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
