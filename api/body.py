@@ -110,23 +110,29 @@ def read_values(
         return read_object(request, OWN_JSON, max_prompt_chars=max_prompt_chars, take=take), []
     if request.mimetype == _FORM:
         form = _form(request, take, _most_text(max_prompt_chars))
-        lists = {name: _from_json(text) for name, text in form.texts.items() if name in STRUCTURED_FIELDS}
-        return from_form(mode, form.texts) | lists | form.files, form.problems
+        return from_form(mode, form.texts) | _with_parts(form) | form.files, form.problems
     raise _unsupported(request, _ACCEPTED)
 
 
 def read_fields_of_form(
     request: Request, *, pictures: Collection[str], max_prompt_chars: int, take: Callable[[int], None]
-) -> Form:
+) -> tuple[dict[str, object], list[Problem]]:
     """
-    A form whose fields have other names than those of :mod:`api.schemas`.
+    The same as :func:`read_values` of a form whose fields have other names than those of :mod:`api.schemas`: numbers
+    are still texts.
 
-    :param pictures: the names of fields that take one. The rest is as for :func:`read_values`.
+    :param pictures: the names of fields that take one.
     :raises UnsupportedMediaTypeError: the body is no form; and what else :func:`read_values` raises.
     """
     if request.mimetype != _FORM:
         raise _unsupported(request, f"send {_FORM}")
-    return _form(request, take, _most_text(max_prompt_chars), pictures)
+    form = _form(request, take, _most_text(max_prompt_chars), pictures)
+    return form.texts | _with_parts(form) | form.files, form.problems
+
+
+def _with_parts(form: Form) -> dict[str, object]:
+    """The fields that are JSON within a form."""
+    return {name: _from_json(text) for name, text in form.texts.items() if name in STRUCTURED_FIELDS}
 
 
 def _unsupported(request: Request, accepted: str) -> UnsupportedMediaTypeError:

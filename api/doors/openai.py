@@ -87,15 +87,14 @@ class OpenAIRoutes:
 
     def _received(self, route: Route, take: Take) -> Received:
         bounds = self.generations.fields.bounds
-        body: dict[str, object]
+        most_chars = bounds.max_prompt_chars
         if route == "edits":
-            form = read_fields_of_form(request, pictures=PICTURES, max_prompt_chars=bounds.max_prompt_chars, take=take)
-            body, problems = {**form.texts, **form.files}, [_one_picture(problem) for problem in form.problems]
+            body, problems = read_fields_of_form(request, pictures=PICTURES, max_prompt_chars=most_chars, take=take)
         else:
-            body, problems = read_values(request, "txt2img", max_prompt_chars=bounds.max_prompt_chars, take=take)
+            body, problems = read_values(request, "txt2img", max_prompt_chars=most_chars, take=take)
         has_urls = self.image_base_url is not None
         g.translation, g.look = translate(route, body, most_steps=bounds.max_steps, has_urls=has_urls)
-        g.translation.problems += problems
+        g.translation.problems += map(_one_picture, problems)
         return Received(mode=g.translation.mode, values=g.translation.values, problems=g.translation.problems)
 
     def _events(self, asked: Asked, look: Look, kind: str, waits: Callable[[], None]) -> Iterator[bytes]:

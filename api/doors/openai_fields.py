@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from api.doors.translation import Neutral, Translation, boolean, number, one_of
-from api.schemas import FIELDS, MOST_PROBLEMS, from_form
+from api.schemas import FIELDS, MOST_PROBLEMS
 from api.schemas.values import shown_text, whole
 from services.generation_request import Mode
 from services.problems import Problem, nearest
@@ -128,8 +128,7 @@ def _carry_own(found: Translation, route: Route) -> None:
         if name in _BESIDE_A_MASK and "mask" not in found.given:
             found.refuse(name, "is a field for a mask, and there is none; send a mask, or leave it out")
             continue
-        value = found.given[name]
-        found.carry(name, name, from_form("inpainting", {name: value})[name] if isinstance(value, str) else value)
+        found.carry(name, name, found.given[name])
 
 
 def _carry_size(found: Translation) -> None:

@@ -97,6 +97,23 @@ def test_edited(
     assert {name: got.get(name) for name in expected} == expected
 
 
+LORAS = [{"name": "add-detail", "weight": 0.5}]
+
+
+def test_fields_that_have_parts(client: FlaskClient) -> None:
+    calls = [(GENERATIONS, {"json": {**SMALL, "loras": LORAS}}), (EDITS, edit(loras=json.dumps(LORAS)))]
+    for path, call in calls:
+        answer = client.post(path, **call)
+        assert answer.status_code == 200, answer.text
+        assert [lora["name"] for lora in answer.get_json()["used"]["loras"]] == ["add-detail"]
+
+
+def test_hires(client: FlaskClient) -> None:
+    answer = client.post(GENERATIONS, json={**SMALL, "hires": {"scale": 2}})
+    assert answer.status_code == 200, answer.text
+    assert answer.get_json()["size"] == "128x128"
+
+
 def test_a_mask_without_steps_has_those_of_inpainting(client: FlaskClient, simulator: Simulator) -> None:
     body = form(part("prompt", b"a"), part("image", PNG, "a.png"), part("mask", HOLED, "b.png"))
     assert client.post(EDITS, data=body, content_type=edit()["content_type"]).status_code == 200
