@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from sd_client.client import WebUIClient
+from sd_client.drops import Drops
 from sd_client.errors import (
     DroppedError,
     LimitError,
@@ -52,6 +53,7 @@ class Dispatcher:
         self._probing = probing
         self._crowded = crowded
         self._trials = LoraTrials()
+        self._drops = Drops()
 
     def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
         """
@@ -64,7 +66,7 @@ class Dispatcher:
 
         :raises WebUIError:
         """
-        tried, met = self._without_use(request)
+        tried, met = self._unfit(request) if request.params.has_extras else (frozenset(), None)
         dropped = False
         too_small: tuple[str, ...] = ()
         while True:
@@ -88,6 +90,7 @@ class Dispatcher:
                 met = error
             except DroppedError as error:
                 self._trials.forget(lease.webui, request.params)
+                self._drops.add(lease.webui, error.reason)
                 if dropped:
                     raise
                 met, dropped = error, True
@@ -96,12 +99,20 @@ class Dispatcher:
                 self._probing.report_failure(lease.webui)
             tried |= {lease.webui}
 
-    def _without_use(self, request: JobRequest) -> tuple[frozenset[str], WebUIError | None]:
-        """The WebUIs where a LoRA of the job is known to do nothing, and what is to be said if no other can do it."""
-        if not request.params.loras:
-            return frozenset(), None
-        found = {webui: name for webui in self._clients if (name := self._trials.useless(webui, request.params))}
-        return frozenset(found), next((UselessLoraError(name) for name in found.values()), None)
+    def _unfit(self, request: JobRequest) -> tuple[frozenset[str], WebUIError | None]:
+        """
+        The WebUIs where a LoRA of the job is known to do nothing, with what is to be said if no other can do it; and
+        those that have left out such things lately, if another can do the job now.
+        """
+        params = request.params
+        useless = {webui: name for webui in self._clients if (name := self._trials.useless(webui, params))}
+        met = next((UselessLoraError(name) for name in useless.values()), None)
+        shunned = {webui for webui in self._clients if self._drops.lately(webui, params)}
+        unfit = useless.keys() | shunned
+        others = [one for one in self._probing.states().items() if one[0] not in unfit] if shunned else []
+        if any(state.available and match_now(request, webui, state) for webui, state in others):
+            return frozenset(unfit), met
+        return frozenset(useless), met
 
     def _could_do(self, request: JobRequest) -> bool:
         """Whether a WebUI that is not reachable now has the job's LoRAs, and they are not known to do nothing there."""

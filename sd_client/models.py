@@ -278,6 +278,11 @@ class GenerationParams(UnchangedFields):
     hires: Hires | None = None
 
     @property
+    def has_extras(self) -> bool:
+        """Whether it asks for something that a WebUI may leave out without a word."""
+        return bool(self.loras) or self.hires is not None or self.clip_skip > 1
+
+    @property
     def picture_size(self) -> tuple[int, int]:
         """Width and height of the pictures that are due, pixels."""
         return (self.hires.width, self.hires.height) if self.hires else (self.width, self.height)

@@ -91,6 +91,14 @@ def test_a_default_that_no_webui_can_do(start: Start) -> None:
     generate(client, clip_skip=1)
 
 
+def test_one_that_leaves_it_out_is_asked_where_there_is_no_other(start: Start) -> None:
+    webui, client = start("a1111")
+    webui.set_fault("clip-skip-drop", times=1)
+    assert client.post(f"{PREFIX}/txt2img", json={**SMALL, "clip_skip": 2}).status_code == 502
+    generate(client, clip_skip=2)
+    generate(client)
+
+
 @pytest.mark.parametrize(
     ("flavour", "fault"), [("sdcpp", "empty-info"), ("a1111", "no-info"), ("a1111", "clip-skip-drop")]
 )

@@ -147,6 +147,7 @@ def test_another_webui_makes_it_good(start: Start) -> None:
     for _ in range(3):
         assert generate(client, hires={})["width"] == 128
     assert len(second.generations) == 3
+    assert len(first.generations) <= 1, "it is not asked again soon"
 
 
 def test_sides_are_multiples_of_what_the_webui_can(start: Start) -> None:
