@@ -186,6 +186,47 @@ def test_a_scheduler_is_accepted(service):
     _painted(service.post("txt2img", sampler="Euler", scheduler=schedulers[1]))
 
 
+def test_each_lora_changes_the_picture_or_is_refused(service):
+    """Those for another kind of model are listed as well, and do nothing."""
+    loras = service.get("options").get_json()["loras"][:10]
+    if not loras:
+        pytest.skip("this WebUI has no LoRAs")
+    plain = _painted(service.post("txt2img"))
+    for lora in loras:
+        answer = service.post("txt2img", loras=[{"name": lora["name"]}])
+        if answer.status_code == 422:
+            assert answer.get_json()["code"] == "capability_missing", answer.text
+            continue
+        assert _painted(answer).tobytes() != plain.tobytes(), lora
+        assert [used["name"] for used in answer.get_json()["used"]["loras"]] == [lora["name"]]
+    assert _painted(service.post("txt2img")).tobytes() == plain.tobytes(), "none stays"
+
+
+@pytest.mark.parametrize("prompt", ["a lighthouse <lora:no such file:1>", "a lighthouse <hypernet:x:1>"])
+def test_a_tag_is_never_ignored(service, prompt):
+    assert service.post("txt2img", prompt=prompt).status_code == 422
+
+
+def test_a_second_pass(service):
+    hires = service.get("options").get_json()["hires"]
+    if hires is None:
+        assert service.post("txt2img", hires={}).get_json()["code"] == "capability_missing"
+        return
+    for upscaler in hires["upscalers"][:3]:
+        answer = service.post("txt2img", hires={"upscaler": upscaler, "steps": 2})
+        assert _painted(answer).size == (128, 128)
+        assert answer.get_json()["used"]["hires"] == {"upscaler": upscaler}
+
+
+def test_clip_skip_ends_with_its_job(service):
+    if service.get("options").get_json()["clip_skip"] is None:
+        assert service.post("txt2img", clip_skip=2).get_json()["code"] == "capability_missing"
+        return
+    plain = _painted(service.post("txt2img"))
+    _painted(service.post("txt2img", clip_skip=2))
+    assert _painted(service.post("txt2img")).tobytes() == plain.tobytes()
+
+
 def test_a_prompt_in_any_script(service):
     _painted(service.post("txt2img", prompt='a "quoted" café, 灯台, 🗼', negative_prompt="\\ blurry\n"))
 
