@@ -52,6 +52,7 @@ from services.model_choices import ModelChoices
 from services.open_jobs import OpenJobs
 from services.retention import Retention, folder_name
 from services.runtime_folder import RuntimeFolder
+from services.stored_images import StoredImages
 from services.thumbnails import Thumbnails
 from services.tracking import RequestService
 from state.connection import open_redis
@@ -81,6 +82,7 @@ def create_app(config: Config) -> Flask:
     # What the services rest on: finished images, small shared values, WebUIs.
     storage = open_storage(config.image_place, on_failure=metrics.storage_failed)
     stores = _stores(config, metrics)
+    images = StoredImages(storage=storage, ttl_s=config.image_ttl_s)
     pool = WebUIPool(
         config.sd_webui_url,
         slots=config.sd_webui_slots,
@@ -170,6 +172,7 @@ def create_app(config: Config) -> Flask:
         service=generation,
         idempotency=retries,
         catalog=catalog,
+        images=images,
         limits=limits,
         uploads=Uploads(most=BODIES_AT_A_TIME, most_bytes=body_bytes),
         prompt_uploads=Uploads(most=PROMPTS_AT_A_TIME, most_bytes=body_bytes),
@@ -196,9 +199,8 @@ def create_app(config: Config) -> Flask:
             requests=requests,
         ).register(app, limits.limiter)
     ImageRoutes(
-        storage=storage,
+        images=images,
         thumbnails=Thumbnails(),
-        ttl_s=config.image_ttl_s,
         downloads=downloads,
         removed=metrics.images_removed.labels("request").inc,
         sendfile_header=config.sendfile_header,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
+from uuid import UUID
 
 from flask import Response, g, request
 
@@ -25,6 +26,7 @@ from services.generation import Call, Generation, GenerationService
 from services.generation_request import GenerationRequest, Mode
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
+from services.stored_images import StoredImages
 from services.tracking import request_key
 from services.webui_limits import Wanted
 
@@ -72,6 +74,7 @@ class Generations:
     service: GenerationService
     idempotency: IdempotencyService
     catalog: Catalog
+    images: StoredImages
     limits: RateLimits
     uploads: Uploads
     prompt_uploads: Uploads
@@ -110,7 +113,7 @@ class Generations:
                     received = receive(take)
                 problems += received.problems
                 decoding = self._decoding(wait_s, key)
-                checked = self._checked(received, problems, decoding)
+                checked = self._checked(received, problems, decoding, take)
             problems += refuse(checked)
             if problems:
                 raise InvalidParamsError(problems)
@@ -175,10 +178,15 @@ class Generations:
         g.timings = own
         return self.service.generate(asked.wanted, choice, params, call)
 
-    def _checked(self, received: Received, problems: list[Problem], decoding: Decoding) -> Fields:
+    def _checked(self, received: Received, problems: list[Problem], decoding: Decoding, take: Take) -> Fields:
         """:raises InvalidParamsError: with these problems and all that are found here."""
+
+        def stored(image_id: UUID) -> bytes:
+            decoding.begin()
+            return self.images.read(image_id, take)
+
         try:
-            return check(received.mode, received.values, self.fields, decoding)
+            return check(received.mode, received.values, self.fields, decoding, stored)
         except RefusedFieldsError as error:
             problems += error.problems
             refused = {root(problem.field) for problem in problems}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from api.errors import ForbiddenError, ImageNotFoundError
 from api.transfers import Downloads, end_slow_reader, still_there
 from services.problems import InvalidParamsError, Problem, nearest
 from services.results import png_size
+from services.stored_images import StoredImages
 from services.thumbnails import FORMATS, Format, Thumbnails
-from storage.base import ImageFacts, ImageStorage, OpenImage, image_path, parse_image_id
+from storage.base import ImageFacts, OpenImage, image_path, parse_image_id
 
 #: nginx's internal location whose root is ``IMAGE_DIR``, in ``deploy/nginx/nginx.conf``.
 SENDFILE_PREFIX = "/_images/"
 
-_YEAR_S = 31_536_000
 _SMALLEST_WIDTH = 16
 _PARAMETERS = ("format", "width")
 #: How similar a parameter's name must be to a known one to count as a misspelling of it (difflib's ratio): "from" and
@@ -42,13 +41,11 @@ class ImageRoutes:
 
     :param downloads: places for those who fetch.
     :param removed: called for each image that a caller has removed.
-    :param ttl_s: an older image counts as removed, even if it is still there; None: images do not expire.
     :param sendfile_header: tells the server in front to send the file itself; None: it is sent from here.
     """
 
-    storage: ImageStorage
+    images: StoredImages
     thumbnails: Thumbnails
-    ttl_s: float | None
     downloads: Downloads
     removed: Callable[[], None]
     sendfile_header: str | None = None
@@ -67,9 +64,8 @@ class ImageRoutes:
             stack.callback(self.downloads.begin())
             if not asked and self.sendfile_header is None and (bodiless := self._bodiless(found)) is not None:
                 return bodiless
-            image = self.storage.open(found)
+            image = self.images.open(found)
             stack.callback(image.file.close)
-            self._refuse_expired(image)
             form, width = _copy_asked_for(image, asked) if asked else ("png", None)
             if (form, width) != ("png", None):
                 response = self._copy(found, image, form, width, stack)
@@ -87,9 +83,9 @@ class ImageRoutes:
             raise ForbiddenError("deleting needs an API key, and this service has none set up")
         found = _id_in(image_id)
         if not PRECONDITIONS.isdisjoint(request.environ):
-            facts = self.storage.look(found)
+            facts = self.images.storage.look(found)
             is_known_already(request, etag=facts.etag, modified=facts.modified)
-        self.storage.delete(found)
+        self.images.storage.delete(found)
         self.removed()
         return "", 204
 
@@ -101,25 +97,14 @@ class ImageRoutes:
         """
         if request.method != "HEAD" and PRECONDITIONS.isdisjoint(request.environ):
             return None
-        facts = self.storage.look(image_id)
-        self._refuse_expired(facts)
+        facts = self.images.look(image_id)
         if request.method != "HEAD" and not is_known_already(request, etag=facts.etag, modified=facts.modified):
             return None
         return self._kept_by_caller(_described(Response(mimetype="image/png"), facts), facts)
 
-    def _refuse_expired(self, image: ImageFacts) -> None:
-        if self._seconds_left(image) <= 0:
-            raise ImageNotFoundError
-
     def _kept_by_caller(self, response: Response, image: ImageFacts) -> Response:
-        response.headers.add("Cache-Control", f"private, max-age={self._seconds_left(image)}, immutable")
+        response.headers.add("Cache-Control", f"private, max-age={self.images.seconds_left(image)}, immutable")
         return response
-
-    def _seconds_left(self, image: ImageFacts) -> int:
-        if self.ttl_s is None:
-            return _YEAR_S
-        age_s = max(0.0, time.time() - image.modified.timestamp())  # the clock may have been set back
-        return int(self.ttl_s - age_s)
 
     def _copy(self, image_id: UUID, image: OpenImage, form: Format, width: int | None, begun: ExitStack) -> Response:
         """:param begun: ends when the answer has been sent."""

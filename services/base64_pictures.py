@@ -18,6 +18,14 @@ _WHITE_SPACE = b" \t\n\r\f\v"
 _NOT_BASE64: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), message)
     for pattern, message in (
+        (
+            r"[^\s]{0,300}/image/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.png)?(\?[^\s]{0,200})?$",
+            "is the address of an image, which is not fetched; send the picture itself, or as 'image' its image_id",
+        ),
+        (
+            r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+            "is the id of an image, which cannot be used here; send the picture itself",
+        ),
         (r"(undefined|null|none|nan|true|false)$", "is the word for a missing value, not a picture; send a picture"),
         (
             r"blob:",

@@ -87,14 +87,18 @@ class Decoding:
     clock: Callable[[], float] = time.monotonic
     waited_s: float = 0.0
 
+    def begin(self) -> None:
+        """To be called before the first picture is fetched; it raises what the call does that admits the request."""
+        if self.admit is not None:
+            self.admit()
+            self.admit = None
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """
         :raises QueueTimeoutError: no decoder became free in time; and whatever the two calls raise.
         """
-        if self.admit is not None:
-            self.admit()
-            self.admit = None
+        self.begin()
         begun = self.clock()
         self.decoders.acquire(until=self.until, check=self.check)
         self.waited_s += self.clock() - begun

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, get_args
+from uuid import UUID
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -24,7 +25,15 @@ from api.schemas.fields import (
     Txt2ImgFields,
 )
 from api.schemas.other_names import Hint, hints, plain
-from api.schemas.values import LONE_SURROGATE, MOST_SHOWN_CHARS, OWN_KINDS, PictureReading, shown, shown_text
+from api.schemas.values import (
+    LONE_SURROGATE,
+    MOST_SHOWN_CHARS,
+    OWN_KINDS,
+    PictureReading,
+    none_stored,
+    shown,
+    shown_text,
+)
 from services.generation_request import GenerationRequest, Mode
 from services.lora_tags import read_tags
 from services.problems import Problem, nearest
@@ -56,13 +65,15 @@ def check(
     values: Mapping[str, object],
     fields: FieldSet,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+    stored: Callable[[UUID], bytes] = none_stored,
 ) -> Fields:
     """
     :param values: of a JSON object or a form; pictures as base64 text or, uploaded, as bytes.
     :param decoding: entered for each picture while it is decoded; what it raises is raised here.
+    :param stored: fetches a picture that is named by the id of a stored image; see :class:`PictureReading`.
     :raises RefusedFieldsError: with every wrong field, at most :data:`MOST_PROBLEMS`.
     """
-    reading = PictureReading(max_pixels=fields.bounds.max_input_pixels, decoding=decoding)
+    reading = PictureReading(max_pixels=fields.bounds.max_input_pixels, decoding=decoding, stored=stored)
     model = fields.models[mode]
     try:
         checked = model.model_validate(values, context=reading)

@@ -32,7 +32,8 @@ _LEFT_OUT: Any = None
 _PICTURE = {
     "type": "string",
     "contentEncoding": "base64",
-    "description": "A PNG, JPEG, WebP or BMP as base64 or as a data URI (`data:image/png;base64,…`).",
+    "description": "A PNG, JPEG, WebP or BMP as base64 or as a data URI (`data:image/png;base64,…`), or the `image_id` "
+    "of an image that this service has stored.",
 }
 _MASK = _PICTURE | {
     "description": "The same size as `image`: white is repainted, black is kept. As base64 or as a data URI."

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -18,6 +19,8 @@ from services.lora_tags import TagError, read_tags, refuse_tags
 from services.masks import Mask, read_mask
 from services.picture_formats import PictureError, sniff
 from services.pictures import Picture, read_picture
+from storage.base import parse_image_id
+from storage.errors import ImageNotFoundError
 
 LONE_SURROGATE: Final = "must be valid Unicode (it has a lone surrogate)"
 MOST_SHOWN_CHARS: Final = 100
@@ -36,10 +39,17 @@ class PictureReading:
 
     :param max_pixels: width × height of a picture.
     :param decoding: entered for each picture while it is decoded; what it raises ends the check.
+    :param stored: fetches the file of a stored image; what it raises besides ImageNotFoundError ends the check.
     """
 
     max_pixels: int
     decoding: Callable[[], AbstractContextManager[None]]
+    stored: Callable[[UUID], bytes]
+
+
+def none_stored(image_id: UUID) -> bytes:
+    """:raises ImageNotFoundError: always."""
+    raise ImageNotFoundError(image_id)
 
 
 def whole(value: object) -> object:
@@ -92,7 +102,9 @@ def _custom(message: str) -> PydanticCustomError:
 def image(value: object, info: ValidationInfo) -> Picture:
     reading = _reading(info)
     try:
-        data = _picture_bytes(value)
+        data = _stored_bytes(value, reading)
+        if data is None:
+            data = _picture_bytes(value)
         with reading.decoding():
             return read_picture(data, max_pixels=reading.max_pixels)
     except PictureError as error:
@@ -122,6 +134,22 @@ def _check_size(found: Mask, picture: Picture | None) -> None:
     if picture is not None and (found.width, found.height) != (picture.width, picture.height):
         message = f"must be as large as the image, {picture.width} x {picture.height} pixels"
         raise PictureError(message, received=f"{found.width} x {found.height} pixels")
+
+
+def _stored_bytes(value: object, reading: PictureReading) -> bytes | None:
+    """
+    The stored image that a text names; None if the text is anything else.
+
+    :raises PictureError: there is no such image.
+    """
+    image_id = parse_image_id(value.strip()) if isinstance(value, str) and len(value) <= MOST_SHOWN_CHARS else None
+    if image_id is None:
+        return None
+    try:
+        return reading.stored(image_id)
+    except ImageNotFoundError:
+        message = "names no stored image: it never was one, was removed, or has expired; send the picture itself"
+        raise PictureError(message, received=str(image_id)) from None
 
 
 def _picture_bytes(value: object) -> bytes:
