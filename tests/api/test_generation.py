@@ -143,7 +143,7 @@ def test_nothing_null_and_nothing_of_the_callers_is_passed_on(
 
     job = sent(simulator)
     assert None not in job.values()
-    assert job["override_settings"] == {"sd_model_checkpoint": job["override_settings"]["sd_model_checkpoint"]}
+    assert job["override_settings"].keys() == {"sd_model_checkpoint", "CLIP_stop_at_last_layers"}
     assert not {"script_name", "script_args", "alwayson_scripts", "infotext", "image", "strength"} & job.keys()
     assert (job["send_images"], job["save_images"]) == (True, False)
     assert UUID(hex=job["force_task_id"]).hex == job["force_task_id"]
