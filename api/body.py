@@ -110,7 +110,7 @@ def read_values(
         return read_object(request, OWN_JSON, max_prompt_chars=max_prompt_chars, take=take), []
     if request.mimetype == _FORM:
         form = _form(request, take, _most_text(max_prompt_chars))
-        return from_form(mode, form.texts) | _with_parts(form) | form.files, form.problems
+        return from_form(mode, form.texts) | _structured(form) | form.files, form.problems
     raise _unsupported(request, _ACCEPTED)
 
 
@@ -127,10 +127,10 @@ def read_fields_of_form(
     if request.mimetype != _FORM:
         raise _unsupported(request, f"send {_FORM}")
     form = _form(request, take, _most_text(max_prompt_chars), pictures)
-    return form.texts | _with_parts(form) | form.files, form.problems
+    return form.texts | _structured(form) | form.files, form.problems
 
 
-def _with_parts(form: Form) -> dict[str, object]:
+def _structured(form: Form) -> dict[str, object]:
     """The fields that are JSON within a form."""
     return {name: _from_json(text) for name, text in form.texts.items() if name in STRUCTURED_FIELDS}
 

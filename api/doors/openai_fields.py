@@ -30,7 +30,7 @@ _BESIDE_A_MASK: Final = tuple(name for name in OWN["edits"] if name not in FIELD
 
 _NEUTRAL: Final = {
     "background": Neutral(
-        accepts=one_of("auto", "opaque"), message='must be "auto" or "opaque": pictures here have no transparent parts'
+        accepts=one_of("auto", "opaque"), message='must be "auto" or "opaque": transparent pictures are not available'
     ),
 }
 _UNREAD: Final = ("moderation", "style", "user", "safety_identifier")

@@ -34,8 +34,8 @@ def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
 
 def log_of(service: Service, request_id: str) -> dict[str, Any]:
     def lines() -> list[dict[str, Any]]:
-        told = [json.loads(line) for line in service.printed.splitlines() if line.startswith("{")]
-        return [line for line in told if line["message"] == "request" and line["request_id"] == request_id]
+        found = [json.loads(line) for line in service.printed.splitlines() if line.startswith("{")]
+        return [line for line in found if line["message"] == "request" and line["request_id"] == request_id]
 
     wait_until(lambda: len(lines()) > 0, "the request's line in the log")
     (line,) = lines()

@@ -21,11 +21,11 @@ _holed.paste((0, 0, 0, 0), (16, 16, 48, 48))
 HOLED = samples.encode(_holed)
 
 
-def edit(*parts: bytes, image: bytes | None = PNG, **fields: object) -> dict[str, Any]:
+def edit(*pieces: bytes, image: bytes | None = PNG, **fields: object) -> dict[str, Any]:
     """The arguments of a call of Flask's test client."""
     texts = [part(name, str(value).encode()) for name, value in {**SMALL, **fields}.items()]
     pictures = [] if image is None else [part("image", image, "upload")]
-    return {"data": form(*texts, *pictures, *parts), "content_type": FORM}
+    return {"data": form(*texts, *pictures, *pieces), "content_type": FORM}
 
 
 def pictures_of(answer: Any) -> list[Image.Image]:

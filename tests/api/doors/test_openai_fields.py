@@ -67,7 +67,7 @@ def test_quality_asks_for_no_more_steps_than_there_may_be(make_app: MakeApp, sim
     assert painted(simulator)["steps"] == 15
 
 
-#: Of edits: fields and parts, and what the WebUI receives.
+#: Of edits: fields and pieces, and what the WebUI receives.
 EDITED = [
     ({"size": "auto"}, (), {"width": 64, "height": 64, "denoising_strength": 0.75, "steps": 1, "mask": None}),
     ({"size": "128x128"}, (), {"width": 128, "height": 128}),
@@ -83,15 +83,15 @@ EDITED = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "parts", "expected"), EDITED)
+@pytest.mark.parametrize(("fields", "pieces", "expected"), EDITED)
 def test_edited(
     client: FlaskClient,
     simulator: Simulator,
     fields: dict[str, Any],
-    parts: tuple[bytes, ...],
+    pieces: tuple[bytes, ...],
     expected: dict[str, Any],
 ) -> None:
-    answer = client.post(EDITS, **edit(*parts, **fields))
+    answer = client.post(EDITS, **edit(*pieces, **fields))
     assert answer.status_code == 200, answer.text
     got = painted(simulator)
     assert {name: got.get(name) for name in expected} == expected
@@ -100,7 +100,7 @@ def test_edited(
 LORAS = [{"name": "add-detail", "weight": 0.5}]
 
 
-def test_fields_that_have_parts(client: FlaskClient) -> None:
+def test_structured_fields(client: FlaskClient) -> None:
     calls = [(GENERATIONS, {"json": {**SMALL, "loras": LORAS}}), (EDITS, edit(loras=json.dumps(LORAS)))]
     for path, call in calls:
         answer = client.post(path, **call)
@@ -176,7 +176,7 @@ REFUSED = [
     ({"quality": "best"}, "quality", "must be one of auto, standard, medium, low, high, hd, xhigh, max"),
     ({"quality": ["low"]}, "quality", "must be one of"),
     ({"quality": "low"}, "quality", "cannot be combined with steps"),
-    ({"background": "transparent"}, "background", "no transparent parts"),
+    ({"background": "transparent"}, "background", "no transparent pieces"),
     ({"output_format": "gif"}, "output_format", '"png", "jpeg" or "webp"'),
     ({"output_format": "svg"}, "output_format", '(got "svg")'),
     ({"output_compression": 50}, "output_compression", "must be 100"),

@@ -69,6 +69,6 @@ def test_generations(client: FlaskClient, fields: dict[str, Any]) -> None:
 )
 def test_edits(client: FlaskClient, fields: dict[str, str], pictures: dict[str, bytes]) -> None:
     texts = {"prompt": "a", "size": "64x64", **fields}
-    parts = [part(name, value.encode("utf-8", "replace")) for name, value in texts.items() if name not in pictures]
-    parts += [part(name, data, "p") for name, data in pictures.items()]
-    judged(client.post("/v1/images/edits", data=form(*parts), content_type=FORM))
+    pieces = [part(name, value.encode("utf-8", "replace")) for name, value in texts.items() if name not in pictures]
+    pieces += [part(name, data, "p") for name, data in pictures.items()]
+    judged(client.post("/v1/images/edits", data=form(*pieces), content_type=FORM))

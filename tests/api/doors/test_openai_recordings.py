@@ -35,9 +35,9 @@ def recorded() -> Iterator[Any]:
     seen = set()
     for file in sorted(RECORDINGS.glob("*/*.json")):
         for request in json.loads(file.read_text())["requests"]:
-            told = json.dumps([request["method"], request["path"], request["body"], *_kind(request)])
-            if request["path"].startswith("/v1") and told not in seen:
-                seen.add(told)
+            key = json.dumps([request["method"], request["path"], request["body"], *_kind(request)])
+            if request["path"].startswith("/v1") and key not in seen:
+                seen.add(key)
                 yield pytest.param(file.stem, request, id=f"{file.parent.name}-{file.stem}")
 
 
@@ -67,9 +67,9 @@ def sent(client: FlaskClient, request: dict[str, Any]) -> Any:
     return client.open(request["path"], method=request["method"], data=data, headers=headers)
 
 
-def _form(parts: list[dict[str, str]]) -> bytes:
+def _form(pieces: list[dict[str, str]]) -> bytes:
     body = b""
-    for part in parts:
+    for part in pieces:
         file = f'; filename="{part["filename"]}"' if "filename" in part else ""
         kind = f"Content-Type: {part['content_type']}\r\n" if "content_type" in part else ""
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{part["name"]}"{file}\r\n{kind}\r\n'
