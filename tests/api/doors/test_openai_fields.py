@@ -176,7 +176,7 @@ REFUSED = [
     ({"quality": "best"}, "quality", "must be one of auto, standard, medium, low, high, hd, xhigh, max"),
     ({"quality": ["low"]}, "quality", "must be one of"),
     ({"quality": "low"}, "quality", "cannot be combined with steps"),
-    ({"background": "transparent"}, "background", "no transparent pieces"),
+    ({"background": "transparent"}, "background", "transparent pictures are not available"),
     ({"output_format": "gif"}, "output_format", '"png", "jpeg" or "webp"'),
     ({"output_format": "svg"}, "output_format", '(got "svg")'),
     ({"output_compression": 50}, "output_compression", "must be 100"),
