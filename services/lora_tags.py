@@ -63,6 +63,11 @@ def read_tags(prompt: str) -> Tagged:
     return Tagged(prompt=" ".join(words).strip(), loras=tuple(_lora(tag) for tag in tags))
 
 
+def without_tags(prompt: str) -> str:
+    """What is left of a prompt whose tags can be read."""
+    return read_tags(prompt).prompt if "<" in prompt else prompt
+
+
 def refuse_tags(text: str) -> None:
     """:raises TagError: there is one, where it would be read as words."""
     if found := next(_tags(text), None):
@@ -75,8 +80,8 @@ def _tags(text: str) -> Iterator[_Tag]:
 
     :raises TagError: one of a network has no end.
     """
-    at = 0
-    while found := _BEGINNING.search(text, at):
+    at = text.find("<")
+    while at >= 0 and (found := _BEGINNING.search(text, at)):
         at = found.end()
         end = text.find(">", at)
         if end < 0 and found[1].lower() in _NETWORKS:

@@ -35,7 +35,7 @@ from api.schemas.values import (
     shown_text,
 )
 from services.generation_request import GenerationRequest, Mode
-from services.lora_tags import read_tags
+from services.lora_tags import without_tags
 from services.problems import Problem, nearest
 
 #: Wrong fields listed in one answer: a body of 100 000 unknown fields must not get an answer of 10 MB.
@@ -98,7 +98,7 @@ def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
     own = {"response_format", "mask_mode"}  # they decide how the edge reads and answers, not what is generated
     values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}
     values["seed"] = None if fields.seed == -1 else fields.seed
-    values["prompt"] = read_tags(fields.prompt).prompt
+    values["prompt"] = without_tags(fields.prompt)
     values["loras"] = asked_loras(fields.prompt, [lora.model_dump() for lora in fields.loras or ()])
     if values.get("hires") is not None:
         values["hires"] = asked_hires(values["hires"].model_dump(exclude_unset=True))

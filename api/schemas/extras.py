@@ -22,6 +22,8 @@ def asked_loras(prompt: str, loras: Sequence[Mapping[str, Any]]) -> tuple[AskedL
 
     :param loras: valid entries of the field.
     """
+    if not loras and "<" not in prompt:
+        return ()
     listed = [
         AskedLora(name=lora["name"], weight=lora.get("weight", 1.0), field=f"loras[{place}].name")
         for place, lora in enumerate(loras)

@@ -134,7 +134,7 @@ class Fields(BaseModel):
     ]
     negative_prompt: Annotated[
         Text,
-        AfterValidator(values.without_tags),
+        AfterValidator(values.tagless),
         Field(description="What the image must not show. Tags are refused: here they would be read as words."),
         OtherNames("negative", "ucprompt", "uc", "antiprompt", "undesiredcontent"),
     ] = ""

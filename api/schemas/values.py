@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.byte_objects import of_value
 from services.base64_pictures import decode_base64, refuse_text
-from services.lora_tags import TagError, read_tags, refuse_tags
+from services.lora_tags import TagError, refuse_tags, without_tags
 from services.masks import Mask, read_mask
 from services.picture_formats import PictureError, sniff
 from services.pictures import Picture, read_picture
@@ -72,7 +72,7 @@ def text(value: str) -> str:
 def prompt(value: str) -> str:
     """Its tags can be read, and it has words besides them."""
     try:
-        words = read_tags(value).prompt
+        words = without_tags(value)
     except TagError as error:
         raise _custom(str(error)) from None
     if not words.strip():
@@ -80,7 +80,7 @@ def prompt(value: str) -> str:
     return value
 
 
-def without_tags(value: str) -> str:
+def tagless(value: str) -> str:
     try:
         refuse_tags(value)
     except TagError as error:
