@@ -68,9 +68,8 @@ test-deploy: install ## nginx, Prometheus and the dashboard as they are shipped,
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest tests/deploy $(ARGS)
 
-# All of a program's tests run in one process, which starts it once.
 test-clients: install $(CLIENTS) ## programs that speak A1111's or OpenAI's API, as they are published, against the service (minutes)
-	$(PYTHON_OF_VENV) -m pytest $(BESIDE:worksteal=loadgroup) tests/clients $(ARGS)
+	$(PYTHON_OF_VENV) -m pytest $(BESIDE) tests/clients $(ARGS)
 
 test-webui: install ## check that a real WebUI does what the service relies on: SD_WEBUI_URL=http://host:7860
 	@test -n "$$SD_WEBUI_URL" || \

@@ -36,10 +36,9 @@ class Painting:
 
 
 def named(programs: list[Program]) -> Any:
-    """All of a program's tests run in one process, which starts it once."""
-    group = pytest.mark.xdist_group
-    each = [pytest.param(program, id=program.name, marks=group(program.name)) for program in programs]
-    return pytest.mark.parametrize("program", each)
+    """With this scope pytest brings a program's tests together, and with them the processes that run them."""
+    each = [pytest.param(program, id=program.name) for program in programs]
+    return pytest.mark.parametrize("program", each, scope="session")
 
 
 def where(service: Service, program: Program) -> dict[str, Any]:
@@ -251,6 +250,12 @@ def test_what_webuiapi_asks_for_besides(start: Start, guarded: Service) -> None:
     assert "karras" in answers["schedulers"]
     assert set(answers["models"]) == {"v1-5-pruned-emaonly", "sd_xl_base_1.0", "dreamshaper_8"}
     assert answers["progress"] == 0
+
+
+@named(OPENAI[:3])
+def test_models_can_be_chosen_from_a_list(program: Program, client: Running, guarded: Service) -> None:
+    models = client.ask({"do": "models", **where(guarded, program)})["models"]
+    assert {"sd-v1-5", "dreamshaper_8", "sd_xl_base_1.0"} <= set(models)
 
 
 def test_langchains_tool_with_a_client_that_asks_for_addresses(start: Start, guarded: Service) -> None:
