@@ -63,9 +63,9 @@ def _wrong(route: str, name: str, fields: str | Sequence[str], says: str = "", *
 
 def _missing(route: str, name: str) -> BadRequest:
     body = {key: value for key, value in VALID[route].items() if key != name}
-    told = frozenset({name})
+    named = frozenset({name})
     return BadRequest(
-        name=f"{route}: no {name}", route=route, body=json.dumps(body).encode(), fields=told, says="is req"
+        name=f"{route}: no {name}", route=route, body=json.dumps(body).encode(), fields=named, says="is req"
     )
 
 
@@ -509,8 +509,8 @@ def large_bodies() -> Iterator[BadRequest]:
     ):
         for field_ in ("image", "mask"):
             body = b'{"prompt": "a", "' + field_.encode() + b'": ' + value + b"}"
-            told = frozenset({field_})
-            yield BadRequest(name=f"large: {field_} {name}", route="inpainting", body=body, fields=told, says=says)
+            named = frozenset({field_})
+            yield BadRequest(name=f"large: {field_} {name}", route="inpainting", body=body, fields=named, says=says)
 
 
 def types() -> Iterator[BadRequest]:

@@ -62,8 +62,8 @@ def test_without_a_valid_key(
 ) -> None:
     answer = locked.open(f"{PREFIX}/{path}?api_key=k1", method=method, headers=headers, json=BODY)
 
-    told = problem_of(answer)
-    assert (told["status"], told["code"]) == (401, "unauthorized")
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert simulator.generations == []
 
@@ -86,8 +86,8 @@ def test_a_method_that_no_route_has_needs_no_key_to_be_told_so(
 ) -> None:
     for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": "k1"}):
         answer = locked.open(path, method=method, headers=headers)
-        told = problem_of(answer)
-        assert (told["status"], told["code"]) == (405, "method_not_allowed")
+        problem = problem_of(answer)
+        assert (problem["status"], problem["code"]) == (405, "method_not_allowed")
         assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
@@ -186,8 +186,8 @@ def test_which_origins_are_let_in(
             base = {"HTTP_ORIGIN": origin}
             sent = {name: value for name, value in headers.items() if name != "Origin"}
             answer = client.open(**environ, method=method, headers=sent, environ_overrides=base)
-            told = answer.headers.getlist("Access-Control-Allow-Origin")
-            assert (told in ([origin], ["*"])) == allowed, (origin, method, told)
+            shown = answer.headers.getlist("Access-Control-Allow-Origin")
+            assert (shown in ([origin], ["*"])) == allowed, (origin, method, shown)
 
 
 @pytest.mark.parametrize(

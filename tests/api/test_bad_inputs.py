@@ -27,11 +27,11 @@ def test_bad_request(client: FlaskClient, simulator: Simulator, bad: BadRequest)
         f"{PREFIX}/{bad.route}", data=bad.body, content_type=bad.content_type, headers=dict(bad.headers)
     )
 
-    told = problem_of(answer)
-    assert (told["status"], told["code"]) == (bad.status, bad.code), told
-    assert {entry["field"] for entry in told.get("errors", [])} == bad.fields
-    assert bad.says in told["detail"]
-    assert not told["retryable"]
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (bad.status, bad.code), problem
+    assert {entry["field"] for entry in problem.get("errors", [])} == bad.fields
+    assert bad.says in problem["detail"]
+    assert not problem["retryable"]
     assert simulator.generations == []
 
 

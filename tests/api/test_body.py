@@ -156,8 +156,8 @@ BROKEN = {
 
 @pytest.mark.parametrize(("body", "said"), BROKEN.values(), ids=BROKEN)
 def test_what_is_wrong_with_a_body_is_said(body: str, said: str) -> None:
-    told = values_of(body.encode())
-    assert told.startswith(said.removesuffix(": "))
+    found = values_of(body.encode())
+    assert found.startswith(said.removesuffix(": "))
 
 
 def test_the_place_of_a_fault_is_that_in_the_body_that_was_sent() -> None:
@@ -167,13 +167,13 @@ def test_the_place_of_a_fault_is_that_in_the_body_that_was_sent() -> None:
     assert values_of(body.encode()).endswith(f"line 1 column {caught.value.colno}")
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["with its length", "chunked"])
+@pytest.mark.parametrize("expected", [True, False], ids=["with its length", "chunked"])
 @pytest.mark.parametrize("room", [1, 0, -1])
-def test_a_body_may_be_as_large_as_bodies_may_be(told: bool, room: int) -> None:
+def test_a_body_may_be_as_large_as_bodies_may_be(expected: bool, room: int) -> None:
     body = f'{{"image":"{TEXT}"}}'.encode()
     environ = EnvironBuilder(method="POST", data=body, content_type="application/json").get_environ()
     environ["wsgi.input_terminated"] = True
-    if not told:
+    if not expected:
         del environ["CONTENT_LENGTH"]
     request = Request(environ)
     request.max_content_length = len(body) + room

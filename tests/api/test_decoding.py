@@ -65,8 +65,8 @@ def test_what_needs_no_decoder_does_not_wait_and_what_does_waits_as_long_as_its_
         assert client.post(f"{PREFIX}/img2img", json={"prompt": "a"}).status_code == 422
         late = client.post(f"{PREFIX}/img2img", json=SMALL, headers={"Prefer": "wait=1"})
     assert time.monotonic() - begun < SHORTEST_WAIT_S  # what would have been waited for the settings' time
-    told = problem_of(late)
-    assert (told["code"], told["detail"]) == ("queue_timeout", "too many pictures are being decoded")
+    problem = problem_of(late)
+    assert (problem["code"], problem["detail"]) == ("queue_timeout", "too many pictures are being decoded")
     assert late.headers["Retry-After"]
     assert len(simulator.generations) == 1
     assert client.post(f"{PREFIX}/img2img", json=SMALL).status_code == 200

@@ -58,8 +58,8 @@ def test_methods_that_a_path_does_not_take(client: FlaskClient, path: str, allow
         return
     answer = client.open(f"{PREFIX}/{path}", method=method)
 
-    told = problem_of(answer)
-    assert (told["status"], told["code"]) == (405, "method_not_allowed")
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (405, "method_not_allowed")
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == allowed
 
 
@@ -76,9 +76,9 @@ def test_methods_that_a_path_does_not_take(client: FlaskClient, path: str, allow
     ],
 )
 def test_slashes_too_many_are_told(client: FlaskClient, path: str, says: str | None) -> None:
-    told = problem_of(client.get(PREFIX + path))
-    assert (told["status"], told["code"]) == (404, "not_found")
-    assert told["detail"] == "there is nothing at this path" + (f"; {says}" if says else "")
+    problem = problem_of(client.get(PREFIX + path))
+    assert (problem["status"], problem["code"]) == (404, "not_found")
+    assert problem["detail"] == "there is nothing at this path" + (f"; {says}" if says else "")
 
 
 def test_a_form_or_json_over_the_limit(make_app: MakeApp, simulator: Simulator) -> None:
@@ -86,9 +86,9 @@ def test_a_form_or_json_over_the_limit(make_app: MakeApp, simulator: Simulator) 
     for sent in ({"json": {"prompt": "x" * 300_000}}, {"data": {"prompt": "x" * 300_000}}):
         if "data" in sent:
             sent["content_type"] = "multipart/form-data"
-        told = problem_of(client.post(f"{PREFIX}/txt2img", **sent))
-        assert (told["status"], told["code"]) == (413, "payload_too_large")
-        assert told["detail"] == "the body is larger than 0.25 MB"
+        problem = problem_of(client.post(f"{PREFIX}/txt2img", **sent))
+        assert (problem["status"], problem["code"]) == (413, "payload_too_large")
+        assert problem["detail"] == "the body is larger than 0.25 MB"
     assert simulator.generations == []
 
 
@@ -97,10 +97,10 @@ def test_a_form_may_be_as_large_as_a_body(make_app: MakeApp, simulator: Simulato
     client = make_app(simulator.url, MAX_BODY_MB="0.25").test_client()
     empty = form(part("prompt", b"a"), part("image", b"", "a.png"))
     body = form(part("prompt", b"a"), part("image", b"x" * (256 * 1024 - len(empty) + over), "a.png"))
-    told = problem_of(client.post(f"{PREFIX}/img2img", data=body, content_type=FORM))
+    problem = problem_of(client.post(f"{PREFIX}/img2img", data=body, content_type=FORM))
 
     assert len(body) == 256 * 1024 + over
-    assert told["status"] == (413 if over else 422)
+    assert problem["status"] == (413 if over else 422)
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", " identity "])
@@ -121,8 +121,8 @@ def test_an_exception_that_nobody_foresaw() -> None:
 
     answer = app.test_client().get("/fails", headers={"X-Request-ID": "me"})
 
-    told = problem_of(answer)
-    assert (told["status"], told["code"], told["request_id"]) == (500, "internal_error", "me")
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"], problem["request_id"]) == (500, "internal_error", "me")
     assert "prompt" not in answer.text
 
 
@@ -131,8 +131,8 @@ def test_with_a_public_url_the_type_leads_to_the_page(make_app: MakeApp, simulat
     client = make_app(simulator.url, PUBLIC_URL=public, API_KEYS="key").test_client()
     page = f"{public.rstrip('/')}/docs/errors"
     for path, code in [("/nowhere", "unauthorized"), ("/txt2img", "method_not_allowed")]:
-        told = client.get(f"{PREFIX}{path}").get_json()
-        assert (told["type"], told["code"]) == (f"{page}#{code}", code)
+        body = client.get(f"{PREFIX}{path}").get_json()
+        assert (body["type"], body["code"]) == (f"{page}#{code}", code)
     described = client.get("/openapi.json").get_json()["paths"][f"{PREFIX}/txt2img"]["post"]["responses"]["401"]
     example = described["content"]["application/problem+json"]["examples"]["unauthorized"]["value"]
     assert example["type"] == f"{page}#unauthorized"
@@ -147,9 +147,9 @@ def test_a_storage_that_fails(make_app: MakeApp, simulator: Simulator, tmp_path:
     answer = client.open(f"{PREFIX}/image/{UNKNOWN_ID}", method=method, headers={"X-API-Key": "key"})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     if method != "HEAD":
-        told = problem_of(answer)
-        assert (told["code"], told["detail"]) == ("storage_unavailable", "the image storage is failing")
-        assert told["retryable"]
+        problem = problem_of(answer)
+        assert (problem["code"], problem["detail"]) == ("storage_unavailable", "the image storage is failing")
+        assert problem["retryable"]
         assert str(tmp_path) not in answer.text
 
 

@@ -54,8 +54,8 @@ def test_a_mask_and_a_jpeg_without_names(client: FlaskClient) -> None:
 
 def test_bytes_that_are_no_picture_are_told_as_such(client: FlaskClient) -> None:
     body = form(*PROMPT, part("image", b"\xff\xfe\x00 no picture"))
-    (told,) = problem_of(client.post(f"{PREFIX}/img2img", data=body, content_type=FORM))["errors"]
-    assert told["received"] == "unknown format, 14 bytes"
+    (error,) = problem_of(client.post(f"{PREFIX}/img2img", data=body, content_type=FORM))["errors"]
+    assert error["received"] == "unknown format, 14 bytes"
 
 
 def test_a_replacement_character_that_was_sent_is_one(client: FlaskClient, simulator: Simulator) -> None:

@@ -150,10 +150,10 @@ def test_nothing_null_and_nothing_of_the_callers_is_passed_on(
 
 
 def test_a_random_seed_is_settled_here(client: FlaskClient, simulator: Simulator) -> None:
-    told = [paint(client, seed=-1, batch_size=2)["seed"], paint(client)["seed"]]
+    shown = [paint(client, seed=-1, batch_size=2)["seed"], paint(client)["seed"]]
 
     seeds = [json.loads(one.body)["seed"] for one in simulator.generations]
-    assert seeds == told
+    assert seeds == shown
     assert seeds[0] != seeds[1]
     assert all(0 <= seed < 2**31 for seed in seeds)
 

@@ -85,8 +85,8 @@ def test_a_webui_without_a_gpu(make_app: MakeApp, settings: dict[str, str], devi
         if device == "cpu":
             assert answer.status_code == 200
         else:
-            told = problem_of(answer)
-            assert (told["status"], told["code"], told["retryable"]) == (503, "gpu_unavailable", True)
+            problem = problem_of(answer)
+            assert (problem["status"], problem["code"], problem["retryable"]) == (503, "gpu_unavailable", True)
             assert int(answer.headers["Retry-After"]) > 0
             assert webui.generations == []
 
@@ -100,8 +100,8 @@ def test_a_server_that_does_not_tell_counts_as_a_gpu(make_app: MakeApp) -> None:
 def test_no_webui(make_app: MakeApp) -> None:
     client = make_app(f"http://user:topsecret@127.0.0.1:{free_port()}").test_client()
     assert (health(client)["status"], health(client)["reasons"]) == ("unhealthy", ["no_webui"])
-    told = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
-    assert (told["status"], told["code"]) == (503, "webui_unavailable")
+    problem = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
+    assert (problem["status"], problem["code"]) == (503, "webui_unavailable")
     answer = client.get(f"{PREFIX}/health")
     assert answer.status_code == 503
     assert "127.0.0.1" not in answer.text
@@ -115,8 +115,8 @@ def test_no_webui_has_a_model(make_app: MakeApp, capfd: pytest.CaptureFixture[st
         wait_until(lambda: health(client)["webuis"]["available"] == 1, "it was seen")
         body = health(client)
         assert (body["status"], body["device"], body["reasons"]) == ("unhealthy", "none", ["no_checkpoint"])
-        told = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
-        assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+        problem = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
+        assert (problem["status"], problem["code"], problem["retryable"]) == (503, "webui_unavailable", True)
         assert webui.generations == []
         assert told_in_log(capfd, "health: no_checkpoint: no WebUI has a model") == 1
 
@@ -148,10 +148,10 @@ def test_a_default_model_that_names_none_or_several(
         client = make_app(webui.url, SD_MODEL=model, LOG_LEVEL="WARNING").test_client()
         wait_for(client, "degraded")
         assert (health(client)["reasons"], health(client)["device"]) == ([reason], "gpu")
-        told = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
-        assert (told["status"], told["code"]) == (422, "model_not_found")
-        assert f"none was given, and SD_MODEL, this service's default ('{model}')" in told["detail"]
-        assert "(got" not in told["detail"], "the caller sent none"
+        problem = problem_of(client.post(f"{PREFIX}/txt2img", json=SMALL))
+        assert (problem["status"], problem["code"]) == (422, "model_not_found")
+        assert f"none was given, and SD_MODEL, this service's default ('{model}')" in problem["detail"]
+        assert "(got" not in problem["detail"], "the caller sent none"
         assert client.post(f"{PREFIX}/txt2img", json={**SMALL, "model": "one"}).status_code == 200
         assert told_in_log(capfd, f"health: {reason}: {words}") == 1
 

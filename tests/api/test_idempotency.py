@@ -58,8 +58,8 @@ def test_as_png(keyed: FlaskClient, simulator: Simulator) -> None:
 @pytest.mark.parametrize("changes", [{"prompt": "b"}, {"steps": 2}, {"seed": 1}, {"batch_size": 2}])
 def test_another_body_is_refused(keyed: FlaskClient, simulator: Simulator, changes: dict[str, object]) -> None:
     assert paint(keyed, "k").status_code == 200
-    told = problem_of(paint(keyed, "k", **changes))
-    assert (told["status"], told["code"], told["retryable"]) == (422, "idempotency_mismatch", False)
+    problem = problem_of(paint(keyed, "k", **changes))
+    assert (problem["status"], problem["code"], problem["retryable"]) == (422, "idempotency_mismatch", False)
     assert paint(keyed, "k").status_code == 200
     assert len(simulator.generations) == 1
 

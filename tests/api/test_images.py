@@ -112,9 +112,9 @@ def test_parameters_that_are_not_ours_do_nothing(images: FlaskClient, stored: UU
 
 @pytest.mark.parametrize("query", ["widht=24", "WIDTH=24", "with=24", "fromat=webp", "Format=webp", "widths=24"])
 def test_a_misspelt_parameter_is_told(images: FlaskClient, stored: UUID, query: str) -> None:
-    (told,) = problem_of(images.get(f"{PREFIX}/image/{stored}?{query}"))["errors"]
-    assert told["field"] == query.partition("=")[0]
-    assert "did you mean '" in told["message"]
+    (error,) = problem_of(images.get(f"{PREFIX}/image/{stored}?{query}"))["errors"]
+    assert error["field"] == query.partition("=")[0]
+    assert "did you mean '" in error["message"]
 
 
 def test_an_id_with_png_behind_it_is_the_same(images: FlaskClient, stored: UUID) -> None:
@@ -204,8 +204,8 @@ def test_an_invalid_id_never_touches_the_disk(without_folder: FlaskClient, metho
 
 
 def test_an_image_that_is_not_there(images: FlaskClient, stored: UUID) -> None:
-    told = problem_of(images.get(f"{PREFIX}/image/{uuid4()}"))
-    assert (told["status"], told["code"]) == (404, "image_not_found")
+    problem = problem_of(images.get(f"{PREFIX}/image/{uuid4()}"))
+    assert (problem["status"], problem["code"]) == (404, "image_not_found")
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_an_image_that_is_not_there(images: FlaskClient, stored: UUID) -> None:
     ],
 )
 def test_parameters_are_checked(images: FlaskClient, stored: UUID, query: str, wrong: set[str]) -> None:
-    told = problem_of(images.get(f"{PREFIX}/image/{stored}?{query}"))
-    assert {entry["field"] for entry in told["errors"]} == wrong
+    problem = problem_of(images.get(f"{PREFIX}/image/{stored}?{query}"))
+    assert {entry["field"] for entry in problem["errors"]} == wrong
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
@@ -252,8 +252,8 @@ def test_a_copy(images: FlaskClient, stored: UUID, kind: str, width: int | None)
 
 def test_delete_is_off_without_keys(images: FlaskClient, stored: UUID) -> None:
     for headers in ({}, KEY):
-        told = problem_of(images.delete(f"{PREFIX}/image/{stored}", headers=headers))
-        assert (told["status"], told["code"]) == (403, "forbidden")
+        problem = problem_of(images.delete(f"{PREFIX}/image/{stored}", headers=headers))
+        assert (problem["status"], problem["code"]) == (403, "forbidden")
     assert images.get(f"{PREFIX}/image/{stored}", buffered=True).data == PNG
 
 
@@ -266,8 +266,8 @@ def test_delete_with_a_key(make_app: MakeApp, simulator: Simulator, folder: Path
     assert (answer.status_code, answer.data) == (204, b"")
     assert not [*folder.rglob("*.png"), *folder.rglob("*.json")]
     for method in ("GET", "DELETE"):
-        told = problem_of(client.open(f"{PREFIX}/image/{stored}", method=method, headers=KEY))
-        assert (told["status"], told["code"]) == (404, "image_not_found")
+        problem = problem_of(client.open(f"{PREFIX}/image/{stored}", method=method, headers=KEY))
+        assert (problem["status"], problem["code"]) == (404, "image_not_found")
 
 
 @pytest.mark.parametrize(("age_s", "most"), [(0, 3600), (-86_400, 3600), (1800, 1800)])
@@ -280,6 +280,6 @@ def test_a_caller_keeps_an_image_no_longer_than_its_time(
     url = client.post(f"{PREFIX}/txt2img", json={"prompt": "a", "width": 64, "height": 64}).get_json()["image_url"]
     (file,) = folder.rglob("*.png")
     os.utime(file, (time.time() - age_s,) * 2)
-    told = client.head(url).headers["Cache-Control"]
-    max_age = int(told.split("max-age=")[1].split(",")[0])
+    kept_for = client.head(url).headers["Cache-Control"]
+    max_age = int(kept_for.split("max-age=")[1].split(",")[0])
     assert most - 60 <= max_age <= most

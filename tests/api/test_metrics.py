@@ -298,10 +298,10 @@ def test_promtool_has_nothing_against_it(busy: Scraped) -> None:
 
 def test_labels_are_those_of_the_documentation(busy: Scraped) -> None:
     page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
-    told = {}
+    seen = {}
     for name, labels in re.findall(r"^\|\s*`(sd_api_\w+)(?:\{([\w,]+)\})?`", page, re.MULTILINE):
         sample = f"{name}_count" if busy.labels(f"{name}_count") else name
         if found := busy.labels(sample):
-            told[name] = (found, {frozenset(labels.split(",")) if labels else frozenset()})
-    assert len(told) >= 25
-    assert {name: found for name, (found, _) in told.items()} == {name: listed for name, (_, listed) in told.items()}
+            seen[name] = (found, {frozenset(labels.split(",")) if labels else frozenset()})
+    assert len(seen) >= 25
+    assert {name: found for name, (found, _) in seen.items()} == {name: listed for name, (_, listed) in seen.items()}

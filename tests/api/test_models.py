@@ -96,8 +96,8 @@ def test_limits_of_the_operator(make_app: MakeApp, simulator: Simulator) -> None
     assert (limits["steps"]["maximum"], limits["batch_size"]["maximum"]) == (9, 2)
     assert (limits["prompt"], limits["width x height"]) == ({"max_length": 5}, {"maximum": 300_000})
     bad = {"prompt": "abcdef", "steps": 10, "batch_size": 3, "width": 1024, "height": 512}
-    told = problem_of(client.post(f"{PREFIX}/txt2img", json=bad))
-    assert {entry["field"] for entry in told["errors"]} == {"prompt", "steps", "batch_size", "height"}
+    problem = problem_of(client.post(f"{PREFIX}/txt2img", json=bad))
+    assert {entry["field"] for entry in problem["errors"]} == {"prompt", "steps", "batch_size", "height"}
 
 
 def test_the_operators_sampler_and_aliases(make_app: MakeApp, simulator: Simulator) -> None:

@@ -237,12 +237,12 @@ def test_bounds_of_loras(bounded: Flask) -> None:
 
 def test_this_services_own_bounds(bounded: Flask) -> None:
     fields = fields_of(bounded, "txt2img")
-    told = {
+    found = {
         "MAX_STEPS": fields["steps"]["maximum"],
         "MAX_BATCH_SIZE": fields["batch_size"]["maximum"],
         "MAX_PROMPT_CHARS": fields["prompt"]["maxLength"],
     }
-    assert {name: str(bound) for name, bound in told.items()}.items() <= BOUNDS.items()
+    assert {name: str(bound) for name, bound in found.items()}.items() <= BOUNDS.items()
     assert fields["negative_prompt"]["maxLength"] == 55
     assert str(640 * 640) in description(bounded)["info"]["description"]
 

@@ -35,9 +35,9 @@ def test_the_owners_defaults(make_app: MakeApp, simulator: Simulator) -> None:
     assert [told_limit(answer) for answer in answers] == [("10", str(left)) for left in range(9, -1, -1)]
     for route in VALID:
         refused = paint(client, route)
-        told = problem_of(refused)
-        assert (told["status"], told["code"], told["retryable"]) == (429, "rate_limited", True)
-        assert told["detail"] == "more than 10 per 1 minute"
+        problem = problem_of(refused)
+        assert (problem["status"], problem["code"], problem["retryable"]) == (429, "rate_limited", True)
+        assert problem["detail"] == "more than 10 per 1 minute"
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert len(simulator.generations) == 10
     # The 13 so far count against the 50 of all routes together.

@@ -96,8 +96,8 @@ def test_cancel_one_that_waits(caller: Caller, simulator: Simulator) -> None:
     second = caller.paint("waits")
     caller.wait_for("waits", "queued")
     assert caller.ask("waits", "DELETE").status_code == 204
-    told = problem_of(second.result())
-    assert (told["status"], told["code"], told["request_id"]) == (409, "cancelled", "waits")
+    problem = problem_of(second.result())
+    assert (problem["status"], problem["code"], problem["request_id"]) == (409, "cancelled", "waits")
     caller.wait_for("waits", "cancelled")
     simulator.clear_faults()
     assert first.result().status_code == 200
@@ -140,8 +140,8 @@ def test_another_caller_sees_and_cancels_nothing(
     caller.wait_for("private", "running")
     stranger = Caller(app, threads, key="other")
     for method in ("GET", "DELETE"):
-        told = problem_of(stranger.ask("private", method))
-        assert (told["status"], told["code"]) == (404, "request_not_found")
+        problem = problem_of(stranger.ask("private", method))
+        assert (problem["status"], problem["code"]) == (404, "request_not_found")
     simulator.clear_faults()
     assert job.result().status_code == 200
 
@@ -149,9 +149,9 @@ def test_another_caller_sees_and_cancels_nothing(
 @pytest.mark.parametrize("request_id", ["unknown", "x" * 5000, "..%2f..%2fetc", "%00", "%E2%82%AC"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_no_such_request(caller: Caller, method: str, request_id: str) -> None:
-    told = problem_of(caller.ask(request_id, method))
-    assert told["status"] == 404
-    assert told["code"] in ("request_not_found", "not_found")
+    problem = problem_of(caller.ask(request_id, method))
+    assert problem["status"] == 404
+    assert problem["code"] in ("request_not_found", "not_found")
 
 
 def test_what_has_ended_cannot_be_cancelled(caller: Caller) -> None:

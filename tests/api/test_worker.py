@@ -48,8 +48,8 @@ def test_what_is_no_request_is_told_where_to_read_why(public: str | None, page: 
     near, far = socket.socketpair()
     with near, far:
         worker.handle_error(None, far, None, ParseException("no HTTP"))
-        told = near.recv(65536)
-    assert json.loads(told.partition(b"\r\n\r\n")[2])["type"] == f"{page}#malformed_request"
+        printed = near.recv(65536)
+    assert json.loads(printed.partition(b"\r\n\r\n")[2])["type"] == f"{page}#malformed_request"
 
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"

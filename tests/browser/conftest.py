@@ -96,8 +96,8 @@ def _said(message: ConsoleMessage) -> list[str]:
 
 
 def _foreign(request: Request) -> list[str]:
-    parts = urlsplit(request.url)
-    inside = parts.scheme in ("data", "blob") or parts.hostname == "127.0.0.1"
+    url = urlsplit(request.url)
+    inside = url.scheme in ("data", "blob") or url.hostname == "127.0.0.1"
     return [] if inside else [f"asked another host: {request.url}"]
 
 

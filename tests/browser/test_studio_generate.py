@@ -22,8 +22,8 @@ def studio(page: Page, service: Service) -> Studio:
 def test_a_prompt_becomes_a_picture(studio: Studio, service_simulator: Simulator) -> None:
     studio.prompt("a lighthouse at dusk").set(seed=7, steps=3, width=256, height=128).generate().wait_for("done")
     assert studio.result().size == (256, 128)
-    for name, told in [("Seed", "7"), ("Size", "256 × 128"), ("Model", "sd-v1-5")]:
-        expect(studio.fact(name)).to_have_text(told)
+    for name, expected in [("Seed", "7"), ("Size", "256 × 128"), ("Model", "sd-v1-5")]:
+        expect(studio.fact(name)).to_have_text(expected)
     sent = last_payload(service_simulator)
     assert (sent["prompt"], sent["steps"], sent["seed"]) == ("a lighthouse at dusk", 3, 7)
 

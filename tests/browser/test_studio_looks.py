@@ -94,10 +94,10 @@ def limited(studio: Studio) -> None:
 
 def refuse_with(studio: Studio, status: int, code: str, detail: str, headers: dict[str, str]) -> None:
     """The service's own answer, without waiting for the minute that brings it about."""
-    told = {"status": status, "code": code, "title": code, "detail": detail, "retryable": True, "request_id": "7f3a"}
+    problem = {"status": status, "code": code, "title": code, "detail": detail, "retryable": True, "request_id": "7f3a"}
 
     def answer(route: Route) -> None:
-        route.fulfill(status=status, json=told, headers=headers, content_type="application/problem+json")
+        route.fulfill(status=status, json=problem, headers=headers, content_type="application/problem+json")
 
     studio.page.route("**/txt2img", answer)
     studio.prompt("a fox in an autumn forest").generate().wait_for("failed")

@@ -146,15 +146,15 @@ def test_a_mask_from_a_file(studio: Studio) -> None:
 
 def test_a_picture_can_be_pasted_dropped_or_photographed(page: Page, service: Service) -> None:
     studio_of(page, service).mode("Image to image")
-    note = page.locator("#source-remark")
+    remark = page.locator("#source-remark")
     for number, event in enumerate(["paste", "drop"], start=1):
         give(page, event, photo((64 * number, 64)))
-        expect(note).to_have_text(f"{64 * number} × 64 pixels")
+        expect(remark).to_have_text(f"{64 * number} × 64 pixels")
     page.click("#source-remove")
     page.click("#source-camera")
     expect(page.locator("#camera-shoot")).to_be_enabled()
     page.click("#camera-shoot")
-    expect(note).to_contain_text("pixels")
+    expect(remark).to_contain_text("pixels")
     expect(page.locator("#easel")).to_be_visible()
     expect(page.locator("#camera-video")).to_have_js_property("srcObject", None)
 

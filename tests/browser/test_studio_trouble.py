@@ -22,8 +22,8 @@ def slow_studio(page: Page, slow: Service, slow_simulator: Simulator) -> Studio:
 
 def test_wrong_values_are_told_at_their_fields(page: Page, service: Service) -> None:
     studio = studio_of(page, service).prompt("  ").set(steps=0, width=100).generate().wait_for("failed")
-    for field, told in [("steps", "Steps must be between 1 and 150."), ("prompt", "Prompt must not be blank.")]:
-        expect(page.locator(f"#{field}-error")).to_have_text(told)
+    for field, expected in [("steps", "Steps must be between 1 and 150."), ("prompt", "Prompt must not be blank.")]:
+        expect(page.locator(f"#{field}-error")).to_have_text(expected)
         expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")
         expect(page.locator(f"#{field}")).to_have_attribute("aria-describedby", re.compile(rf"\b{field}-error\b"))
     expect(page.locator("#width-error")).to_contain_text("Width must be a multiple of 8")

@@ -292,8 +292,8 @@ def test_every_wrong_value_is_refused(name: str, text: str, message: str) -> Non
 def test_every_problem_is_told_at_once() -> None:
     # Of the cases that share a setting, the last.
     environ = {name: text for name, text, _ in WRONG} | {"MAX_STEP": "20"}
-    told = problems_of(environ)
-    assert sorted(problem.partition(":")[0] for problem in told) == sorted(environ)
+    found = problems_of(environ)
+    assert sorted(problem.partition(":")[0] for problem in found) == sorted(environ)
 
 
 @pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "runtime_dir"])

@@ -185,9 +185,9 @@ def _python(version: str) -> Path:
     for candidate in (shutil.which(f"python{version}"), sys.executable):
         if candidate is None:
             continue
-        told = subprocess.run(
+        printed = subprocess.run(
             [candidate, "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True, check=False
         )
-        if told.returncode == 0:
-            return Path(told.stdout.strip())
+        if printed.returncode == 0:
+            return Path(printed.stdout.strip())
     raise AssertionError("no Python was found")

@@ -100,10 +100,10 @@ def test_an_image_is_the_same_with_nginx_and_without(
     assert (through.status_code, straight.status_code) == (status, status)
     assert through.content == straight.content
     own = OWN if status == 200 else OWN | {"Accept-Ranges"}
-    told = [
+    found = [
         {name: answer.headers[name] for name in answer.headers if name not in own} for answer in (through, straight)
     ]
-    assert told[0] == told[1]
+    assert found[0] == found[1]
 
 
 def test_the_service_itself_sends_no_byte(handing: Service, image_id: str) -> None:
@@ -145,12 +145,12 @@ def test_copies_come_from_the_service(nginx: Nginx, sending: Service, image_id: 
 
 def problem_of(answer: requests.Response) -> dict[str, Any]:
     assert answer.headers["Content-Type"] == "application/problem+json"
-    told: dict[str, Any] = answer.json()
-    assert set(told) >= {"type", "title", "status", "code", "detail", "retryable", "request_id"}
-    assert told["status"] == answer.status_code
-    assert told["request_id"] == answer.headers["X-Request-ID"]
-    assert told["type"].endswith(f"#{told['code']}")
-    return told
+    body: dict[str, Any] = answer.json()
+    assert set(body) >= {"type", "title", "status", "code", "detail", "retryable", "request_id"}
+    assert body["status"] == answer.status_code
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert body["type"].endswith(f"#{body['code']}")
+    return body
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_failures_are_problems(
 ) -> None:
     head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", "Connection": "close", **headers}.items())
     answer = _exchange(nginx, f"{method} {path.format(id=image_id)} HTTP/1.1\r\n{head}\r\n")
-    told = problem_of(answer)
-    assert (told["status"], told["code"]) == (status, code)
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (status, code)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_failures_are_problems(
     ],
 )
 def test_what_is_no_http_is_a_problem(nginx: Nginx, sent: str, status: int) -> None:
-    told = problem_of(_exchange(nginx, sent))
-    assert (told["status"], told["code"]) == (status, "malformed_request")
+    problem = problem_of(_exchange(nginx, sent))
+    assert (problem["status"], problem["code"]) == (status, "malformed_request")
 
 
 def test_one_caller_does_not_take_all_places(tmp_path: Path) -> None:
@@ -223,16 +223,16 @@ def test_an_image_that_is_gone(nginx: Nginx, handing: Service) -> None:
 def test_images_that_nginx_may_not_read(handing: Service, image_id: str, tmp_path: Path) -> None:
     # pytest's folders are closed to others.
     with running_nginx(tmp_path, handing.port, images=handing.images, user="nobody nogroup") as nginx:
-        told = problem_of(call(nginx, "GET", f"/image/{image_id}"))
-    assert (told["status"], told["code"]) == (500, "internal_error")
+        problem = problem_of(call(nginx, "GET", f"/image/{image_id}"))
+    assert (problem["status"], problem["code"]) == (500, "internal_error")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large(nginx: Nginx, chunked: bool) -> None:
     pieces = [b" " * 1_048_576] * 33
     data = iter(pieces) if chunked else b"".join(pieces)
-    told = problem_of(call(nginx, "POST", "/txt2img", data=data, headers={"Content-Type": "application/json"}))
-    assert (told["status"], told["code"]) == (413, "payload_too_large")
+    problem = problem_of(call(nginx, "POST", "/txt2img", data=data, headers={"Content-Type": "application/json"}))
+    assert (problem["status"], problem["code"]) == (413, "payload_too_large")
 
 
 def test_the_request_id_is_one_in_all_logs(nginx: Nginx, handing: Service, webui: Simulator) -> None:
@@ -312,8 +312,8 @@ class Dying:
 
 def test_a_post_that_was_sent_is_never_sent_again(tmp_path: Path) -> None:
     with Dying() as first, Dying() as second, running_nginx(tmp_path, first.port, second.port) as nginx:
-        told = problem_of(call(nginx, "POST", "/txt2img", json=BODY))
-        assert (told["status"], told["code"]) == (502, "service_unavailable")
+        problem = problem_of(call(nginx, "POST", "/txt2img", json=BODY))
+        assert (problem["status"], problem["code"]) == (502, "service_unavailable")
         assert len(first.heads + second.heads) == 1
 
 
@@ -349,13 +349,13 @@ def test_no_service_and_a_silent_one(tmp_path: Path) -> None:
             changes={"proxy_read_timeout 500s;": "proxy_read_timeout 100ms;"},
         ) as nginx,
     ):
-        told = problem_of(call(nginx, "POST", "/txt2img", json=BODY))
-        assert (told["status"], told["code"], told["retryable"]) == (504, "service_timeout", False)
+        problem = problem_of(call(nginx, "POST", "/txt2img", json=BODY))
+        assert (problem["status"], problem["code"], problem["retryable"]) == (504, "service_timeout", False)
 
 
 def test_the_services_own_errors_pass_through(nginx: Nginx) -> None:
-    told = problem_of(call(nginx, "POST", "/txt2img", json={**BODY, "steps": 0}))
-    assert (told["status"], told["code"], told["errors"][0]["field"]) == (422, "validation_error", "steps")
+    problem = problem_of(call(nginx, "POST", "/txt2img", json={**BODY, "steps": 0}))
+    assert (problem["status"], problem["code"], problem["errors"][0]["field"]) == (422, "validation_error", "steps")
 
 
 def test_tls(handing: Service, image_id: str, tmp_path: Path) -> None:

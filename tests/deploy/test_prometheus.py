@@ -28,10 +28,10 @@ needs_promtool = pytest.mark.skipif(
 @needs_promtool
 @pytest.mark.parametrize("what", [("check", "config", "prometheus.yml"), ("test", "rules", "tests/rules.yml")])
 def test_promtool_finds_nothing(what: tuple[str, ...]) -> None:
-    told = subprocess.run(
+    printed = subprocess.run(
         ["promtool", *what], cwd=FOLDER, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert printed.returncode == 0, printed.stdout + printed.stderr
 
 
 def test_the_folder_has_no_other_tests() -> None:
@@ -54,8 +54,8 @@ def test_every_alert_leads_to_its_page(alert: str) -> None:
     assert anchor == alert.lower()
     text = (ROOT / page).read_text(encoding="utf-8")
     (section,) = re.findall(rf"^### {alert}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
-    for told in ("**What it means.**", "**Look at**", "**Do.**"):
-        assert told in section, f"{alert}: {told}"
+    for expected in ("**What it means.**", "**Look at**", "**Do.**"):
+        assert expected in section, f"{alert}: {expected}"
     assert f"(`{ALERTS[alert]['labels']['severity']}`" in section
 
 

@@ -98,7 +98,7 @@ def test_names_and_passwords() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         (
             {"SD_MODEL": "nothing"},
@@ -108,10 +108,10 @@ def test_names_and_passwords() -> None:
         ({"SD_SCHEDULER": "nothing"}, "and SD_SCHEDULER, this service's default ('nothing'), is not offered"),
     ],
 )
-def test_defaults_that_no_webui_offers(simulator: Simulator, given: dict[str, str], told: str) -> None:
+def test_defaults_that_no_webui_offers(simulator: Simulator, given: dict[str, str], expected: str) -> None:
     (found,) = wrong(webuis.check(settings(SD_WEBUI_URL=simulator.url, **given)))
     assert (found.level, found.subject) == ("error", "defaults")
-    assert told in found.text
+    assert expected in found.text
     assert "SD_" in found.remedy
 
 
@@ -184,18 +184,20 @@ def test_a_replica(redis_server: RedisServer, admin: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "expected"),
     [
         (["+@all", "-@dangerous", "~*"], None),
         (["+@read", "+@connection", "~*"], "may not do what the service needs"),
         (["+@all", "~other:*"], "may not do what the service needs"),
     ],
 )
-def test_rights_of_its_user(redis_server: RedisServer, admin: redis.Redis, rules: list[str], told: str | None) -> None:
+def test_rights_of_its_user(
+    redis_server: RedisServer, admin: redis.Redis, rules: list[str], expected: str | None
+) -> None:
     admin.execute_command("ACL", "SETUSER", "sd", "on", ">pw", *rules)
     findings = check_redis(redis_server.url.replace("unix://", "unix://sd:pw@"))
     found = wrong(findings)
-    assert [told in finding.text for finding in found] == ([True] if told else [])
+    assert [expected in finding.text for finding in found] == ([True] if expected else [])
 
 
 def test_a_wrong_password(redis_server: RedisServer) -> None:
@@ -282,18 +284,18 @@ def run(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
 def test_the_command(simulator: Simulator, tmp_path: Path) -> None:
     folders = {"IMAGE_DIR": str(tmp_path / "images"), "RUNTIME_DIR": str(tmp_path / "run")}
     secret = simulator.url.replace("//", "//me:hush@")
-    told = run("--json", SD_WEBUI_URL=secret, TRUSTED_PROXIES="1", API_KEYS="hush", **folders)
-    assert (told.returncode, told.stderr) == (1, "")
-    assert json.loads(told.stdout)["status"] == "warning"
-    assert "hush" not in told.stdout
+    result = run("--json", SD_WEBUI_URL=secret, TRUSTED_PROXIES="1", API_KEYS="hush", **folders)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert json.loads(result.stdout)["status"] == "warning"
+    assert "hush" not in result.stdout
 
 
 def test_the_command_with_settings_that_cannot_be_read() -> None:
-    told = run(SD_TIMEOUT="soon", REDIS_URL="http://me:hush@redis")
-    assert (told.returncode, told.stderr) == (2, "")
-    assert "SD_TIMEOUT" in told.stdout
-    assert "REDIS_URL" in told.stdout
-    assert "hush" not in told.stdout
+    result = run(SD_TIMEOUT="soon", REDIS_URL="http://me:hush@redis")
+    assert (result.returncode, result.stderr) == (2, "")
+    assert "SD_TIMEOUT" in result.stdout
+    assert "REDIS_URL" in result.stdout
+    assert "hush" not in result.stdout
 
 
 def test_sentinels_that_are_away() -> None:

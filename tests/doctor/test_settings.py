@@ -75,7 +75,7 @@ def test_what_others_put_into_the_environment_is_no_misspelling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "workers", "told"),
+    ("given", "workers", "expected"),
     [
         (
             {},
@@ -91,10 +91,10 @@ def test_what_others_put_into_the_environment_is_no_misspelling() -> None:
         ({}, 2, "images in a folder"),
     ],
 )
-def test_what_holds_in_one_line(given: dict[str, str], workers: int, told: str) -> None:
+def test_what_holds_in_one_line(given: dict[str, str], workers: int, expected: str) -> None:
     config = Config.from_env(given)
     line = holds(config, replace(planned(config), workers=workers))
-    assert told in line
+    assert expected in line
     assert "s3cr3t" not in line
     assert "\n" not in line
 
@@ -111,8 +111,8 @@ def test_it_is_told_at_the_start(simulator: Simulator, tmp_path: Path) -> None:
         wait_until(lambda: "WebUIs: 1" in service.printed, "the settings are told")
         service.wait_until_answering()
         lines = [json.loads(line) for line in service.printed.splitlines()]
-    (told,) = [line["message"] for line in lines if line["message"].startswith("settings: ")]
-    assert told.startswith("settings: open to every caller")
+    (summary,) = [line["message"] for line in lines if line["message"].startswith("settings: ")]
+    assert summary.startswith("settings: open to every caller")
     (warned,) = [line for line in lines if "APIKEYS" in line["message"]]
     assert (warned["level"], "API_KEYS is not set" in warned["message"]) == ("WARNING", True)
     assert "s3cr3t" not in service.printed

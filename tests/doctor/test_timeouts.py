@@ -33,7 +33,7 @@ def test_the_defaults_do_not_contradict_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "changed", "told"),
+    ("given", "changed", "expected"),
     [
         ({}, {"graceful_timeout_s": 30}, "running jobs are lost at every stop"),
         ({"SD_TIMEOUT": "600"}, {"graceful_timeout_s": 315}, "a job may take 610 s"),
@@ -44,11 +44,11 @@ def test_the_defaults_do_not_contradict_each_other() -> None:
         ({"SENDFILE_HEADER": "X-Accel-Redirect"}, {}, "all callers share one rate limit"),
     ],
 )
-def test_contradictions(given: dict[str, str], changed: dict[str, Any], told: str) -> None:
+def test_contradictions(given: dict[str, str], changed: dict[str, Any], expected: str) -> None:
     config = Config.from_env(given)
     server: Server = replace(planned(config), **changed)
     (found,) = contradictions(config, server)
-    assert (found.level, told in found.text) == ("warning", True)
+    assert (found.level, expected in found.text) == ("warning", True)
 
 
 def test_connections_that_are_never_kept_are_no_contradiction() -> None:
@@ -78,12 +78,12 @@ def test_it_is_told_at_the_start(simulator: Simulator, tmp_path: Path) -> None:
     arguments = "--graceful-timeout 5 --threads 8"
     with running_service(tmp_path, simulator.url, GUNICORN_CMD_ARGS=arguments) as service:
         service.wait_until_answering()
-        told = service.printed
-    assert "running jobs are lost at every stop; --graceful-timeout 315" in told
-    assert "a worker has 8 threads" in told
-    assert "each of 2 workers counts for itself" in told
-    assert "worker class" not in told
-    assert "a 502 now and then" not in told
+        output = service.printed
+    assert "running jobs are lost at every stop; --graceful-timeout 315" in output
+    assert "a worker has 8 threads" in output
+    assert "each of 2 workers counts for itself" in output
+    assert "worker class" not in output
+    assert "a 502 now and then" not in output
 
 
 def test_the_projects_own_nginx_fits_the_defaults() -> None:
@@ -96,7 +96,7 @@ def test_the_projects_own_nginx_fits_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "here", "level", "told"),
+    ("there", "here", "level", "expected"),
     [
         ("proxy_read_timeout 500s;", "proxy_read_timeout 7m;", "error", "proxy_read_timeout is 420 s"),
         ("proxy_read_timeout 500s;", "", "error", "proxy_read_timeout is 60 s"),
@@ -111,10 +111,10 @@ def test_the_projects_own_nginx_fits_the_defaults() -> None:
         ("client_max_body_size 32m;", "client_max_body_size 32MB;", "warning", "32MB cannot be read"),
     ],
 )
-def test_an_nginx_that_does_not_fit(there: str, here: str, level: str, told: str) -> None:
+def test_an_nginx_that_does_not_fit(there: str, here: str, level: str, expected: str) -> None:
     assert there in NGINX
     (found,) = checked(NGINX.replace(there, here), BEHIND_NGINX)
-    assert (found.level, told in found.text) == (level, True)
+    assert (found.level, expected in found.text) == (level, True)
     assert found.remedy
 
 
@@ -158,8 +158,8 @@ def test_an_include_stands_where_it_is_included(tmp_path: Path) -> None:
         (("http", "server"), "include"),
         (("http",), "include"),
     ]
-    told = [found.text for found in nginx.check(read, BEHIND_NGINX)]
-    assert told == [f"it includes {tmp_path}/lost.conf, which is not here: its contents are unknown"]
+    seen = [found.text for found in nginx.check(read, BEHIND_NGINX)]
+    assert seen == [f"it includes {tmp_path}/lost.conf, which is not here: its contents are unknown"]
 
 
 def test_a_file_that_includes_itself_cannot_be_read(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_what_a_printed_configuration_includes_is_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "level", "told"),
+    ("changed", "level", "expected"),
     [
         ({"location /_images/": "location ^~ /_images/", "alias /var/lib": "alias /srv"}, "warning", "in /srv"),
         ({"internal;\n            alias": "alias"}, "error", "no internal location /_images/"),
@@ -186,14 +186,14 @@ def test_what_a_printed_configuration_includes_is_in_it() -> None:
         ({"images/;": "images;"}, "warning", "IMAGE_DIR is /var/lib"),
     ],
 )
-def test_an_nginx_that_cannot_send_images(changed: dict[str, str], level: str, told: str) -> None:
+def test_an_nginx_that_cannot_send_images(changed: dict[str, str], level: str, expected: str) -> None:
     images = {"SENDFILE_HEADER": "X-Accel-Redirect", "IMAGE_DIR": "/var/lib/stable-diffusion-api/images"}
     text = NGINX
     for there, here in changed.items():
         assert there in text
         text = text.replace(there, here)
     (found,) = checked(text, Config.from_env({"TRUSTED_PROXIES": "1", **images}))
-    assert (found.level, told in found.text) == (level, True)
+    assert (found.level, expected in found.text) == (level, True)
 
 
 def test_proxies_that_nobody_trusts() -> None:
@@ -204,8 +204,8 @@ def test_proxies_that_nobody_trusts() -> None:
 def test_parsing() -> None:
     text = """a 1; # no; }
     http { "b;" 'c}' ${d}; e { f; } } g;"""
-    told = [(one.blocks, one.name, one.words) for one in nginx.parse(text)]
-    assert told == [
+    found = [(one.blocks, one.name, one.words) for one in nginx.parse(text)]
+    assert found == [
         ((), "a", ("1",)),
         ((), "http", ()),
         (("http",), "b;", ("c}", "${d}")),

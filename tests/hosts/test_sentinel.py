@@ -65,22 +65,22 @@ def hosts(watched: WatchedRedis, webuis: list[Simulator], tmp_path: Path) -> Ite
 def traffic(hosts: list[Service]) -> Iterator[Callable[[], int]]:
     """One caller after the other at each host, until the end; yields how many have been answered."""
     ended = threading.Event()
-    told: list[str] = []
+    outcomes: list[str] = []
 
     def call(host: Service) -> None:
         while not ended.is_set():
             answer = paint(host, seconds=0.05, headers={"X-Forwarded-For": next(_addresses)})
-            told.append(answer.code or str(answer.status))
+            outcomes.append(answer.code or str(answer.status))
 
     with ThreadPoolExecutor(len(hosts)) as threads:
         calls = [threads.submit(call, host) for host in hosts]
         try:
-            yield lambda: len(told)
+            yield lambda: len(outcomes)
         finally:
             ended.set()
             for one in calls:
                 one.result(DEADLINE_S)
-    assert set(told) == {"200"}
+    assert set(outcomes) == {"200"}
 
 
 def more(answered: Callable[[], int]) -> None:

@@ -28,10 +28,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def allowed() -> set[str]:
     """The system calls that ``SystemCallFilter`` leaves."""
-    told = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True).stdout
     sets: dict[str, list[str]] = {}
     name = ""
-    for line in told.splitlines():
+    for line in printed.splitlines():
         if line.startswith("@"):
             name = line.strip()
         elif line.startswith("    ") and not line.strip().startswith("#"):

@@ -43,8 +43,8 @@ def test_the_next_job_is_painted(make_app: MakeApp, flavour: str, capfd: pytest.
     with Simulator(flavour=flavour, models=(GOOD, OTHER, BROKEN), broken=(BROKEN,)) as webui:
         client = make_app(webui.url, LOG_LEVEL="WARNING").test_client()
         assert paint(client, "sd-v1-5").status_code == 200
-        told = problem_of(paint(client, "vae"))
-        assert (told["status"], told["code"]) == (502, "webui_error")
+        problem = problem_of(paint(client, "vae"))
+        assert (problem["status"], problem["code"]) == (502, "webui_error")
         for _ in range(2):
             assert paint(client, "sd-v1-5").status_code == 200
         assert paint(client, "dream").status_code == 200
@@ -62,9 +62,9 @@ def test_what_failed_twice_is_not_sent_again(make_app: MakeApp, flavour: str) ->
         wait_until_free(client)
         webui.forget_requests()
         answer = paint(client, "vae")
-        told = problem_of(answer)
-        assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
-        assert told["detail"] == REFUSAL
+        problem = problem_of(answer)
+        assert (problem["status"], problem["code"], problem["retryable"]) == (503, "webui_unavailable", True)
+        assert problem["detail"] == REFUSAL
         assert int(answer.headers["Retry-After"]) == 60
         assert webui.generations == []
 
@@ -140,8 +140,8 @@ def test_the_choice_is_put_back_where_nobody_waits_any_more_as_well(make_app: Ma
     with Simulator(models=(GOOD, OTHER, BROKEN), broken=(BROKEN,), load_time=2) as webui:
         client = make_app(webui.url).test_client()
         assert paint(client, "dream").status_code == 200
-        told = client.post(f"{PREFIX}/txt2img", json={**BODY, "model": "vae"}, headers={"Prefer": "wait=1"})
-        assert told.status_code == 504
+        answer = client.post(f"{PREFIX}/txt2img", json={**BODY, "model": "vae"}, headers={"Prefer": "wait=1"})
+        assert answer.status_code == 504
         wait_until_free(client)
         assert requests.get(f"{webui.url}/sdapi/v1/options").json()["sd_model_checkpoint"].startswith(OTHER)
         assert page_job(webui) == 200
@@ -222,9 +222,9 @@ def test_sdnext_that_cannot_load_the_model_either_says_so(make_app: MakeApp) -> 
     models = (GOOD, OTHER, BROKEN)
     with Simulator(flavour="sdnext", models=models, broken=(BROKEN,), nothing_loaded=True) as webui:
         client = make_app(webui.url).test_client()
-        told = problem_of(paint(client, "vae"))
-        assert (told["status"], told["code"], told["reason"]) == (502, "webui_error", "model_not_loaded")
-        assert told["detail"] == "the WebUI has no model loaded, and could not load this one"
+        problem = problem_of(paint(client, "vae"))
+        assert (problem["status"], problem["code"], problem["reason"]) == (502, "webui_error", "model_not_loaded")
+        assert problem["detail"] == "the WebUI has no model loaded, and could not load this one"
         wait_until_free(client)
         assert health(client)["reasons"] == ["checkpoint_broken"]
         assert problem_of(paint(client, "vae"))["status"] == 503

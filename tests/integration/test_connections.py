@@ -161,8 +161,8 @@ def test_a_declared_body_that_is_too_large_is_refused_before_it_is_read(
     for size in (1024 * 1024 + 1, 10**12):
         caller = connect()
         caller.sendall(request_bytes(b"", f"Content-Length: {size}"))
-        told = problem_of(RawAnswer(caller))
-        assert (told["status"], told["code"], told["detail"]) == (
+        problem = problem_of(RawAnswer(caller))
+        assert (problem["status"], problem["code"], problem["detail"]) == (
             413,
             "payload_too_large",
             "the body is larger than 1 MB",
@@ -199,8 +199,8 @@ def test_a_chunked_body_that_is_too_large(
     caller = connect()
     head = f"POST {PREFIX}/txt2img HTTP/1.1\r\nHost: test\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
     caller.sendall(head.encode() + chunked(body))
-    told = problem_of(RawAnswer(caller))
-    assert (told["status"], told["code"]) == (413, "payload_too_large")
+    problem = problem_of(RawAnswer(caller))
+    assert (problem["status"], problem["code"]) == (413, "payload_too_large")
     assert webui.generations == []
 
 

@@ -56,10 +56,10 @@ def test_every_fault_is_tried() -> None:
     assert {*ANSWERS, *TOO_LATE, *(name.partition(":")[0] for name in HARMLESS)} == KINDS
 
 
-def assert_problem(told: dict[str, Any], fault: str) -> None:
+def assert_problem(problem: dict[str, Any], fault: str) -> None:
     *expected, words = ANSWERS[fault]
-    assert [told["status"], told["code"], told.get("reason"), told["retryable"]] == expected
-    assert words in told["detail"]
+    assert [problem["status"], problem["code"], problem.get("reason"), problem["retryable"]] == expected
+    assert words in problem["detail"]
 
 
 @pytest.mark.parametrize("fault", sorted(ANSWERS))
@@ -67,11 +67,11 @@ def test_fault(client: FlaskClient, simulator: Simulator, fault: str) -> None:
     simulator.set_fault(fault, times=1)
     answer = client.post(f"{PREFIX}/txt2img", json=BODY)
 
-    told = problem_of(answer)
-    assert_problem(told, fault)
-    assert EXCEPTIONS.get(fault, "") in told["detail"]
+    problem = problem_of(answer)
+    assert_problem(problem, fault)
+    assert EXCEPTIONS.get(fault, "") in problem["detail"]
     assert PROMPT not in answer.text
-    assert ("Retry-After" in answer.headers) == (told["status"] == 503 and told["retryable"])
+    assert ("Retry-After" in answer.headers) == (problem["status"] == 503 and problem["retryable"])
     assert len(simulator.generations) <= 1, "a job that may have been painted is never sent again"
     assert client.post(f"{PREFIX}/txt2img", json=BODY).status_code == 200
 
@@ -123,9 +123,9 @@ def test_a_webui_that_does_not_end(impatient: Flask, without_page: Simulator, fa
     simulator.forget_requests()
     simulator.set_fault(fault, times=1)
 
-    told = problem_of(client.post(f"{PREFIX}/txt2img", json=BODY))
-    assert (told["status"], told["code"], told["retryable"]) == (504, "webui_timeout", False)
-    assert told["detail"] == "the job took longer than allowed and is being interrupted"
+    problem = problem_of(client.post(f"{PREFIX}/txt2img", json=BODY))
+    assert (problem["status"], problem["code"], problem["retryable"]) == (504, "webui_timeout", False)
+    assert problem["detail"] == "the job took longer than allowed and is being interrupted"
     wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
     assert client.get(f"{PREFIX}/health").json["webuis"]["busy"] == 1, "it is taken as busy until it has ended"
     simulator.clear_faults()
@@ -135,9 +135,9 @@ def test_a_webui_that_does_not_end(impatient: Flask, without_page: Simulator, fa
 def test_a_webui_that_cannot_be_interrupted(tmp_path: Path) -> None:
     with Simulator(flavour="sdcpp") as webui, service_in_process(tmp_path, webui.url, SD_TIMEOUT="1") as app:
         webui.set_fault("hang-before", times=1)
-        told = problem_of(app.test_client().post(f"{PREFIX}/txt2img", json=BODY))
-        assert (told["status"], told["code"]) == (504, "webui_timeout")
-        assert told["detail"] == "the job took longer than allowed; its WebUI cannot interrupt it and goes on"
+        problem = problem_of(app.test_client().post(f"{PREFIX}/txt2img", json=BODY))
+        assert (problem["status"], problem["code"]) == (504, "webui_timeout")
+        assert problem["detail"] == "the job took longer than allowed; its WebUI cannot interrupt it and goes on"
         webui.clear_faults()
 
 
@@ -149,8 +149,8 @@ def test_a_webui_that_is_gone(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert client.post(f"{PREFIX}/txt2img", json=BODY).status_code == 200
         webui.close()
         answer = client.post(f"{PREFIX}/txt2img", json=BODY)
-        told = problem_of(answer)
-        assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+        problem = problem_of(answer)
+        assert (problem["status"], problem["code"], problem["retryable"]) == (503, "webui_unavailable", True)
         assert int(answer.headers["Retry-After"]) > 0
         assert client.get(f"{PREFIX}/health").json["status"] == "unhealthy"
         listed = client.get(f"{PREFIX}/models").json["models"]

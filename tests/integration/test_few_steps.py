@@ -55,18 +55,18 @@ def test_the_table(
     if not fails:
         assert answer.status_code == 200, answer.text
         return
-    told = problem_of(answer)
-    assert (told["status"], told["code"]) == (422, "validation_error")
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (422, "validation_error")
     fields = ["steps", "sampler"] if strength is None else ["strength", "steps"]
-    assert [error["field"] for error in told["errors"]] == fields
-    assert f"'{sampler}'" in told["detail"]
+    assert [error["field"] for error in problem["errors"]] == fields
+    assert f"'{sampler}'" in problem["detail"]
     assert webui.generations == [], "nothing is sent"
 
 
 @pytest.mark.parametrize("spelling", ["unipc", "UniPC Karras"])
 def test_in_every_spelling(client: FlaskClient, webui: Simulator, spelling: str) -> None:
-    told = problem_of(paint(client, None, sampler=spelling, steps=2))
-    assert told["errors"][0] == {
+    problem = problem_of(paint(client, None, sampler=spelling, steps=2))
+    assert problem["errors"][0] == {
         "field": "steps",
         "message": "must be at least 3 with the sampler 'UniPC'",
         "received": 2,
@@ -76,9 +76,9 @@ def test_in_every_spelling(client: FlaskClient, webui: Simulator, spelling: str)
 
 def test_a_sampler_that_the_caller_did_not_name(webui: Simulator, tmp_path: Path) -> None:
     with service_in_process(tmp_path, webui.url, SD_SAMPLER="UniPC") as app:
-        told = problem_of(paint(app.test_client(), None, steps=1))
-        assert [error["field"] for error in told["errors"]] == ["steps", "sampler"]
-        assert "received" not in told["errors"][1]
+        problem = problem_of(paint(app.test_client(), None, steps=1))
+        assert [error["field"] for error in problem["errors"]] == ["steps", "sampler"]
+        assert "received" not in problem["errors"][1]
 
 
 def test_a_pool_sends_it_where_it_can_be_done(tmp_path: Path) -> None:

@@ -139,8 +139,8 @@ KARRAS = {
 )
 def test_samplers_are_spelled_as_the_webui_does(stage: Stage, asked: dict[str, str]) -> None:
     if stage.flavour not in KARRAS:
-        told = stage.refused(**asked)
-        assert {entry["field"] for entry in told["errors"]} <= {"sampler", "scheduler"}
+        problem = stage.refused(**asked)
+        assert {entry["field"] for entry in problem["errors"]} <= {"sampler", "scheduler"}
         return
     stage.paint(**asked, width=64, height=64)
     sampler, scheduler = KARRAS[stage.flavour]
@@ -187,19 +187,19 @@ def test_health_and_lists(stage: Stage) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(520, 512), (512, 520), (520, 520), (2048, 72)])
 def test_a_size_that_it_cannot_paint(sdcpp: Stage, width: int, height: int) -> None:
-    told = sdcpp.refused(width=width, height=height)
+    problem = sdcpp.refused(width=width, height=height)
     wrong = {name for name, pixels in (("width", width), ("height", height)) if pixels % 64}
-    assert {entry["field"] for entry in told["errors"]} == wrong
-    for entry in told["errors"]:
+    assert {entry["field"] for entry in problem["errors"]} == wrong
+    for entry in problem["errors"]:
         below = entry["received"] // 64 * 64
         assert f"multiple of 64 for this model; the nearest are {below} and {below + 64}" in entry["message"]
 
 
 @pytest.mark.parametrize(("seed", "batch_size"), [(2**31, 1), (2**32 - 1, 1), (2**31 - 1, 2)])
 def test_a_seed_that_it_would_cut(sdcpp: Stage, seed: int, batch_size: int) -> None:
-    told = sdcpp.refused(seed=seed, batch_size=batch_size)
-    assert [entry["field"] for entry in told["errors"]] == ["seed"]
-    assert f"at most {2**31 - batch_size}" in told["detail"]
+    problem = sdcpp.refused(seed=seed, batch_size=batch_size)
+    assert [entry["field"] for entry in problem["errors"]] == ["seed"]
+    assert f"at most {2**31 - batch_size}" in problem["detail"]
 
 
 def test_one_side_alone_with_steps_of_64(sdcpp: Stage) -> None:
@@ -209,9 +209,9 @@ def test_one_side_alone_with_steps_of_64(sdcpp: Stage) -> None:
 
 
 def test_another_model_than_its_own(sdcpp: Stage) -> None:
-    told = sdcpp.refused(model="sdxl")
-    assert told["code"] == "model_not_found"
-    assert "v1-5-pruned-emaonly" in told["detail"] or "sd-v1-5" in told["detail"]
+    problem = sdcpp.refused(model="sdxl")
+    assert problem["code"] == "model_not_found"
+    assert "v1-5-pruned-emaonly" in problem["detail"] or "sd-v1-5" in problem["detail"]
 
 
 @pytest.mark.parametrize("samples_format", ["jpg", "webp", "png"])

@@ -121,8 +121,8 @@ def test_what_is_no_request(connection: socket.socket, name: str) -> None:
     connection.sendall(sent)
     answer = RawAnswer(connection)
 
-    told = problem_of(answer)
-    assert (told["status"], told["code"], told["retryable"]) == (status, "malformed_request", False)
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"], problem["retryable"]) == (status, "malformed_request", False)
     assert SECRET not in answer.text + str(answer.headers)
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 

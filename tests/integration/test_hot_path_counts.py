@@ -179,7 +179,7 @@ BODY = {"prompt": "a", "width": 64, "height": 64, "steps": 1}
 
 def commands(client: redis.Redis) -> dict[str, int]:
     stats = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): told["calls"] for name, told in stats.items()}
+    return {name.removeprefix("cmdstat_"): counted["calls"] for name, counted in stats.items()}
 
 
 def test_round_trips_to_redis(redis_server: RedisServer, tmp_path: Path) -> None:

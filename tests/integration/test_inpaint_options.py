@@ -123,9 +123,9 @@ def test_fill_begins_with_the_surroundings_colours(plain: Stage) -> None:
 def test_what_no_webui_can_do_is_refused(plain: Stage, area: str, fill: str) -> None:
     before = len(plain.webuis[0].generations)
     fields = {"inpaint_area": area, "inpaint_fill": fill}
-    told = problem_of(plain.client.post(f"{PREFIX}/inpainting", json=BODY | fields))
-    assert (told["status"], told["code"], told["retryable"]) == (422, "capability_missing", False)
-    assert [(entry["field"], entry["received"]) for entry in told["errors"]] == [("inpaint_fill", fill)]
+    problem = problem_of(plain.client.post(f"{PREFIX}/inpainting", json=BODY | fields))
+    assert (problem["status"], problem["code"], problem["retryable"]) == (422, "capability_missing", False)
+    assert [(entry["field"], entry["received"]) for entry in problem["errors"]] == [("inpaint_fill", fill)]
     with_more = problem_of(plain.client.post(f"{PREFIX}/inpainting", json=BODY | fields | {"steps": 0}))
     assert with_more["code"] == "validation_error"
     assert sorted(entry["field"] for entry in with_more["errors"]) == ["inpaint_fill", "steps"]

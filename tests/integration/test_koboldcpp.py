@@ -119,9 +119,9 @@ def test_steps_and_guidance_are_those_that_were_asked_for(bench: Callable[..., B
 def test_a_prompt_that_it_cuts_is_refused(bench: Callable[..., Bench], flavour: str, most: int) -> None:
     service = bench(flavour)
     for _ in range(2):
-        told = problem_of(service.post(prompt="x" * 5000))
-        assert [entry["field"] for entry in told["errors"]] == ["prompt"]
-        assert f"at most {most} bytes" in told["detail"]
+        problem = problem_of(service.post(prompt="x" * 5000))
+        assert [entry["field"] for entry in problem["errors"]] == ["prompt"]
+        assert f"at most {most} bytes" in problem["detail"]
         assert len(service.webui.generations) == 1
     service.paint(prompt="x" * most)
 
@@ -140,10 +140,10 @@ def test_others_are_not_sent_its_fields(bench: Callable[..., Bench], flavour: st
 def test_a_size_above_its_area_is_painted_once_and_refused_from_then_on(bench: Callable[..., Bench]) -> None:
     service = bench("koboldcpp")
     for _ in range(2):
-        told = problem_of(service.post(width=1024, height=1024))
-        assert (told["status"], told["code"]) == (422, "validation_error")
-        assert {entry["field"] for entry in told["errors"]} == {"width", "height"}
-        assert f"{832 * 832} pixels can be generated" in told["detail"]
+        problem = problem_of(service.post(width=1024, height=1024))
+        assert (problem["status"], problem["code"]) == (422, "validation_error")
+        assert {entry["field"] for entry in problem["errors"]} == {"width", "height"}
+        assert f"{832 * 832} pixels can be generated" in problem["detail"]
         assert len(service.webui.generations) == 1
     assert service.paint(width=832, height=832)["width"] == 832
 
@@ -174,9 +174,9 @@ def test_a_model_that_is_no_unet_paints_multiples_of_8(bench: Callable[..., Benc
 @pytest.mark.parametrize("flavour", ["koboldcpp", "sdcpp"])
 def test_a_unet_is_found_out_and_its_nearest_sizes_are_told(bench: Callable[..., Bench], flavour: str) -> None:
     service = bench(flavour)
-    told = problem_of(service.post(width=520, height=512))
-    assert [entry["field"] for entry in told["errors"]] == ["width"]
-    assert "must be a multiple of" in told["detail"]
+    problem = problem_of(service.post(width=520, height=512))
+    assert [entry["field"] for entry in problem["errors"]] == ["width"]
+    assert "must be a multiple of" in problem["detail"]
     painted = len(service.webui.generations)
     assert problem_of(service.post(width=520, height=512))["status"] == 422
     assert len(service.webui.generations) == painted
@@ -210,8 +210,8 @@ def test_while_the_webui_that_could_is_away_the_answer_is_that_none_is_reachable
     wait_until(
         lambda: service.app.test_client().get(f"{PREFIX}/health").json["webuis"]["available"] == 1, "one is away"
     )
-    told = problem_of(service.post(width=520))
-    assert (told["status"], told["code"]) == (503, "webui_unavailable")
+    problem = problem_of(service.post(width=520))
+    assert (problem["status"], problem["code"]) == (503, "webui_unavailable")
 
 
 def test_what_was_learned_outlives_the_service(tmp_path: Path) -> None:

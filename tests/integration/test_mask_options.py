@@ -89,7 +89,7 @@ def test_where_nothing_tells_the_pictures_it_is_an_error(webui: Simulator, tmp_p
         assert len(painted(client, 1)) == 1, "the options have been read"
         set_options(webui, {"return_mask": True})
         answer = client.post(f"{PREFIX}/inpainting", json={**BODY, "batch_size": 2})
-        told = problem_of(answer)
-        assert (told["status"], told["reason"], told["retryable"]) == (502, "ambiguous_images", True)
+        problem = problem_of(answer)
+        assert (problem["status"], problem["reason"], problem["retryable"]) == (502, "ambiguous_images", True)
         assert len(list(tmp_path.rglob("*.png"))) == 1, "nothing of it is kept"
         assert len(painted(client, 1)) == 1

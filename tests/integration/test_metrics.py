@@ -164,9 +164,9 @@ def test_each_request_has_one_line_with_what_an_operator_asks_for(
     service_simulator.set_fault("oom", times=1)
     service.post("/txt2img", {**BODY, "seed": 5}, headers={"X-Request-ID": "failed"})
     service.post("/txt2img", {**BODY, "steps": 0}, headers={"X-Request-ID": "refused"})
-    told = {line["request_id"]: line for line in lines(service) if line["message"] == "request"}
+    logged = {line["request_id"]: line for line in lines(service) if line["message"] == "request"}
 
-    done = told["painted"]
+    done = logged["painted"]
     assert done.keys() >= {"time", "level", "seconds", "queue_seconds", "webui_seconds", "store_seconds"}
     assert (done["method"], done["route"], done["status"]) == ("POST", f"{PREFIX}/txt2img", 200)
     assert (done["bytes_in"], done["bytes_out"]) == (len(painted.request.body or b""), len(painted.content))
@@ -174,7 +174,7 @@ def test_each_request_has_one_line_with_what_an_operator_asks_for(
     assert done["seeds"] == [image["seed"] for image in painted.json()["images"]]
     assert done["seed"] == done["seeds"][0]
 
-    failed = told["failed"]
+    failed = logged["failed"]
     assert (failed["status"], failed["code"], failed["webui"], failed["seed"]) == (503, "gpu_out_of_memory", 0, 5)
     assert "webui_seconds" in failed
     assert "store_seconds" not in failed
@@ -183,5 +183,5 @@ def test_each_request_has_one_line_with_what_an_operator_asks_for(
         for line in lines(service)
         if line.get("request_id") == "failed"
     ), "a fault has a separate line"
-    assert (told["refused"]["status"], told["refused"]["code"]) == (422, "validation_error")
-    assert "webui" not in told["refused"]
+    assert (logged["refused"]["status"], logged["refused"]["code"]) == (422, "validation_error")
+    assert "webui" not in logged["refused"]

@@ -71,8 +71,8 @@ def test_first_come_first_served_and_the_third_who_would_wait_is_refused(
         callers.wait_for_queue(number)
 
     refused = callers.paint("fourth").result()
-    told = problem_of(refused)
-    assert (told["status"], told["code"], told["retryable"]) == (503, "queue_full", True)
+    problem = problem_of(refused)
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "queue_full", True)
     assert int(refused.headers["Retry-After"]) >= 1
     assert callers.status_of(refused.headers["X-Request-ID"]) == 404, "nothing was written for it"
     health = callers.health()
@@ -90,8 +90,8 @@ def test_a_job_that_cannot_start_in_time_is_never_started(callers: Callers, simu
     painting(simulator, 1)
     answer = callers.paint("second", prefer="wait=1").result()
 
-    told = problem_of(answer)
-    assert (told["status"], told["code"], told["retryable"]) == (503, "queue_timeout", True)
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "queue_timeout", True)
     assert int(answer.headers["Retry-After"]) >= 1
     callers.wait_for_queue(0)
     simulator.clear_faults()
@@ -100,8 +100,8 @@ def test_a_job_that_cannot_start_in_time_is_never_started(callers: Callers, simu
 
 
 def test_a_job_that_runs_longer_than_its_caller_waits(callers: Callers, simulator: Simulator) -> None:
-    told = problem_of(callers.paint("first", prefer="wait=1").result())
-    assert (told["status"], told["code"]) == (504, "webui_timeout")
+    problem = problem_of(callers.paint("first", prefer="wait=1").result())
+    assert (problem["status"], problem["code"]) == (504, "webui_timeout")
     wait_until(lambda: any(one.route == "interrupt" for one in simulator.requests), "the job is interrupted")
 
     # It hangs on all the same, and the WebUI counts as busy: the next must wait.

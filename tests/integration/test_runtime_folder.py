@@ -111,8 +111,8 @@ def test_it_is_full(own_mounts: list[str], simulator: Simulator, tmp_path: Path)
                 file.write(bytes(4096))
 
         def reasons() -> list[str]:
-            told: list[str] = service.get("/health").json()["reasons"]
-            return told
+            listed: list[str] = service.get("/health").json()["reasons"]
+            return listed
 
         wait_until(lambda: reasons() == ["runtime_dir_failing"], "health tells")
         answers = [service.post("/txt2img", SMALL) for _ in range(20)]
@@ -138,8 +138,8 @@ def test_a_job_that_cannot_be_written_down(make_app: MakeApp, simulator: Simulat
     file.unlink()
     file.mkdir()
     refused = client.post(f"{PREFIX}/txt2img", json=SMALL)
-    told = problem_of(refused)
-    assert (told["status"], told["code"], told["retryable"]) == (503, "queue_unavailable", True)
+    problem = problem_of(refused)
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "queue_unavailable", True)
     assert str(tmp_path) not in refused.text
     assert int(refused.headers["Retry-After"]) > 0
     assert problem_of(client.get(f"{PREFIX}/requests/unknown"))["code"] == "queue_unavailable"

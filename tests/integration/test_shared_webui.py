@@ -102,9 +102,14 @@ def test_a_half_painted_picture_is_no_result(
     job = call("ours", steps=LONG)
     stranger.wait_until_painting()
     stranger.ends_the_job(how)
-    told = problem_of(job.result(DEADLINE_S))
-    assert (told["status"], told["code"], told["reason"], told["retryable"]) == (502, "webui_error", word, True)
-    assert told["detail"] == f"somebody else {word} the job at the WebUI"
+    problem = problem_of(job.result(DEADLINE_S))
+    assert (problem["status"], problem["code"], problem["reason"], problem["retryable"]) == (
+        502,
+        "webui_error",
+        word,
+        True,
+    )
+    assert problem["detail"] == f"somebody else {word} the job at the WebUI"
     assert not list(tmp_path.rglob("*.png")), "it is not kept"
     assert status(app, "ours")["status"] == "failed"
     assert call("again").result(DEADLINE_S).status_code == 200, "the flag is of the job before"
@@ -157,8 +162,8 @@ def test_a_job_that_takes_too_long_does_not_end_a_strangers(app: Flask, call: Ca
     theirs = stranger.paint(steps=60)
     stranger.wait_until_painting()
     ours = call("ours", headers={"Prefer": "wait=1"}, steps=LONG)
-    told = problem_of(ours.result(DEADLINE_S))
-    assert (told["status"], told["code"]) == (504, "webui_timeout")
+    problem = problem_of(ours.result(DEADLINE_S))
+    assert (problem["status"], problem["code"]) == (504, "webui_timeout")
     assert is_whole(theirs.result(DEADLINE_S), steps=60)
     wait_until(lambda: stranger.state()["interrupted"], "ours is interrupted once it runs")
 
@@ -177,10 +182,10 @@ def test_a_strangers_progress_is_not_told_as_ours(app: Flask, call: Call, strang
     ours = call("ours", steps=40)
     wait_until(lambda: len(webui.generations) == 2, "ours waits inside the WebUI")
     while not theirs.done():
-        told = status(app, "ours")
+        shown = status(app, "ours")
         if not theirs.done():
-            assert told["status"] == "running"
-            assert told["progress"] < 0.2, "theirs has come further"
+            assert shown["status"] == "running"
+            assert shown["progress"] < 0.2, "theirs has come further"
     wait_until(lambda: ours.done() or status(app, "ours")["progress"] > 0.0, "ours runs")
     assert ours.result(DEADLINE_S).status_code == 200
 

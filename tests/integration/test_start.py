@@ -59,12 +59,12 @@ def test_a_bad_configuration_is_told_whole(tmp_path: Path, name: str) -> None:
         command, env=environment({**settings, **BAD}), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert run.returncode == 2
-    told = run.stderr + run.stdout
-    assert [setting for setting in BAD if f"{setting}: " not in told] == []
-    assert "SD_TIMEUOT: unknown setting; did you mean SD_TIMEOUT?" in told
-    assert "topsecret" not in told
-    assert "Traceback" not in told
-    assert told.count("invalid configuration") == 1
+    printed = run.stderr + run.stdout
+    assert [setting for setting in BAD if f"{setting}: " not in printed] == []
+    assert "SD_TIMEUOT: unknown setting; did you mean SD_TIMEOUT?" in printed
+    assert "topsecret" not in printed
+    assert "Traceback" not in printed
+    assert printed.count("invalid configuration") == 1
 
 
 def test_a_bucket_with_a_wrong_parameter_is_reported_before_any_worker_starts(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_without_any_webui(tmp_path: Path) -> None:
         assert health["webuis"] == {"total": 1, "available": 0, "busy": 0, "gpu": 0, "cpu": 0}
         for route in ("txt2img", "txt2img"):
             answer = requests.post(f"{service.url}/{route}", json=SMALL, timeout=5)
-            told = problem_of(answer)
-            assert (told["status"], told["code"], told["retryable"]) == (503, "webui_unavailable", True)
+            problem = problem_of(answer)
+            assert (problem["status"], problem["code"], problem["retryable"]) == (503, "webui_unavailable", True)
             assert int(answer.headers["Retry-After"]) > 0
         assert service.get("/health/live").status_code == 200
         assert service.get("/models").json() == {"default": "sd-v1-5", "models": []}

@@ -21,7 +21,7 @@ _SEEDS = itertools.count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Outcome:
     """``code``: of the problem, "" where there was none. Times by ``time.monotonic``."""
 
     seed: int
@@ -42,10 +42,10 @@ class Callers:
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
 
-    def paint(self, service: Service, *, seconds: float = 0.25, **options: Any) -> Future[Told]:
+    def paint(self, service: Service, *, seconds: float = 0.25, **options: Any) -> Future[Outcome]:
         return self._threads.submit(paint, service, seconds=seconds, **options)
 
-    def paint_many(self, services: Sequence[Service], jobs: int, **options: Any) -> list[Told]:
+    def paint_many(self, services: Sequence[Service], jobs: int, **options: Any) -> list[Outcome]:
         """So many jobs at once, dealt to the services in turn."""
         dealt = itertools.cycle(services)
         return results([self.paint(next(dealt), **options) for _ in range(jobs)])
@@ -57,7 +57,7 @@ def callers(most: int = 64) -> Iterator[Callers]:
         yield Callers(threads)
 
 
-def results(futures: Iterable[Future[Told]]) -> list[Told]:
+def results(futures: Iterable[Future[Outcome]]) -> list[Outcome]:
     return [future.result(DEADLINE_S) for future in futures]
 
 
@@ -76,13 +76,13 @@ def paint(
     prompt: str = "a",
     headers: dict[str, str] | None = None,
     seed: int | None = None,
-) -> Told:
+) -> Outcome:
     body = painting(seconds) | {"prompt": prompt} | ({"model": model} if model else {})
     body |= {} if seed is None else {"seed": seed}
     sent = time.monotonic()
     answer = requests.post(f"{service.url}/txt2img", json=body, headers=headers, timeout=DEADLINE_S)
     after = answer.headers.get("Retry-After")
-    return Told(
+    return Outcome(
         seed=body["seed"],
         status=answer.status_code,
         code="" if answer.ok else answer.json()["code"],
@@ -138,9 +138,9 @@ def wait_for_no_lease(*services: Service) -> None:
     when(free, "no lease is left")
 
 
-def statuses(told: Iterable[Told]) -> dict[str, int]:
+def statuses(outcomes: Iterable[Outcome]) -> dict[str, int]:
     counted: dict[str, int] = {}
-    for one in told:
+    for one in outcomes:
         key = one.code or str(one.status)
         counted[key] = counted.get(key, 0) + 1
     return counted

@@ -136,6 +136,6 @@ def test_many_hang_up_and_nothing_stays(make_webuis: MakeWebUIs, start_service: 
         connection.close()
     wait_for_no_lease(service)
     with ThreadPoolExecutor(4) as threads:
-        told = list(threads.map(lambda _: paint(service, seconds=0.1), range(4)))
-    assert statuses(told) == {"200": 4}
+        outcomes = list(threads.map(lambda _: paint(service, seconds=0.1), range(4)))
+    assert statuses(outcomes) == {"200": 4}
     assert_never_crowded(webuis)

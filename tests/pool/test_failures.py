@@ -37,8 +37,8 @@ def test_a_webui_is_killed_and_comes_back(
     jobs = [callers.paint(service, seconds=0.5) for _ in range(6)]
     when(lambda: all(webui.jobs for webui in webuis), "both paint")
     webuis[0].kill()
-    told = [job.result() for job in jobs]
-    assert statuses(told) == {"200": 5, "webui_error": 1}
+    outcomes = [job.result() for job in jobs]
+    assert statuses(outcomes) == {"200": 5, "webui_error": 1}
     wait_for_webuis(service, 1)
     when(lambda: health(service)["status"] == "degraded", "whichever worker answers")
     assert_health_is_fast(service)
@@ -82,11 +82,11 @@ def test_rubbish_is_not_asked_for_again_and_again(
     bad, good = make_webuis(2)
     service = start_service([bad, good], workers=2)
     bad.set_fault("garbage")
-    told = callers.paint_many([service], 30, seconds=0.1)
-    wrong = statuses(told)["webui_error"]
+    outcomes = callers.paint_many([service], 30, seconds=0.1)
+    wrong = statuses(outcomes)["webui_error"]
     assert wrong == len(jobs_of(bad))
     assert 0 < wrong <= failures.ANSWERED_ERRORS + 3
-    assert statuses(told)["200"] == 30 - wrong
+    assert statuses(outcomes)["200"] == 30 - wrong
     assert_no_job_twice([bad, good])
 
     bad.clear_faults()
@@ -106,8 +106,8 @@ def test_whoever_cannot_be_reached_is_passed_over(
     service = start_service(webuis)
     for webui in webuis[:2]:
         webui.close()
-    told = callers.paint_many([service], 9, seconds=0.1)
-    assert statuses(told) == {"200": 9}
+    outcomes = callers.paint_many([service], 9, seconds=0.1)
+    assert statuses(outcomes) == {"200": 9}
     assert len(jobs_of(webuis[2])) == 9
 
     webuis[2].close()
@@ -125,8 +125,8 @@ def test_a_lost_answer_is_never_asked_for_again(
     service = start_service(webuis)
     for webui in webuis:
         webui.set_fault("reset-after", times=1)
-    told = callers.paint_many([service], 2, seconds=0.1)
-    assert statuses(told) == {"webui_error": 2}
+    outcomes = callers.paint_many([service], 2, seconds=0.1)
+    assert statuses(outcomes) == {"webui_error": 2}
     assert_no_job_twice(webuis)
     assert len(all_jobs(webuis)) == 2
 
@@ -188,8 +188,8 @@ def test_one_that_fails_at_once_draws_no_jobs_to_itself(
     bad, good = webuis = make_webuis(2)
     service = start_service(webuis, workers=2)
     bad.set_fault(fault)
-    told = statuses(callers.paint_many([service], 40, seconds=0.05))
-    assert told["200"] >= 32
+    counts = statuses(callers.paint_many([service], 40, seconds=0.05))
+    assert counts["200"] >= 32
     assert len(jobs_of(good)) >= 30
     wait_for_no_lease(service)
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 
 from simulator import Simulator
-from tests.pool.callers import Callers, Told, statuses, wait_for_no_lease, when
+from tests.pool.callers import Callers, Outcome, statuses, wait_for_no_lease, when
 from tests.pool.conftest import MakeWebUIs, StartService
 from tests.pool.test_failures import assert_health_is_fast
 from tests.pool.webuis import all_jobs, assert_never_crowded, assert_no_job_twice
@@ -25,13 +25,13 @@ def hosts(webuis: list[Simulator], start_service: StartService, redis_server: Re
     return [start_service(webuis, host=host, REDIS_URL=redis_server.url) for host in ("one", "two")]
 
 
-def busy(callers: Callers, hosts: list[Service], webuis: list[Simulator]) -> list[Future[Told]]:
+def busy(callers: Callers, hosts: list[Service], webuis: list[Simulator]) -> list[Future[Outcome]]:
     jobs = [callers.paint(hosts[number % 2], seconds=0.5) for number in range(12)]
     when(lambda: len(all_jobs(webuis)) >= 3, "some have ended, some run, some wait")
     return jobs
 
 
-def assert_all_went_well(jobs: list[Future[Told]], hosts: list[Service], webuis: list[Simulator]) -> None:
+def assert_all_went_well(jobs: list[Future[Outcome]], hosts: list[Service], webuis: list[Simulator]) -> None:
     assert statuses(job.result() for job in jobs) == {"200": len(jobs)}
     assert_never_crowded(webuis)
     assert_no_job_twice(webuis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulator import Simulator
-from tests.pool.callers import Callers, Told, statuses, wait_for_no_lease, wait_for_queue, when
+from tests.pool.callers import Callers, Outcome, statuses, wait_for_no_lease, wait_for_queue, when
 from tests.pool.conftest import MakeWebUIs, StartService
 from tests.pool.webuis import (
     all_jobs,
@@ -20,21 +20,21 @@ from tests.running import RedisServer
 PATIENCE_S = 0.5
 
 
-def assert_well_shared(webuis: list[Simulator], told: list[Told], *, slots: int = 1) -> None:
-    assert statuses(told) == {"200": len(told)}
+def assert_well_shared(webuis: list[Simulator], outcomes: list[Outcome], *, slots: int = 1) -> None:
+    assert statuses(outcomes) == {"200": len(outcomes)}
     assert_never_crowded(webuis, slots=slots)
     assert_no_job_twice(webuis)
     began = {job.seed: job.started for job in all_jobs(webuis)}
-    assert len(began) == len(told)
-    idle_s = longest_idle_while_waiting(webuis, [(one.sent, began[one.seed]) for one in told])
+    assert len(began) == len(outcomes)
+    idle_s = longest_idle_while_waiting(webuis, [(one.sent, began[one.seed]) for one in outcomes])
     assert idle_s < PATIENCE_S + 1
 
 
 def test_three_webuis_two_workers(callers: Callers, make_webuis: MakeWebUIs, start_service: StartService) -> None:
     webuis = make_webuis(3)
     service = start_service(webuis, workers=2, SD_MODEL_SWITCH_PATIENCE=str(PATIENCE_S))
-    told = callers.paint_many([service], 36, seconds=0.15)
-    assert_well_shared(webuis, told)
+    outcomes = callers.paint_many([service], 36, seconds=0.15)
+    assert_well_shared(webuis, outcomes)
     assert all(len(jobs_of(webui)) >= 8 for webui in webuis)
     wait_for_no_lease(service)
 
@@ -42,8 +42,8 @@ def test_three_webuis_two_workers(callers: Callers, make_webuis: MakeWebUIs, sta
 def test_two_slots(callers: Callers, make_webuis: MakeWebUIs, start_service: StartService) -> None:
     webuis = make_webuis(2)
     service = start_service(webuis, workers=2, SD_WEBUI_SLOTS="2", SD_MODEL_SWITCH_PATIENCE=str(PATIENCE_S))
-    told = callers.paint_many([service], 24, seconds=0.15)
-    assert_well_shared(webuis, told, slots=2)
+    outcomes = callers.paint_many([service], 24, seconds=0.15)
+    assert_well_shared(webuis, outcomes, slots=2)
     assert [webui.most_concurrent for webui in webuis] == [2, 2]
     wait_for_no_lease(service)
 
@@ -60,11 +60,11 @@ def test_two_services_with_overlapping_lists(
         hosts = ("one", "two")
     lists = (webuis[:2], webuis[1:])
     services = [start_service(own, host=host, **settings) for own, host in zip(lists, hosts, strict=True)]
-    told = callers.paint_many(services, 30, seconds=0.15)
-    assert statuses(told) == {"200": 30}
+    outcomes = callers.paint_many(services, 30, seconds=0.15)
+    assert statuses(outcomes) == {"200": 30}
     assert_never_crowded(webuis)
     assert_no_job_twice(webuis)
-    by_first, by_second = ({one.seed for one in told[start::2]} for start in (0, 1))
+    by_first, by_second = ({one.seed for one in outcomes[start::2]} for start in (0, 1))
     assert {job.seed for job in jobs_of(webuis[0])} <= by_first
     assert {job.seed for job in jobs_of(webuis[2])} <= by_second
     shared = {job.seed for job in jobs_of(webuis[1])}

@@ -35,12 +35,12 @@ def shut_down(callers: Callers, service: Service, webui: Simulator) -> None:
         waiting = [callers.paint(service) for _ in range(3)]
         wait_for_queue(service, 3)
         service.process.send_signal(signal.SIGTERM)
-        told = [job.result() for job in waiting]
+        outcomes = [job.result() for job in waiting]
         draining = kept_alive.get(f"{service.url}/health", timeout=5)
     webui.clear_faults()
     assert (draining.status_code, draining.json()["status"]) == (503, "draining")
-    assert statuses(told) == {"draining": 3}
-    assert all(one.status == 503 and (one.retry_after_s or 0) >= 1 for one in told)
+    assert statuses(outcomes) == {"draining": 3}
+    assert all(one.status == 503 and (one.retry_after_s or 0) >= 1 for one in outcomes)
     assert running.result().status == 200
     assert service.process.wait(DEADLINE_S) == 0
     assert len(jobs_of(webui)) == 1

@@ -123,9 +123,9 @@ def test_a_host_is_cut_off_and_comes_back(site: Site, callers: Callers) -> None:
         assert statuses(callers.paint_many(site.hosts[1:], 6, seconds=0.3)) == {"200": 6}
     finally:
         site.network.heal("one")
-    told = statuses(job.result() for job in jobs[0])
-    assert sum(told.values()) == 6, "every one is answered"
-    assert set(told) <= {"200", "webui_error", "webui_timeout", "webui_unavailable", "queue_timeout"}
+    counts = statuses(job.result() for job in jobs[0])
+    assert sum(counts.values()) == 6, "every one is answered"
+    assert set(counts) <= {"200", "webui_error", "webui_timeout", "webui_unavailable", "queue_timeout"}
     assert_no_job_twice(site.webuis)
     assert_all_is_as_before(site, callers)
 

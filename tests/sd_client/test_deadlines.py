@@ -14,13 +14,13 @@ def test_calls_come_in_the_order_of_their_times() -> None:
     deadlines, called = Deadlines(), []
     done = threading.Event()
 
-    def note(name: str) -> Callable[[], None]:
+    def record(name: str) -> Callable[[], None]:
         return lambda: called.append(name)
 
     deadlines.call_after(0.15, done.set)
-    deadlines.call_after(0.1, note("second"))
-    deadlines.call_after(0.05, note("first"))
-    deadlines.call_after(600, note("never"))
+    deadlines.call_after(0.1, record("second"))
+    deadlines.call_after(0.05, record("first"))
+    deadlines.call_after(600, record("never"))
     assert done.wait(60)
     assert called == ["first", "second"]
 

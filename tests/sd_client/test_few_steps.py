@@ -24,8 +24,8 @@ def fewest(
 ) -> dict[str, tuple[int, int]]:
     """Of the samplers that do not do everything."""
     found = with_fewest_steps(samplers, schedulers, options or {})
-    told = {one.name: (one.fewest_steps, one.fewest_img2img_steps) for one in found}
-    return {name: steps for name, steps in told.items() if steps != (1, 0)}
+    seen = {one.name: (one.fewest_steps, one.fewest_img2img_steps) for one in found}
+    return {name: steps for name, steps in seen.items() if steps != (1, 0)}
 
 
 ANY_SERVER = {"UniPC": (3, 3), "DPM fast": (1, 1), "DPM adaptive": (1, 1)}

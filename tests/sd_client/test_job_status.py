@@ -88,17 +88,17 @@ def test_progress_is_asked_for_where_a_job_runs_only() -> None:
 
 
 def test_progress_is_never_less_than_before() -> None:
-    told = iter([0.4, 0.0, None, 0.5, 0.1])
-    furthest = SteadyProgress(lambda job: next(told))
+    reported = iter([0.4, 0.0, None, 0.5, 0.1])
+    furthest = SteadyProgress(lambda job: next(reported))
     assert [furthest(job("r")) for _ in range(4)] == [0.4, 0.4, None, 0.5]
     assert furthest(job("another")) == 0.1
 
 
 def test_only_the_last_jobs_are_remembered() -> None:
-    told = 1.0
-    furthest = SteadyProgress(lambda job: told)
+    reported = 1.0
+    furthest = SteadyProgress(lambda job: reported)
     furthest(job("first"))
     for number in range(1000):
         furthest(job(str(number)))
-    told = 0.0
+    reported = 0.0
     assert (furthest(job("first")), furthest(job("999"))) == (0.0, 1.0)

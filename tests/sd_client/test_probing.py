@@ -201,9 +201,9 @@ def test_a_broken_list_is_told_once_and_heals(
         assert probing.wait_for_first_look(20)
         assert available(probing)
         wait_for(lambda: web_server.paths().count(FULL_LOOK_PATH) >= 4, "further whole looks")
-        told = [record.getMessage() for record in caplog.records if "schedulers" in record.getMessage()]
-        assert len(told) == 1
-        assert "ResponseValidationError" in told[0]
+        lines = [record.getMessage() for record in caplog.records if "schedulers" in record.getMessage()]
+        assert len(lines) == 1
+        assert "ResponseValidationError" in lines[0]
         web_server.routes[broken] = a1111_routes()[broken]
         wait_for(lambda: len(schedulers_of(probing)) == 3, "the schedulers")
 
@@ -322,8 +322,8 @@ def test_the_log_says_why_a_webui_is_unavailable(
         wait_for(lambda: "webui available" in caplog.text, "it is there")
         web_server.routes[MODELS] = answer
         wait_for(lambda: f"webui unavailable: {reason}" in caplog.text, "the reason is told")
-    told = [record for record in caplog.records if "unavailable" in record.message]
-    assert [record.levelname for record in told] == ["WARNING"], "once"
+    lines = [record for record in caplog.records if "unavailable" in record.message]
+    assert [record.levelname for record in lines] == ["WARNING"], "once"
     assert "secret" not in caplog.text
     assert web_server.url not in caplog.text
 

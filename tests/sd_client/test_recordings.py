@@ -53,9 +53,9 @@ def with_pictures(answer: Any) -> bytes:
 
 def read(body: bytes, asked: Any, checkpoint: Checkpoint, spelling: Spelling | None = None) -> tuple[PaintedImage, ...]:
     answer = json.loads(body)
-    told = json.loads(answer.get("info") or "{}")
+    info = json.loads(answer.get("info") or "{}")
     # What was left to the server's own defaults is what it says that it took.
-    amounts = {name: asked[name] if name in asked else told[name] for name in ("steps", "cfg_scale") if name in told}
+    amounts = {name: asked[name] if name in asked else info[name] for name in ("steps", "cfg_scale") if name in info}
     params: GenerationParams = job(seed=asked["seed"], batch_size=asked.get("batch_size", 1), **amounts)
     return read_answer(read_object(body), params, checkpoint=checkpoint, spelling=spelling or Spelling())
 
@@ -125,8 +125,8 @@ def test_answers_of_sdcpp(path: Path) -> None:
             read(with_pictures(answer), asked, SD15_RANDOM)
         return
     spelling = Spelling(sampler=asked.get("sampler_name"))
-    told = json.loads(answer["info"])["sampler_name"] if answer["info"] else None
-    if spelling.sampler == "DDIM" or (spelling.sampler and told == "NONE"):
+    used = json.loads(answer["info"])["sampler_name"] if answer["info"] else None
+    if spelling.sampler == "DDIM" or (spelling.sampler and used == "NONE"):
         with pytest.raises(InvalidAnswerError, match="another sampler"):
             read(with_pictures(answer), asked, SD15_RANDOM, spelling)
     else:

@@ -141,7 +141,7 @@ def task(*, active: bool = False, queued: bool = False, completed: bool = False)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "expected",
     [
         [task(queued=True), task(queued=True), task(active=True)],
         [task(), task(), task()],
@@ -150,8 +150,8 @@ def task(*, active: bool = False, queued: bool = False, completed: bool = False)
     ],
     ids=["it waits", "our ids are not noted", "it does not tell any more", "it has only just come"],
 )
-def test_only_the_own_job_is_interrupted(painting_server: PaintingServer, told: list[Answer]) -> None:
-    left = iter(told)
+def test_only_the_own_job_is_interrupted(painting_server: PaintingServer, expected: list[Answer]) -> None:
+    left = iter(expected)
     asked: list[object] = []
 
     def answer(received: Received) -> Answer:

@@ -55,10 +55,10 @@ def catalog(*webuis: Capabilities | None, available: bool = True, running: dict[
 
 
 @pytest.mark.parametrize(
-    ("simulators", "told"), [((), "none"), ((False, False), "none"), ((False, True), "some"), ((True, True), "all")]
+    ("simulators", "expected"), [((), "none"), ((False, False), "none"), ((False, True), "some"), ((True, True), "all")]
 )
-def test_it_tells_whether_simulators_paint(simulators: tuple[bool, ...], told: str) -> None:
-    assert catalog(*(capabilities(V15, simulated=simulated) for simulated in simulators)).simulated() == told
+def test_it_tells_whether_simulators_paint(simulators: tuple[bool, ...], expected: str) -> None:
+    assert catalog(*(capabilities(V15, simulated=simulated) for simulated in simulators)).simulated() == expected
 
 
 ONE = capabilities(V15, SDXL, DREAM, loaded=V15.title)
