@@ -199,6 +199,25 @@ def test_a_retry_gets_the_first_pictures(one: Caller, webui: Simulator) -> None:
     assert len(webui.generations) == 1
 
 
+def test_all_that_run_are_interrupted_and_what_waits_is_painted(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(Simulator(step_time=1.0)) for _ in range(2))
+        service = stack.enter_context(running_service(tmp_path, f"{first.url},{second.url}", API_KEYS="one"))
+        service.wait_until_answering()
+        caller = Caller(service, "one")
+        jobs = [threads.submit(caller.post, "txt2img", LONG) for _ in range(2)]
+        for webui in (first, second):
+            started(webui)
+        waiting = threads.submit(caller.post, "txt2img", SMALL, **{"X-Request-ID": "waiting"})
+        url, key = f"{service.url}/requests/waiting", {"X-API-Key": "one"}
+        wait_until(
+            lambda: requests.get(url, headers=key, timeout=DEADLINE_S).json().get("status") == "queued", "it waits"
+        )
+        caller.post("interrupt")
+        assert [job.result().status_code for job in jobs] == [409, 409]
+        assert waiting.result().status_code == 200
+
+
 def test_a_full_queue(webui: Simulator, tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     webui.forget_requests()
     with running_service(tmp_path, webui.url, API_KEYS="one", SD_QUEUE_LIMIT="0") as service:
