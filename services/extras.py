@@ -127,7 +127,8 @@ def _settle_loras(extras: Extras, asked: Sequence[AskedLora]) -> None:
 
 def _named(name: str, names: Sequence[str]) -> list[str]:
     """Exactly so, else without regard to case."""
-    return [name] if name in names else [known for known in names if known.casefold() == name.casefold()]
+    folded = name.casefold()  # once: a caller's name may be as long as a prompt
+    return [name] if name in names else [known for known in names if known.casefold() == folded]
 
 
 def _unknown(asked: AskedLora, matches: Sequence[str], names: Sequence[str]) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,8 +15,9 @@ from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
 from services.catalog import Catalog
+from services.generation_request import AskedHires, AskedLora
 from services.model_names import ModelNames
-from services.problems import InvalidParamsError, ModelNotFoundError, nearest
+from services.problems import CapabilityMissingError, InvalidParamsError, ModelNotFoundError, nearest
 from services.webui_limits import Wanted
 
 V15 = Checkpoint(
@@ -390,3 +392,83 @@ def test_an_alias_may_name_a_known_alias() -> None:
     names = ModelNames({file: 0}, {"fast": "sd-v1-5"})
     assert names.find("FAST") == [file]
     assert names.public(file) == "fast"
+
+
+# --- LoRAs, second passes, clip skip ----------------------------------------------------------------------------------
+
+LATENT = {"hires_upscalers": ("Latent", "Lanczos")}
+HIRES = AskedHires(scale=1.5, width=None, height=None, upscaler="latent", steps=0, strength=0.7)
+FIRST_PASS = {"width": 512, "height": 768, "steps": 20}
+
+
+def asked(*names: str) -> tuple[AskedLora, ...]:
+    return tuple(AskedLora(name=name, weight=0.5, field=f"loras[{place}].name") for place, name in enumerate(names))
+
+
+def refusal(known: Catalog, **wanted: object) -> InvalidParamsError:
+    with pytest.raises(InvalidParamsError) as caught:
+        known.choose(Wanted(**wanted))
+    return caught.value
+
+
+@pytest.mark.parametrize(("name", "found"), [("a", "a"), ("A", "A"), ("b", "B"), ("ẞ", "ß")])
+def test_a_lora_is_found_exactly_or_without_regard_to_case(name: str, found: str) -> None:
+    loras = tuple(ListedLora(name=listed) for listed in ("a", "A", "B", "ß"))
+    assert catalog(capabilities(V15, loras=loras)).choose(Wanted(loras=asked(name))).loras[0].name == found
+
+
+def test_two_that_differ_in_case_alone() -> None:
+    loras = tuple(ListedLora(name=listed) for listed in ("ab", "AB"))
+    error = refusal(catalog(capabilities(V15, loras=loras)), loras=asked("Ab"))
+    assert "ambiguous: it could be 'ab' or 'AB'" in error.problems[0].message
+
+
+def test_loras_that_no_single_webui_has() -> None:
+    known = catalog(capabilities(V15, loras=(A,)), capabilities(V15, loras=(B,)))
+    assert [lora.name for lora in known.choose(Wanted(loras=asked("b"))).loras] == ["b"]
+    error = refusal(known, loras=asked("a", "b"))
+    assert [(problem.field, "no single WebUI" in problem.message) for problem in error.problems] == [("loras", True)]
+    assert not isinstance(error, CapabilityMissingError)
+
+
+def test_what_the_model_decides() -> None:
+    """Only the WebUIs that have the model count."""
+    known = catalog(capabilities(V15, loras=(A,), clip_skip="option", **LATENT), capabilities(SDXL))
+    assert known.choose(Wanted(loras=asked("a"), hires=HIRES, clip_skip=2, **FIRST_PASS)).clip_skip == 2
+    error = refusal(known, model="sdxl", loras=asked("a"), hires=HIRES, clip_skip=2, **FIRST_PASS)
+    assert isinstance(error, CapabilityMissingError)
+    assert {problem.field for problem in error.problems} == {"loras", "hires", "clip_skip"}
+
+
+@pytest.mark.parametrize(("limits", "size"), [(Limits(), (768, 1152)), (STEP_64, (768, 1152))])
+def test_the_size_of_a_second_pass(limits: Limits, size: tuple[int, int]) -> None:
+    hires = catalog(capabilities(V15, limits=limits, **LATENT)).choose(Wanted(hires=HIRES, **FIRST_PASS)).hires
+    assert hires is not None
+    assert (hires.width, hires.height, hires.upscaler, hires.steps) == (*size, "Latent", 20)
+
+
+def test_sides_by_a_factor_are_rounded_down_to_what_the_webui_paints() -> None:
+    wanted = Wanted(hires=replace(HIRES, scale=1.3), width=512, height=512, steps=20)
+    for limits, side in ((Limits(), 664), (STEP_64, 640)):
+        hires = catalog(capabilities(V15, limits=limits, **LATENT)).choose(wanted).hires
+        assert hires is not None
+        assert (hires.width, hires.height) == (side, side)
+
+
+def test_the_default_clip_skip() -> None:
+    able, unable = capabilities(V15, clip_skip="field"), capabilities(V15)
+    assert catalog(able, default_clip_skip=2).choose(Wanted()).clip_skip == 2
+    assert catalog(able, default_clip_skip=2).choose(Wanted(clip_skip=1)).clip_skip == 1
+    assert catalog(unable, default_clip_skip=2).choose(Wanted(clip_skip=1)).clip_skip == 1
+    error = refusal(catalog(unable, default_clip_skip=2))
+    assert "SD_CLIP_SKIP" in error.problems[0].message
+    assert error.problems[0].received is None
+
+
+def test_a_name_as_long_as_a_prompt_costs_little() -> None:
+    many = tuple(ListedLora(name=f"lora {number}") for number in range(2000))
+    known = catalog(capabilities(V15, loras=many))
+    begun = time.process_time()
+    error = refusal(known, loras=asked(*("x" * 1_000_000 for _ in range(5))))
+    assert time.process_time() - begun < 5
+    assert len(str(error)) < 5000
