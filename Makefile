@@ -133,7 +133,8 @@ lock: install ## write the requirements files from pyproject.toml; newer version
 	$(LOCK) pyproject.toml -o requirements.txt $(ARGS)
 	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt $(ARGS)
 	echo uv | $(LOCK) - -o $(UV_LOCK) $(ARGS)
-	for name in tests/clients/python/*.in; do $(LOCK) $$name -o $${name%.in}.txt $(ARGS) || exit 1; done
+	for name in tests/clients/python/*.in; do \
+	  $(LOCK) --excludes tests/clients/python/excluded $$name -o $${name%.in}.txt $(ARGS) || exit 1; done
 	npm install --prefix tests/clients/node --package-lock-only --no-audit --no-fund
 
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

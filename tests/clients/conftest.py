@@ -20,8 +20,12 @@ from simulator import Simulator
 from tests.clients.programs import PROGRAMS, Program, Running
 from tests.running import Service, running_service
 
-#: In API_KEYS: each program's, and two people's.
-KEYS = {"API_KEYS": ",".join([*(program.key for program in PROGRAMS.values()), "key-of-ann", "key-of-bob"])}
+#: In API_KEYS: each program's, and four people's.
+KEYS = {
+    "API_KEYS": ",".join(
+        [*(program.key for program in PROGRAMS.values()), "key-of-ann", "key-of-bob", "key-of-carl", "key-of-dora"]
+    )
+}
 SIZE = 256
 #: What the masks give free, and the pixels around it that a blurred edge may change.
 FREE, EDGE = (64, 64, 192, 192), 24
