@@ -1,4 +1,4 @@
-"""Programs that people use, each in an environment of its own, which `make test-clients` makes."""
+"""Programs that people use, each in its environment, which `make test-clients` makes."""
 
 from __future__ import annotations
 
