@@ -71,6 +71,9 @@ class SharedSchedule:
             known = self._json.last(self._store.head(_KEY, HEAD_BYTES))
             schedule = known or self._json.load(self._store.get(_KEY))
             self._notice_other_store()
+            # Also of a process without jobs: it must not be the first to grant a place in a schedule that was lost.
+            if schedule.epoch:
+                self._epochs.setdefault(self._is_shared(), schedule.epoch)
             return self._see(schedule)
 
     def seen(self) -> Schedule:

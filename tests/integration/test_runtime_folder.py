@@ -38,6 +38,10 @@ def holders(folder: Path) -> int:
     return len(list((folder / "run" / "holders").iterdir()))
 
 
+def waiting(service: Service) -> int:
+    return int(service.get("/health").json()["queue"]["waiting"])
+
+
 def mounted(folder: Path, options: str) -> list[str]:
     """The beginning of a command, which goes on with a small file system there."""
     return ["sh", "-c", f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"', str(folder)]
@@ -62,10 +66,10 @@ def test_it_is_deleted_while_jobs_run_and_wait(simulator: Simulator, tmp_path: P
         wait_until(lambda: holders(tmp_path) == 2, "both workers are there")
         simulator.set_fault("hang-before")
         jobs = [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
-        wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 3, "three wait for the first")
+        wait_until(lambda: all(waiting(service) == 3 for _ in range(8)), "both workers have seen three wait")
         delete(tmp_path / "run")
         jobs += [threads.submit(service.post, "/txt2img", SMALL) for _ in range(4)]
-        wait_until(lambda: service.get("/health").json()["queue"]["waiting"] == 7, "all wait again")
+        wait_until(lambda: waiting(service) == 7, "all wait again")
         simulator.clear_faults()
         assert [job.result().status_code for job in jobs] == [200] * 8
         assert (len(simulator.generations), simulator.most_concurrent) == (8, 1)

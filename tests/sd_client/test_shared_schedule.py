@@ -242,6 +242,15 @@ def test_after_it_was_lost_nobody_gets_a_place_before_all_have_put_their_jobs_ba
     assert (tickets(state.waiting), tickets(state.running)) == (["second", "third"], ["first"])
 
 
+def test_after_it_was_lost_a_process_that_had_no_jobs_grants_none_either(pair: Pair) -> None:
+    assert pair.one.enter("first") == "w"
+    pair.other.shared.look()
+    pair.other.store.delete(KEY)
+    assert pair.other.enter("second") is None
+    pair.one.keep()
+    assert tickets(pair.other.shared.look().running) == ["first"]
+
+
 def test_runtime_dir_is_deleted(host: Pair, tmp_path: Path) -> None:
     host.one.enter("first")
     host.other.enter("second")
