@@ -94,6 +94,7 @@ def create_app(config: Config) -> Flask:
         cpu_fallback=config.cpu_fallback,
         ca_bundle=config.sd_webui_ca_bundle,
         patience_s=config.sd_model_switch_patience,
+        count_trial=lambda result: metrics.reference_trials.labels(result).inc(),
     )
 
     # The services.

@@ -32,7 +32,7 @@ from services.generation_request import Mode
 from services.problems import InvalidParamsError, Problem
 
 #: Everything but the pictures is less than this in any request, prompts aside.
-_MOST_TEXT_BYTES = 1024 * 1024
+MOST_TEXT_BYTES = 1024 * 1024
 
 #: Of JSON for one character of a prompt: two escaped surrogates.
 _CHAR_BYTES = 12
@@ -149,7 +149,7 @@ def read_object(
 
 
 def _most_text(max_prompt_chars: int) -> int:
-    return max(_MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
+    return max(MOST_TEXT_BYTES, 2 * _CHAR_BYTES * max_prompt_chars)
 
 
 def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:

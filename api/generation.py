@@ -157,7 +157,7 @@ class Generations:
         return generation, claim.replay is not None
 
     def _generate(self, asked: Asked, *, check: Callable[[], None]) -> Generation:
-        has_picture = asked.wanted.image is not None
+        has_picture = asked.wanted.image is not None or asked.wanted.reference is not None
         if has_picture and asked.idempotency is not None:
             self.limits.check_generation()  # only now it is known that this is not a replay
         # Pictures are brought to their size. A request without any does not wait.

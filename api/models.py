@@ -49,9 +49,15 @@ class ModelRoutes:
             "loras": [{"name": lora.name, "base": lora.base} for lora in self.catalog.loras()],
             "hires": {"upscalers": upscalers} if (upscalers := self.catalog.hires_upscalers()) else None,
             "clip_skip": self.catalog.clip_skip(),
+            "reference": self._reference(),
+            "controls": None,
             "simulated": self.catalog.simulated(),
             **self._field_options,
         }
+
+    def _reference(self) -> dict[str, Any] | None:
+        methods = self.catalog.reference_methods()
+        return {"methods": methods, "webuis": self.catalog.reference_webuis()} if methods else None
 
     @cached_property
     def _field_options(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -92,6 +93,8 @@ def _fields(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) ->
 def used(generation: Generation) -> dict[str, Any]:
     """The field of an answer that says what a WebUI used, if there is anything to say."""
     found: dict[str, Any] = {}
+    if generation.used.reference is not None:
+        found["reference"] = asdict(generation.used.reference)
     if generation.used.loras:
         found["loras"] = [{"name": lora.name, "hash": lora.hash} for lora in generation.used.loras]
     if generation.used.upscaler is not None:

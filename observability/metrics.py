@@ -22,6 +22,8 @@ from state.files import make_own_folder
 MODES: Final = ("txt2img", "img2img", "inpainting")
 #: Why images are removed.
 REMOVALS: Final = ("age", "size", "request")
+#: Of a reference picture on a WebUI with a model.
+TRIAL_RESULTS: Final = ("passed", "failed")
 #: What Redis is used for: see docs/metrics.md.
 REDIS_USES: Final = ("limits", "store")
 #: What is asked of a storage, its methods.
@@ -118,6 +120,9 @@ class Metrics:
             "sd_api_queue_wait_seconds", "How long a job waited for a WebUI.", _QUEUE_BUCKETS, "mode"
         )
         self.webui_failures = self._counter("sd_api_webui_failures", "Calls of WebUIs that failed.", "code")
+        self.reference_trials = self._counter(
+            "sd_api_reference_trials", "Trials of whether a WebUI uses a reference picture.", "result"
+        )
         self.model_switches = self._counter("sd_api_model_switches", "Jobs that made a WebUI load another model.")
 
     def _add_stores(self) -> None:
@@ -137,6 +142,8 @@ class Metrics:
         for limit in ("global", "generation", "images"):
             for decision in ("allowed", "refused"):
                 self.rate_limit_decisions.labels(limit, decision)
+        for result in TRIAL_RESULTS:
+            self.reference_trials.labels(result)
         for reason in REMOVALS:
             self.images_removed.labels(reason)
         for operation in STORAGE_OPERATIONS:

@@ -17,6 +17,7 @@ from sd_client.limits import SIZE_STEPS, Limits
 from sd_client.loras import by_path, by_tag, listed_loras
 from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, ListedLora, Sampler, bare_name
 from sd_client.progress import read_task
+from sd_client.references import controlnet_ways, sdnext_ways
 from sd_client.samplers import with_fewest_steps
 from sd_client.transport import Transport
 
@@ -38,6 +39,8 @@ MASK_OPTIONS = ("return_mask", "return_mask_composite")
 #: Which layer of CLIP is used, counted from the last; and whether answers name LoRAs.
 CLIP_SKIP_OPTION = "CLIP_stop_at_last_layers"
 LORA_HASHES_OPTION = "lora_add_hashes_to_infotext"
+#: Of the ControlNet extension: whether its prepared pictures are left out of answers.
+MAPS_OPTION = "control_net_no_detectmap"
 
 #: The id of a job that no WebUI has.
 _NO_TASK = "stable-diffusion-api"
@@ -102,13 +105,34 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
         )
     elif reader.get(_IS_SDNEXT, broken=not known.inpaint_options):
         # SD.Next takes inpainting_fill and reads it nowhere. Its second pass has fields of another meaning.
-        read = replace(read, inpaint_options=False, clip_skip="field", hires_upscalers=())
+        ways = reader.get(_IP_ADAPTERS, broken=known.references)
+        read = replace(
+            read,
+            inpaint_options=False,
+            clip_skip="field",
+            hires_upscalers=(),
+            references=ways,
+            reference_proof="words" if ways else None,
+        )
+        return replace(read, broken=tuple(reader.broken.values()))
+    read = _with_controlnet(read, known, reader)
     return replace(read, broken=tuple(reader.broken.values()))
 
 
 def is_native(checkpoints: Iterable[Checkpoint]) -> bool:
     """Whether they are stable-diffusion.cpp's or KoboldCpp's: neither reports a hash."""
     return any(checkpoint.hash == DUMMY_HASH for checkpoint in checkpoints)
+
+
+def _with_controlnet(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabilities:
+    """Reference pictures by the ControlNet extension, whose version only its own API has."""
+    ways = reader.get(_CONTROL_TYPES, broken=known.references)
+    # Pictures that come as JPEG could not be compared.
+    if not ways or not reader.get(_SENDS_PNG, broken=known.reference_proof is not None):
+        return read
+    if not reader.get(_CONTROLNET_VERSION, broken=known.reference_proof == "maps"):
+        return read
+    return replace(read, references=ways, reference_proof="maps")
 
 
 class _Reader:
@@ -123,7 +147,7 @@ class _Reader:
 
     def get(self, route: _Route, *, broken: Any) -> Any:
         """:param broken: if the route gives nothing usable."""
-        name = route.path.rpartition("/")[2].partition("?")[0]
+        name = route.path.removeprefix("/sdapi/v1/").partition("?")[0]
         if name in self.broken:
             return broken
         try:
@@ -259,6 +283,11 @@ def _lora_hashes(options: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _hides_maps(options: object) -> bool | None:
+    value = _object(options).get(MAPS_OPTION)
+    return value if isinstance(value, bool) else None
+
+
 def _entries(listed: object) -> list[Mapping[str, Any]]:
     if listed is None:
         return []
@@ -301,6 +330,7 @@ _FIELDS = {
     "returns_masks": _route("options", _returns_masks, False),
     "clip_skip": _route("options", _clip_skip, None),
     "lora_hashes": _route("options", _lora_hashes, None),
+    "hides_maps": _route("options", _hides_maps, None),
     "gpu": _route("memory", _has_gpu, None),
     "gpu_free_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "free"), None),
     "gpu_total_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "total"), None),
@@ -313,6 +343,10 @@ _FIELDS = {
 }
 _OPTIONS = _route("options", _object, {})
 _IS_SDNEXT = _route("version", lambda version: _object(version).get("app") == "sd.next", False)
+_SENDS_PNG = _route("options", lambda options: _object(options).get("samples_format") in ("png", None), True)
+_IP_ADAPTERS = _route("ip-adapters", sdnext_ways, ())
+_CONTROL_TYPES = _Route(path="/controlnet/control_types", read=controlnet_ways, missing=())
+_CONTROLNET_VERSION = _Route(path="/controlnet/version", read=_is_object, missing=False)
 _IS_SDCPP = _Route(path="/sdcpp/v1/capabilities", read=_is_object, missing=False)
 _IS_KOBOLDCPP = _Route(
     path="/api/extra/version", read=lambda version: _object(version).get("result") == "KoboldCpp", missing=False

@@ -209,6 +209,7 @@ class _Job:
             checkpoint=checkpoint,
             spelling=self._matched.spelling,
             loras=self._matched.loras,
+            way=self._matched.reference,
             clip_skip=asked_clip_skip(params, self._capabilities),
             limits=limits,
         )

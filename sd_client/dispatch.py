@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sd_client.client import WebUIClient
 from sd_client.drops import Drops
@@ -12,6 +12,7 @@ from sd_client.errors import (
     LimitError,
     NoWebUIError,
     OutOfMemoryError,
+    UselessError,
     UselessLoraError,
     WebUIBusyError,
     WebUIConnectError,
@@ -22,8 +23,9 @@ from sd_client.limits import Limits, after_painting, png_size
 from sd_client.lora_trials import LoraTrials
 from sd_client.model_check import ModelChecker
 from sd_client.models import Capabilities, GenerationParams, PaintedImage
-from sd_client.probing import Probing
+from sd_client.probing import Probing, WebUIState
 from sd_client.queue import JobQueue
+from sd_client.reference_trials import ReferenceTrials
 from sd_client.routing import match_now
 from sd_client.running_job import RunningJob
 from sd_client.shared_schedule import SharedSchedule
@@ -35,6 +37,7 @@ class Dispatcher:
     """
     :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``.
     :param crowded: a WebUI may have several jobs at the same time.
+    :param count_trial: receives the result of each trial of a reference picture.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Dispatcher:
         probing: Probing,
         *,
         crowded: bool,
+        count_trial: Callable[[str], None] = lambda result: None,
     ) -> None:
         self._clients = clients
         self._places = {webui: place for place, webui in enumerate(clients)}
@@ -54,6 +58,7 @@ class Dispatcher:
         self._crowded = crowded
         self._trials = LoraTrials()
         self._drops = Drops()
+        self._references = ReferenceTrials(count=count_trial)
 
     def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
         """
@@ -74,7 +79,7 @@ class Dispatcher:
                 lease = self._queue.acquire(request, tried)
             except NoWebUIError as error:
                 self._queue.pardon(too_small)
-                if isinstance(met, UselessLoraError) and self._could_do(request):
+                if isinstance(met, UselessError) and self._could_do(request):
                     raise
                 raise met or error from None
             try:
@@ -86,11 +91,14 @@ class Dispatcher:
                     self._queue.pardon((*too_small, lease.webui))
                     raise
                 met, too_small = error, (lease.webui,)
-            except (LimitError, WebUIBusyError, UselessLoraError) as error:
+            except (LimitError, WebUIBusyError, UselessError) as error:
                 met = error
             except DroppedError as error:
                 self._trials.forget(lease.webui, request.params)
                 self._drops.add(lease.webui, error.reason)
+                state = self._probing.states().get(lease.webui)
+                if error.reason == "reference_dropped" and state and state.capabilities:
+                    self._references.fail(lease.webui, state.capabilities, request.params)
                 if dropped:
                     raise
                 met, dropped = error, True
@@ -101,23 +109,31 @@ class Dispatcher:
 
     def _unfit(self, request: JobRequest) -> tuple[frozenset[str], WebUIError | None]:
         """
-        The WebUIs where a LoRA of the job is known to do nothing, with what is to be said if no other can do it; and
+        The WebUIs where the job's extras are known to do nothing, with what is to be said if no other can do it; and
         those that have left out such things lately, if another can do the job now.
         """
-        params = request.params
-        useless = {webui: name for webui in self._clients if (name := self._trials.useless(webui, params))}
-        met = next((UselessLoraError(name) for name in useless.values()), None)
+        params, states = request.params, self._probing.states()
+        useless = {webui: why for webui in self._clients if (why := self._useless(webui, states.get(webui), request))}
+        met = next(iter(useless.values()), None)
         shunned = {webui for webui in self._clients if self._drops.lately(webui, params)}
         unfit = useless.keys() | shunned
-        others = [one for one in self._probing.states().items() if one[0] not in unfit] if shunned else []
+        others = [one for one in states.items() if one[0] not in unfit] if shunned else []
         if any(state.available and match_now(request, webui, state) for webui, state in others):
             return frozenset(unfit), met
         return frozenset(useless), met
 
+    def _useless(self, webui: str, state: WebUIState | None, request: JobRequest) -> UselessError | None:
+        if name := self._trials.useless(webui, request.params):
+            return UselessLoraError(name)
+        if request.params.reference is None or state is None or not match_now(request, webui, state):
+            return None
+        return self._references.useless(webui, state.capabilities, request.params) if state.capabilities else None
+
     def _could_do(self, request: JobRequest) -> bool:
-        """Whether a WebUI that is not reachable now has the job's LoRAs, and they are not known to do nothing there."""
-        able = (webui for webui, state in self._probing.states().items() if match_now(request, webui, state))
-        return any(self._trials.useless(webui, request.params) is None for webui in able)
+        """Whether a WebUI that is not reachable now has the job's extras, and is not known to do nothing with them."""
+        states = self._probing.states()
+        able = (webui for webui, state in states.items() if match_now(request, webui, state))
+        return any(self._useless(webui, states[webui], request) is None for webui in able)
 
     def _run_on(self, lease: Lease, request: JobRequest) -> tuple[PaintedImage, ...] | None:
         """
@@ -157,8 +173,15 @@ class Dispatcher:
                 timeout_s=request.run_s,
                 place=self._places[lease.webui],
             )
-        trials = self._trials if request.params.loras else None
-        return RunningJob(request, client, capabilities, place, checker=checker, trials=trials)
+        return RunningJob(
+            request,
+            client,
+            capabilities,
+            place,
+            checker=checker,
+            trials=self._trials if request.params.loras else None,
+            references=self._references if request.params.reference else None,
+        )
 
     def _check_sizes(
         self, webui: str, known: Limits, params: GenerationParams, images: tuple[PaintedImage, ...]

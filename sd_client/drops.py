@@ -36,3 +36,5 @@ def _reasons(params: GenerationParams) -> Iterator[InvalidReason]:
         yield "wrong_upscaler"
     if params.clip_skip > 1:
         yield "wrong_clip_skip"
+    if params.reference is not None:
+        yield "reference_dropped"

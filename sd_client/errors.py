@@ -15,7 +15,9 @@
     ├── InvalidAnswerError       answered 200 without a valid result
     │   ├── LimitError           painted, without a word, less than was asked for
     │   └── DroppedError         painted, without a word, without something that was asked for
-    │       └── UselessLoraError a LoRA would do nothing
+    │       └── UselessError     what was asked for would do nothing
+    │           ├── UselessLoraError
+    │           └── UselessReferenceError
     ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
     └── PoolError                nothing was sent: no WebUI may take the job
@@ -52,6 +54,7 @@ InvalidReason = Literal[
     "lora_dropped",
     "wrong_upscaler",
     "wrong_clip_skip",
+    "reference_dropped",
 ]
 #: How somebody else ended a job.
 StopReason = Literal["interrupted", "skipped"]
@@ -167,7 +170,11 @@ class DroppedError(InvalidAnswerError):
     """The WebUI painted without something that was asked for, or its answer does not prove that it used it."""
 
 
-class UselessLoraError(DroppedError):
+class UselessError(DroppedError):
+    """What was asked for would change nothing on this WebUI. Nothing of the job was painted."""
+
+
+class UselessLoraError(UselessError):
     """
     A LoRA changes nothing in what the model paints on this WebUI, or cannot be loaded there. Nothing of the job was
     painted.
@@ -178,6 +185,18 @@ class UselessLoraError(DroppedError):
     def __init__(self, name: str) -> None:
         super().__init__("a LoRA changes nothing in the pictures of this model", reason="lora_dropped")
         self.name = name
+
+
+class UselessReferenceError(UselessError):
+    """
+    None of the ways in which this WebUI can be asked to use a reference picture works with this model.
+
+    :param adapters: how many IP-Adapters were tried.
+    """
+
+    def __init__(self, adapters: int) -> None:
+        super().__init__("no way to use a reference picture works with this model", reason="reference_dropped")
+        self.adapters = adapters
 
 
 class LimitError(InvalidAnswerError):

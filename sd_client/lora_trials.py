@@ -5,18 +5,16 @@ answer, and does nothing; which kinds go together no WebUI says.
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from PIL import Image
-
 from sd_client.client import JobCall, WebUIClient
-from sd_client.errors import DroppedError, InvalidAnswerError, UselessLoraError
+from sd_client.errors import DroppedError, UselessLoraError
 from sd_client.matching import match
 from sd_client.models import SMALL_SIZE, Capabilities, GenerationParams, Lora, PaintedImage, UsedLora, small_picture
+from sd_client.pixels import rgb
 
 #: How long one that has failed is not tried again: its file may be replaced.
 FAILED_S = 600.0
@@ -127,10 +125,4 @@ class LoraTrials:
 
 
 def _pixels(image: PaintedImage) -> bytes:
-    try:
-        with Image.open(io.BytesIO(image.data)) as picture:
-            if picture.size != SMALL_SIZE:
-                raise InvalidAnswerError("the WebUI painted a small picture in another size", reason="wrong_size")
-            return picture.convert("RGB").tobytes()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidAnswerError("the WebUI sent a damaged picture", reason="damaged_image") from error
+    return rgb(image.data, size=SMALL_SIZE, message="the WebUI painted a small picture in another size")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sd_client.hires import fits
 from sd_client.limits import Limits
 from sd_client.loras import find_loras
-from sd_client.models import Capabilities, Checkpoint, GenerationParams, ListedLora, bare_name
+from sd_client.models import Capabilities, Checkpoint, GenerationParams, ListedLora, ReferenceWay, bare_name
+from sd_client.references import possible_ways
 from sd_client.samplers import Spelling, enough_steps, spell
 
 
@@ -17,11 +18,14 @@ class Match:
     :param checkpoint: the job's model as this WebUI lists it.
     :param spelling: the job's sampler and scheduler as this WebUI calls them.
     :param loras: the job's LoRAs as this WebUI lists them.
+    :param reference: how the WebUI is asked to use the job's reference picture: the first way that it has, until a
+        trial has shown which one works.
     """
 
     checkpoint: Checkpoint
     spelling: Spelling
     loras: tuple[ListedLora, ...] = ()
+    reference: ReferenceWay | None = None
 
 
 def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
@@ -29,7 +33,8 @@ def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
     checkpoint = find_checkpoint(capabilities, params.checkpoint)
     spelling = spell(capabilities, params.sampler, params.scheduler)
     loras = find_loras(capabilities, params.loras) if params.loras else ()
-    if checkpoint is None or spelling is None or loras is None:
+    ways = possible_ways(capabilities, params.reference) if params.reference else ()
+    if checkpoint is None or spelling is None or loras is None or (params.reference and not ways):
         return None
     able = (
         enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
@@ -38,7 +43,9 @@ def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
         and (params.hires is None or params.hires.upscaler in capabilities.hires_upscalers)
         and (capabilities.inpaint_options or params.inpainting is None or params.inpainting.has_plain_form())
     )
-    return Match(checkpoint=checkpoint, spelling=spelling, loras=loras) if able else None
+    return (
+        Match(checkpoint=checkpoint, spelling=spelling, loras=loras, reference=next(iter(ways), None)) if able else None
+    )
 
 
 def is_within(limits: Limits, params: GenerationParams) -> bool:

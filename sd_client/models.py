@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -101,6 +102,29 @@ class ListedLora:
     base: str | None = None
 
 
+#: How a picture is used as a reference: by an IP-Adapter, or by the model's own attention.
+ReferenceMethod = Literal["adapter", "attention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceWay:
+    """
+    One way in which a WebUI can be asked to use a reference picture; whether it works with a model is shown by a trial.
+
+    :param model: of the adapter, as the WebUI lists it; "None" if there is none.
+    :param module: what prepares the picture, as the WebUI lists it; "" where it needs no name.
+    """
+
+    method: ReferenceMethod
+    model: str
+    module: str = ""
+
+
+#: What shows that a reference picture was used: the pictures that ControlNet adds to the answer; those, and that no
+#: exception was met meanwhile; or what SD.Next writes after it has loaded the adapter.
+ReferenceProof = Literal["maps", "exceptions", "words"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BrokenList:
     """A route that gave nothing usable. ``reason`` is for the log; ``late``: it did not answer in time."""
@@ -134,6 +158,9 @@ class Capabilities:
     :param hires_upscalers: what it can enlarge a picture by before a second pass; empty if it has no such pass.
     :param clip_skip: how it is asked for another layer of CLIP than the last: by the option
         ``CLIP_stop_at_last_layers``, by the field ``clip_skip``, or not at all (None).
+    :param references: how it can be asked to use a reference picture, in the order in which they are tried.
+    :param reference_proof: what shows that it did; None if it cannot be asked.
+    :param hides_maps: its option ``control_net_no_detectmap``; None if it has none.
     :param lora_hashes: its option ``lora_add_hashes_to_infotext``; None if it has none.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
@@ -150,6 +177,9 @@ class Capabilities:
     hires_upscalers: tuple[str, ...] = ()
     clip_skip: Literal["option", "field"] | None = None
     lora_hashes: bool | None = None
+    references: tuple[ReferenceWay, ...] = ()
+    reference_proof: ReferenceProof | None = None
+    hides_maps: bool | None = None
     gpu: bool | None = None
     has_progress: bool = True
     progress_by_genkey: bool = False
@@ -239,6 +269,28 @@ class Hires:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """
+    A picture that the result is to resemble.
+
+    :param pictures: RGB PNG files without metadata, by the methods that may serve it: a square for ``adapter``, one of
+        the generation's size for ``attention``.
+    :param weight: 0.1 … 1.
+    """
+
+    pictures: Mapping[ReferenceMethod, bytes] = field(repr=False)
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedReference:
+    """:param model: of the adapter, without its hash; None if there is none."""
+
+    method: ReferenceMethod
+    model: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnchangedFields:
     """
     What a caller chooses and a WebUI receives as it is: part of the request and of the job.
@@ -276,11 +328,12 @@ class GenerationParams(UnchangedFields):
     loras: tuple[Lora, ...] = ()
     clip_skip: int = 1
     hires: Hires | None = None
+    reference: Reference | None = None
 
     @property
     def has_extras(self) -> bool:
         """Whether it asks for something that a WebUI may leave out without a word."""
-        return bool(self.loras) or self.hires is not None or self.clip_skip > 1
+        return bool(self.loras) or self.hires is not None or self.clip_skip > 1 or self.reference is not None
 
     @property
     def picture_size(self) -> tuple[int, int]:
@@ -303,6 +356,7 @@ class Used:
 
     loras: tuple[UsedLora, ...] = ()
     upscaler: str | None = None
+    reference: UsedReference | None = None
 
 
 NOTHING_USED = Used()
@@ -312,7 +366,9 @@ NOTHING_USED = Used()
 SMALL_SIZE = (64, 64)
 
 
-def small_picture(checkpoint: Checkpoint, *, loras: tuple[Lora, ...] = ()) -> GenerationParams:
+def small_picture(
+    checkpoint: Checkpoint, *, loras: tuple[Lora, ...] = (), reference: Reference | None = None
+) -> GenerationParams:
     """The job that costs a WebUI least, of a size that all of them paint: to see whether it can use these files."""
     return GenerationParams(
         prompt="a small picture",
@@ -325,6 +381,7 @@ def small_picture(checkpoint: Checkpoint, *, loras: tuple[Lora, ...] = ()) -> Ge
         batch_size=1,
         checkpoint=checkpoint,
         loras=loras,
+        reference=reference,
     )
 
 

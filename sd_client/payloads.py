@@ -12,7 +12,7 @@ from typing import Any
 import pybase64
 from pydantic_core import from_json, to_json
 
-from sd_client.capabilities import CLIP_SKIP_OPTION, LORA_HASHES_OPTION, MASK_OPTIONS
+from sd_client.capabilities import CLIP_SKIP_OPTION, LORA_HASHES_OPTION, MAPS_OPTION, MASK_OPTIONS
 from sd_client.errors import DroppedError, InvalidAnswerError, LimitError
 from sd_client.hires import check_hires, hires_fields
 from sd_client.limits import Limits
@@ -26,11 +26,14 @@ from sd_client.models import (
     GenerationParams,
     ListedLora,
     PaintedImage,
+    Reference,
+    ReferenceWay,
     Used,
     bare_name,
     normal_form,
 )
-from sd_client.result import chosen_images, painted_image
+from sd_client.references import check_maps, check_words, map_count, reference_field
+from sd_client.result import chosen_images, decoded_if_possible, painted_image
 from sd_client.samplers import Spelling
 from sd_client.transport import number
 
@@ -116,7 +119,7 @@ def payload(
         fields["genkey"] = genkey
     if params.init_image is not None:
         fields |= _img2img_fields(params)
-    return Payload(fields, _pictures(params))
+    return Payload(fields, _pictures(params, matched.reference))
 
 
 def asked_clip_skip(params: GenerationParams, capabilities: Capabilities) -> int | None:
@@ -137,6 +140,8 @@ def _options(params: GenerationParams, capabilities: Capabilities, title: str) -
         options |= dict.fromkeys(MASK_OPTIONS, False)
     if params.loras and capabilities.lora_hashes is False:
         options[LORA_HASHES_OPTION] = True
+    if params.reference is not None and capabilities.hides_maps is not None:
+        options[MAPS_OPTION] = False
     # These are the operator's, and are restored: what is not as it is by default stands in the WebUI's configuration.
     # The model's option is restored with them, which costs jobs that name their model nothing. Without them there is
     # no restoring: it brings the option back but not the weights, so that the next job pays for loading them, and on a
@@ -169,12 +174,14 @@ def _img2img_fields(params: GenerationParams) -> dict[str, Any]:
     return fields
 
 
-def _pictures(params: GenerationParams) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _pictures(params: GenerationParams, way: ReferenceWay | None) -> Iterator[tuple[bytes, bytes, bytes]]:
     """What is written before each picture, the picture, and what is written after it."""
     if params.init_image is not None:
         yield b',"init_images":["', params.init_image, b'"]'
     if params.inpainting is not None:
         yield b',"mask":"', params.inpainting.mask, b'"'
+    if params.reference is not None and way is not None:
+        yield reference_field(params.reference, way)
 
 
 def read_answer(
@@ -184,6 +191,7 @@ def read_answer(
     checkpoint: Checkpoint,
     spelling: Spelling,
     loras: Sequence[ListedLora] = (),
+    way: ReferenceWay | None = None,
     clip_skip: int | None = None,
     limits: Limits | None = None,
 ) -> tuple[PaintedImage, ...]:
@@ -193,6 +201,7 @@ def read_answer(
     :param answer: from :func:`sd_client.result.read_object`.
     :param checkpoint: the one asked for, as this WebUI lists it.
     :param loras: the job's, as this WebUI lists them.
+    :param way: how the WebUI was asked to use the job's reference picture.
     :param clip_skip: that the WebUI was asked for; None if it was not asked for any.
     :param limits: what is known of a WebUI that clamps; None if it does not.
     :raises LimitError: the ``info`` shows fewer steps or less guidance than requested.
@@ -208,13 +217,16 @@ def read_answer(
         _check_clip_skip(info, clip_skip)
     if limits is not None:
         _check_prompts(info, params, limits)
-    used = _used(info, params, loras)
+    used = _used(info, params, loras, way)
     images = answer.get("images")
     if not isinstance(images, list):
         raise InvalidAnswerError("the WebUI's answer has no images", reason="missing_images")
     first = info.get("index_of_first_image")
     first = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    chosen = chosen_images(images[first:], wanted=params.batch_size)
+    images = images[first:]
+    if params.reference is not None and way is not None:
+        images = _without_maps(images, params, params.reference, way)
+    chosen = chosen_images(images, wanted=params.batch_size)
     seeds = _listed(info.get("all_seeds"))
     texts = _listed(info.get("infotexts"))
     return tuple(
@@ -223,14 +235,26 @@ def read_answer(
     )
 
 
-def _used(info: Mapping[str, Any], params: GenerationParams, loras: Sequence[ListedLora]) -> Used:
+def _used(
+    info: Mapping[str, Any], params: GenerationParams, loras: Sequence[ListedLora], way: ReferenceWay | None
+) -> Used:
     """:raises DroppedError: the answer does not prove all of it."""
-    if params.hires is None and not loras:
+    if params.hires is None and not loras and params.reference is None:
         return NOTHING_USED
     if params.hires is not None:
         check_hires(info, params.hires)
     upscaler = params.hires.upscaler if params.hires else None
-    return Used(loras=check_loras(info, loras) if loras else (), upscaler=upscaler)
+    reference = check_words(info, params.reference, way) if params.reference and way else None
+    return Used(loras=check_loras(info, loras) if loras else (), upscaler=upscaler, reference=reference)
+
+
+def _without_maps(images: list[Any], params: GenerationParams, reference: Reference, way: ReferenceWay) -> list[Any]:
+    """:raises DroppedError: the images do not end with those that prove that the reference picture was used."""
+    count = map_count(params, way)
+    if not count:
+        return images
+    check_maps([decoded_if_possible(image) for image in images[-count:]], params, reference, way)
+    return images[:-count]
 
 
 def shows_nothing_loaded(answer: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sd_client import schedule
@@ -54,6 +54,7 @@ class WebUIPool:
     :param host: this host's own store, for what its processes see of the WebUIs.
     :param ca_bundle: path of the certificates that those behind https must go back to; None: well-known authorities.
     :param patience_s: how long a job waits for a busy WebUI that has its model before it makes an idle one load it.
+    :param count_trial: receives ``passed`` or ``failed`` after each trial of a reference picture.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class WebUIPool:
         cpu_fallback: bool,
         ca_bundle: str | None = None,
         patience_s: float = 0.0,
+        count_trial: Callable[[str], None] = lambda result: None,
     ) -> None:
         self._clients = {webui_id(url): WebUIClient(url, ca_bundle=ca_bundle) for url in urls}
         self._slots = slots
@@ -95,7 +97,9 @@ class WebUIPool:
             patience_s=patience_s,
             now=store.now,
         )
-        self._dispatcher = Dispatcher(self._clients, self._shared, self._queue, self._probing, crowded=slots > 1)
+        self._dispatcher = Dispatcher(
+            self._clients, self._shared, self._queue, self._probing, crowded=slots > 1, count_trial=count_trial
+        )
 
     def start(self) -> None:
         """Begins to look at the WebUIs; to be called in the process that serves, after any fork."""

@@ -82,14 +82,15 @@ def chosen_images(images: list[Any], *, wanted: int) -> list[Any]:
     :returns: bytes; what cannot be decoded as it is, for :func:`painted_image` to refuse.
     :raises InvalidAnswerError: see :func:`real_pictures`.
     """
-    files = [_decoded_if_possible(image) for image in images]
+    files = [decoded_if_possible(image) for image in images]
     if len(files) == wanted == 1:
         return files
     with_text = [isinstance(file, bytes) and has_generation_text(file) for file in files]
     return [files[place] for place in real_pictures(with_text, wanted=wanted)]
 
 
-def _decoded_if_possible(image: object) -> object:
+def decoded_if_possible(image: object) -> object:
+    """Bytes; what cannot be decoded as it is."""
     try:
         return _decoded(image) if isinstance(image, str) else image
     except InvalidAnswerError:

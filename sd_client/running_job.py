@@ -16,7 +16,7 @@ from sd_client.errors import (
     JobCancelledError,
     LimitError,
     OutOfMemoryError,
-    UselessLoraError,
+    UselessError,
     WebUIConnectError,
     WebUIError,
     WebUIReadError,
@@ -25,8 +25,10 @@ from sd_client.errors import (
 )
 from sd_client.job import CHECK_S, Blame, Ending, JobRequest, Place
 from sd_client.lora_trials import LoraTrials
+from sd_client.matching import Match
 from sd_client.model_check import ModelChecker
 from sd_client.models import Capabilities, PaintedImage
+from sd_client.reference_trials import ReferenceTrials
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class RunningJob:
     :param capabilities: of its WebUI, which can do the job.
     :param checker: looks at the WebUI's models after a failure; None if they are known to be sound.
     :param trials: of the job's LoRAs; None if it has none.
+    :param references: trials of reference pictures; None if the job has none.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class RunningJob:
         *,
         checker: ModelChecker | None = None,
         trials: LoraTrials | None = None,
+        references: ReferenceTrials | None = None,
         interrupt_again_s: float = INTERRUPT_AGAIN_S,
     ) -> None:
         self._request = request
@@ -68,6 +72,7 @@ class RunningJob:
         self._place = place
         self._checker = checker
         self._trials = trials
+        self._references = references
         self._interrupt_again_s = interrupt_again_s
         self._call = JobCall(genkey=place.ticket, on_painted=place.count)
         self._over = threading.Event()
@@ -92,9 +97,7 @@ class RunningJob:
         try:
             return self._wait(deadline)
         except BaseException as error:
-            if isinstance(error, WebUIError) and not isinstance(
-                error, JobCancelledError | LimitError | UselessLoraError
-            ):
+            if isinstance(error, WebUIError) and not isinstance(error, JobCancelledError | LimitError | UselessError):
                 report.failures.append(error)
             self.abandon()
             raise
@@ -158,22 +161,32 @@ class RunningJob:
         matched = self._request.match(self._place.webui, self._capabilities)
         if matched is None:  # whoever chose this WebUI looked at the same capabilities
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
-        ends, params, task_id = time.monotonic() + timeout_s, self._request.params, self._request.task_id
-        if self._trials is not None:
-            place = self._place.webui
-            self._trials.prove(
-                place,
+        matched = self._proven(matched, ends := time.monotonic() + timeout_s)
+        request, left_s = self._request, max(0.001, ends - time.monotonic())
+        return self._client.generate(
+            request.params, self._capabilities, matched, task_id=request.task_id, timeout_s=left_s, call=self._call
+        )
+
+    def _proven(self, matched: Match, ends: float) -> Match:
+        """
+        The match, once small pictures have shown that what the job asks for works.
+
+        :raises UselessError: it does not.
+        """
+        for trials in (self._trials, self._references):
+            if trials is None:
+                continue
+            way = trials.prove(
+                self._place.webui,
                 self._client,
                 self._capabilities,
-                params,
-                task_id=task_id,
-                timeout_s=timeout_s,
+                self._request.params,
+                task_id=self._request.task_id,
+                timeout_s=max(0.001, ends - time.monotonic()),
                 call=self._call,
             )
-            timeout_s = max(0.001, ends - time.monotonic())
-        return self._client.generate(
-            params, self._capabilities, matched, task_id=task_id, timeout_s=timeout_s, call=self._call
-        )
+            matched = replace(matched, reference=way) if way else matched
+        return matched
 
     def _fail(self, error: BaseException) -> None:
         ending = Ending(ran_s=None, webui_to_blame=self._blame(error))

@@ -8,9 +8,10 @@ from typing import Literal
 
 from sd_client.errors import NoWebUIError
 from sd_client.matching import find_checkpoint, loaded_model
-from sd_client.models import Capabilities, Checkpoint, Hires, ListedLora, Lora, normal_form
+from sd_client.models import Capabilities, Checkpoint, Hires, ListedLora, Lora, ReferenceMethod, normal_form
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
+from sd_client.references import methods_of
 from sd_client.samplers import spell
 from services.extras import settle_extras
 from services.model_names import ModelNames, union
@@ -50,6 +51,7 @@ class Choice:
     :param most_pixels: and of no more pixels; None if no bound is known.
     :param plain_inpainting: whether it may go to a WebUI without ``inpaint_options``.
     :param loras: by the names that the WebUIs list.
+    :param reference_methods: by which a reference picture may be used; empty if there is none.
     """
 
     model: str
@@ -62,6 +64,7 @@ class Choice:
     loras: tuple[Lora, ...] = ()
     clip_skip: int = 1
     hires: Hires | None = None
+    reference_methods: tuple[ReferenceMethod, ...] = ()
 
 
 class Catalog:
@@ -148,6 +151,14 @@ class Catalog:
         """What a second pass can enlarge by; empty if no WebUI makes one."""
         return tuple(dict.fromkeys(name for c in self._look().capabilities() for name in c.hires_upscalers))
 
+    def reference_methods(self) -> tuple[ReferenceMethod, ...]:
+        """By which some WebUI may use a reference picture; empty if none can take one."""
+        return methods_of(way for c in self._look().capabilities() for way in c.references)
+
+    def reference_webuis(self) -> int:
+        """How many WebUIs can take a reference picture."""
+        return sum(bool(c.references) for c in self._look().capabilities())
+
     def clip_skip(self) -> Literal[True] | None:
         """Whether a request can name one; None if no WebUI can do that."""
         return any(c.clip_skip for c in self._look().capabilities()) or None
@@ -224,7 +235,7 @@ class Catalog:
         able = able_to_fill(able, wanted.inpaint_fill) or able
         problems += [*few, *limit_problems(able, wanted), *missing]
         clip_skip = wanted.clip_skip or self._default_clip_skip
-        has_extras = wanted.loras or wanted.hires or clip_skip > 1
+        has_extras = wanted.loras or wanted.hires or clip_skip > 1 or wanted.reference is not None
         extras = settle_extras(able, wanted, clip_skip) if has_extras else None
         if extras:
             problems += extras.problems
@@ -244,6 +255,7 @@ class Catalog:
             loras=extras.loras if extras else (),
             clip_skip=clip_skip,
             hires=extras.hires if extras else None,
+            reference_methods=extras.reference_methods if extras else (),
         )
 
     def _seen(self, everything: tuple[Capabilities, ...]) -> tuple[list[Checkpoint], ModelNames]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from sd_client.hires import fits
 from sd_client.loras import find_loras
-from sd_client.models import Capabilities, Hires, Lora
-from services.generation_request import AskedHires, AskedLora
+from sd_client.models import Capabilities, Hires, Lora, ReferenceMethod
+from sd_client.references import methods_of
+from services.generation_request import AskedHires, AskedLora, AskedMethod
 from services.problems import Problem, known_names, nearest
 from services.webui_limits import Wanted
 
@@ -21,12 +22,14 @@ class Extras:
     What the pool makes of a request's extras.
 
     :param able: the WebUIs that can do all of it; as many as before where there is a problem.
+    :param reference_methods: by which a reference picture may be used, the preferred one first.
     :param missing: those of the problems that no WebUI of the pool could do, whatever the values.
     """
 
     able: list[Capabilities]
     loras: tuple[Lora, ...] = ()
     hires: Hires | None = None
+    reference_methods: tuple[ReferenceMethod, ...] = ()
     problems: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
 
@@ -47,7 +50,27 @@ def settle_extras(able: Sequence[Capabilities], wanted: Wanted, clip_skip: int) 
         _settle_loras(extras, wanted.loras)
     if wanted.hires:
         _settle_hires(extras, wanted, wanted.hires)
+    if wanted.reference is not None:
+        _settle_reference(extras, wanted.reference_method)
     return extras
+
+
+def _settle_reference(extras: Extras, asked: AskedMethod) -> None:
+    known = methods_of(way for capabilities in extras.able for way in capabilities.references)
+    methods = tuple(method for method in known if asked in ("auto", method))
+    if not known:
+        message = (
+            "no WebUI of this service can take a reference picture with this model: install the ControlNet extension "
+            "in one, or ask without 'reference'"
+        )
+        extras.lack(Problem(field="reference", message=message))
+        return
+    if not methods:
+        message = f"no WebUI of this service offers this method with this model; there is {', '.join(known)}"
+        extras.lack(Problem(field="reference_method", message=message, received=asked))
+        return
+    extras.reference_methods = methods
+    extras.able = [c for c in extras.able if any(way.method in methods for way in c.references)]
 
 
 def _settle_hires(extras: Extras, wanted: Wanted, asked: AskedHires) -> None:

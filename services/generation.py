@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, fields, replace
 from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
-from sd_client.errors import InvalidAnswerError, LimitError, UselessLoraError
+from sd_client.errors import InvalidAnswerError, LimitError, UselessLoraError, UselessReferenceError
 from sd_client.job import JobReport, JobRequest
-from sd_client.models import NOTHING_USED, GenerationParams, PaintedImage, UnchangedFields, Used
+from sd_client.models import NOTHING_USED, GenerationParams, PaintedImage, Reference, UnchangedFields, Used
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
 from services.generation_request import GenerationRequest
 from services.inpainting import requested_inpainting, with_plain_form
 from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
-from services.pictures import fit
+from services.pictures import fit, fitted_reference, square_reference
 from services.problems import CapabilityMissingError, InvalidParamsError, Problem
 from services.results import Origin, check_whole, image_record, png_size, to_png
 from services.sizes import derive_size
@@ -146,19 +146,21 @@ class GenerationService:
             loras=choice.loras,
             clip_skip=choice.clip_skip,
             hires=choice.hires,
+            reference=self._reference(request, choice, width, height),
         )
         return choice, params
 
     def generate(self, request: GenerationRequest, choice: Choice, params: GenerationParams, call: Call) -> Generation:
         """
         :param choice: and ``params``: what was prepared for the request.
-        :raises InvalidParamsError: its WebUI has since shown that it cannot paint this, or that a LoRA does nothing.
+        :raises InvalidParamsError: its WebUI has since shown that it cannot paint this, or that a LoRA or a
+            reference picture does nothing.
         :raises WebUIError:
         """
         job = self._job(params, call)
         self._pool.check_room(job)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
-            params, painted = self._painted(request, job, call)
+            params, painted = self._painted(request, job, call, model=choice.model)
             try:
                 images = tuple(self._finished(image, params) for image in painted)
             except InvalidAnswerError as error:
@@ -171,6 +173,7 @@ class GenerationService:
                 request_id=call.request_id,
                 taken_s=begun - call.started,
                 params=params,
+                used=painted[0].used,
             )
             kept = tuple(self._kept(image, number, origin) for number, image in enumerate(images))
             call.report.store_s = self._clock() - begun
@@ -203,7 +206,7 @@ class GenerationService:
         )
 
     def _painted(
-        self, request: GenerationRequest, job: JobRequest, call: Call
+        self, request: GenerationRequest, job: JobRequest, call: Call, *, model: str
     ) -> tuple[GenerationParams, tuple[PaintedImage, ...]]:
         """The images, and the parameters they were painted with: a size left to the service may have changed."""
         for _ in range(_MOST_TRIES):
@@ -211,6 +214,8 @@ class GenerationService:
                 return job.params, self._pool.run(job)
             except UselessLoraError as error:
                 raise _useless(error, request, job.params) from error
+            except UselessReferenceError as error:
+                raise _useless_reference(error, request, model) from error
             except LimitError:
                 job = self._job(self._within_limits(request, job.params), call, ends=job.ends)
         raise InvalidAnswerError("the WebUI generates another size each time", reason="wrong_size")
@@ -224,6 +229,18 @@ class GenerationService:
         _, again = self.prepare(replace(request, seed=params.seed))
         self._catalog.choose(replace(Wanted.by(request), width=again.width, height=again.height))
         return again
+
+    @staticmethod
+    def _reference(request: GenerationRequest, choice: Choice, width: int, height: int) -> Reference | None:
+        """In the form that each method needs."""
+        picture = request.reference
+        if picture is None:
+            return None
+        pictures = {
+            method: square_reference(picture) if method == "adapter" else fitted_reference(picture, width, height)
+            for method in choice.reference_methods
+        }
+        return Reference(pictures=pictures, weight=request.reference_weight)
 
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:
         if request.image is None:
@@ -292,3 +309,12 @@ def _useless(error: UselessLoraError, request: GenerationRequest, params: Genera
         "for another kind of model, or its file is broken"
     )
     return CapabilityMissingError([Problem(field=asked.field, message=message)])
+
+
+def _useless_reference(error: UselessReferenceError, request: GenerationRequest, model: str) -> CapabilityMissingError:
+    tried = [f"none of {error.adapters} IP-Adapter models works with model {model}"] if error.adapters else []
+    if request.reference_method != "adapter":
+        tried.append(f"reference_only does not work with model {model}")
+    field = "reference" if request.reference_method == "auto" else "reference_method"
+    message = f"was tried and changes nothing: {'; '.join(tried)}"
+    return CapabilityMissingError([Problem(field=field, message=message)])

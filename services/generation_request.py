@@ -12,6 +12,7 @@ from services.pictures import Picture, ResizeMode
 Mode = Literal["txt2img", "img2img", "inpainting"]
 Area = Literal["whole", "masked"]
 Fill = Literal["original", "fill", "noise", "nothing"]
+AskedMethod = Literal["auto", "adapter", "attention"]
 
 
 #: The field of a prompt's tags.
@@ -81,6 +82,7 @@ class GenerationRequest(UnchangedFields):
     :param mode: which of the three routes.
     :param image: None for txt2img only; :param mask: None except for inpainting.
     :param loras: those of the field, then those of the prompt's tags, which is without them.
+    :param reference: what the result is to resemble.
     """
 
     mode: Mode
@@ -100,3 +102,6 @@ class GenerationRequest(UnchangedFields):
     loras: tuple[AskedLora, ...] = ()
     clip_skip: int | None = None
     hires: AskedHires | None = None
+    reference: Picture | None = None
+    reference_weight: float = 0.8
+    reference_method: AskedMethod = "auto"

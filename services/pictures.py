@@ -18,6 +18,11 @@ from services.png import encode_png
 
 ResizeMode = Literal["stretch", "crop", "fill"]
 
+#: Of a reference picture for an IP-Adapter, pixels; encoders look at 224 x 224.
+_SQUARE_SIDE = 512
+#: What is larger is brought to this before it is padded: a very long picture would need the memory of its square.
+_LARGE_SQUARE = (2048, 2048)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
@@ -78,6 +83,45 @@ def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> b
     if convert is not None:  # the size of the generation has fewer pixels than a photo to convert
         image = convert(resample(in_channels(image), width, height, resize_mode))
     return encode_png(resample(flatten(image, "white"), width, height, resize_mode))
+
+
+def square_reference(picture: Picture) -> bytes:
+    """
+    An RGB PNG for an IP-Adapter: all of the picture on white, a square, never enlarged. Some WebUIs squash what they
+    get to a square and others cut its middle out; a square is the same for all.
+    """
+    image = _shrunk(picture, *_LARGE_SQUARE)
+    side = max(image.size)
+    # Padded before it is brought to its size, so that a caller's own padding makes no difference.
+    square = _on_white(image, side, side)
+    if side > _SQUARE_SIDE:
+        square = square.resize((_SQUARE_SIDE, _SQUARE_SIDE), Image.Resampling.LANCZOS)
+    return encode_png(square)
+
+
+def fitted_reference(picture: Picture, width: int, height: int) -> bytes:
+    """An RGB PNG of exactly width x height pixels: all of the picture on white, never enlarged."""
+    return encode_png(_on_white(_shrunk(picture, width, height), width, height))
+
+
+def _shrunk(picture: Picture, width: int, height: int) -> Image.Image:
+    """Upright, in sRGB, transparent parts over white; no larger than width x height."""
+    file = read_file(picture.data)
+    image = upright(decode(picture.data, file, max_pixels=None), file)
+    scale = min(1.0, width / image.width, height / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    convert = to_srgb(image.mode, file.colours.profile)
+    if convert is not None:
+        image = convert(resample(in_channels(image), *size, "stretch"))
+    return resample(flatten(image, "white"), *size, "stretch")
+
+
+def _on_white(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    ground = Image.new("RGB", (width, height), "white")
+    ground.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return ground
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:

@@ -8,7 +8,7 @@ from uuid import UUID
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sd_client.models import GenerationParams, Inpainting, UnchangedFields
+from sd_client.models import NOTHING_USED, GenerationParams, Inpainting, UnchangedFields, Used
 from services import exif
 from services.picture_decoding import decode_upright
 from services.picture_files import read_file
@@ -102,6 +102,7 @@ class Origin:
     request_id: str
     taken_s: float
     params: GenerationParams
+    used: Used = NOTHING_USED
 
 
 def image_record(origin: Origin, *, image_id: UUID, seed: int, number: int) -> dict[str, Any]:
@@ -130,6 +131,8 @@ def image_record(origin: Origin, *, image_id: UUID, seed: int, number: int) -> d
         record["hires"] = asdict(params.hires)
     if params.loras:
         record["loras"] = [{"name": lora.name, "weight": lora.weight} for lora in params.loras]
+    if params.reference is not None and origin.used.reference is not None:
+        record["reference"] = {**asdict(origin.used.reference), "weight": params.reference.weight}
     return record | _of_mask(params.inpainting)
 
 

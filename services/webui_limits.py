@@ -7,13 +7,17 @@ from dataclasses import dataclass, field, fields
 
 from sd_client.models import Capabilities, Sampler
 from sd_client.samplers import enough_steps, img2img_steps, spell
-from services.generation_request import AskedHires, AskedLora, GenerationRequest
+from services.generation_request import AskedHires, AskedLora, AskedMethod, GenerationRequest
 from services.problems import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The part of a request that the catalogue has a say in; None if the caller left it open."""
+    """
+    The part of a request that the catalogue has a say in; None if the caller left it open.
+
+    :param reference: None if there is no reference picture; whatever else it is does not matter.
+    """
 
     model: str | None = None
     sampler: str | None = None
@@ -31,6 +35,8 @@ class Wanted:
     loras: tuple[AskedLora, ...] = ()
     clip_skip: int | None = None
     hires: AskedHires | None = None
+    reference: object = field(default=None, repr=False)
+    reference_method: AskedMethod = "auto"
 
     @classmethod
     def by(cls, request: GenerationRequest) -> Wanted:

@@ -4,6 +4,7 @@ import argparse
 import signal
 import threading
 
+from simulator.controlnet import KINDS
 from simulator.faults import Fault, FaultError, parse_fault
 from simulator.flavours import NAMES
 from simulator.simulator import Simulator
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--nowebui", action="store_false", dest="has_page", help="the API alone, without the page's routes"
+    )
+    parser.add_argument(
+        "--controlnet", choices=KINDS, help="the extension, Forge's own, or none (default: as the flavour comes)"
     )
     parser.add_argument(
         "--fault",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.application import Application, Route, fixed_route
 from simulator.checkpoints import Checkpoint
+from simulator.controlnet import lists, units_of
 from simulator.errors import CrashError, HTTPError, InvalidError
 from simulator.fields import Field, fields_of, read_fields
 from simulator.flavour import API, Settings, generated, json_response
@@ -70,12 +71,15 @@ class A1111(Application):
             {"name": name, "model_name": None, "model_path": paths.get(name), "model_url": None, "scale": scale}
             for name, scale in self.profile["upscalers"].items()
         ]
-        lists = {**self.profile["lists"], "upscalers": upscalers, "samplers": self.samplers.samplers}
+        choices = {**self.profile["lists"], "upscalers": upscalers, "samplers": self.samplers.samplers}
         if isinstance(self.samplers, SplitSamplers):
-            lists["schedulers"] = self.samplers.schedulers
-        for name, value in lists.items():
+            choices["schedulers"] = self.samplers.schedulers
+        for name, value in choices.items():
             yield fixed_route(f"{API}{name}", value, protected=name not in UNPROTECTED_LISTS)
         yield Route(method="GET", path=f"{API}sd-models", handler=self.sd_models)
+        for path, value in lists(self.webui.controlnet, self.profile):
+            yield fixed_route(path, value)
+        yield fixed_route(f"{API}scripts", dict.fromkeys(("txt2img", "img2img"), self.webui.scripts))
 
     def control_routes(self) -> Iterator[Route]:
         """What watches and steers."""
@@ -118,6 +122,7 @@ class A1111(Application):
         """Queue, run, paint, answer."""
         from simulator.painting import source_of
 
+        units_of(fields, self.webui.scripts)  # Before the queue.
         sampling = self.samplers.resolve(fields["sampler_name"] or fields["sampler_index"], fields.get("scheduler"))
         task = fields.get("force_task_id") or f"task({kind}-{''.join(random.choices(TASK_LETTERS, k=7))})"
         self.webui.tasks.add(task)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pybase64
 
+from simulator.controlnet import FAULT, SECONDS
+from simulator.faults import DEFAULT_SLOW_S
 from simulator.flavour import Flavour, json_response
 from simulator.networks import TAG
 from simulator.wire import Request, Response
@@ -77,10 +79,15 @@ def _prompt(request: Request) -> str:
     return str(body.get("prompt", "")) if isinstance(body, dict) else ""
 
 
-def without(kind: str, request: Request) -> Request:
+def without(kind: str, seconds: float | None, request: Request) -> Request:
     """The request as a WebUI sees it that leaves out a part of it, or takes another upscaler."""
     body = json.loads(request.body)
-    if kind == "lora-drop":
+    if kind.startswith("cn-"):
+        mark = {FAULT: kind} if kind != "cn-slow-first" else {SECONDS: seconds or DEFAULT_SLOW_S}
+        script = body.get("alwayson_scripts", {}).get("controlnet", {})
+        for unit in (*script.get("args", ()), *body.get("ip_adapter", ())):
+            unit |= mark
+    elif kind == "lora-drop":
         body["prompt"] = TAG.sub("", body["prompt"])
         body.pop("lora", None)
     elif kind == "clip-skip-drop":

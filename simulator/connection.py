@@ -112,7 +112,7 @@ class Connection:
         if fault and fault.kind in ANSWER_KINDS:
             return flavour.dress(request, broken_answer(fault.kind, flavour, request), 0.001)
         if fault and fault.kind in DROP_KINDS:
-            return flavour.respond(without(fault.kind, request))
+            return flavour.respond(without(fault.kind, fault.seconds, request))
         if not fault or fault.kind not in CHANGE_KINDS:
             return flavour.respond(request)
         # To be changed it has to come uncompressed.

@@ -24,7 +24,12 @@ CHANGE_KINDS = frozenset(
     )
 )
 #: The WebUI does not see a part of what it was asked for, and goes on without a word.
-DROP_KINDS = frozenset(("lora-drop", "clip-skip-drop", "upscaler-fake", "hires-drop"))
+DROP_KINDS = frozenset(
+    (
+        *("lora-drop", "clip-skip-drop", "upscaler-fake", "hires-drop"),
+        *("cn-drop", "cn-drop-keep-map", "cn-oom", "cn-slow-first"),
+    )
+)
 KINDS = WIRE_KINDS | ANSWER_KINDS | CHANGE_KINDS | DROP_KINDS
 EVERYWHERE = "*"
 DEFAULT_SLOW_S = 1.0
@@ -42,7 +47,7 @@ class Fault:
         None for the two generation routes.
     :param times: how often, None for always.
     :param of: it strikes the first `times` of every so many that it is meant for, for ever.
-    :param seconds: how much longer `slow` takes.
+    :param seconds: how much longer `slow` takes, or `cn-slow-first`, which fetches an encoder.
     """
 
     kind: str

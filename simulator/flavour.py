@@ -32,6 +32,7 @@ class Settings:
     :param nothing_loaded: SD.Next's state after a start without a saved choice of model.
     :param samples_format: png, jpg or webp; None for the flavour's own default.
     :param api_auth: `user:password` as --api-auth takes it.
+    :param controlnet: one of `controlnet.KINDS`; None for the flavour's own.
     :param has_page: False for A1111's --nowebui, which has nothing below /internal.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     samples_format: str | None = None
     api_auth: str | None = None
     has_page: bool = True
+    controlnet: str | None = None
 
 
 @cache

@@ -1,6 +1,7 @@
 """Which servers can be played."""
 
 from simulator.a1111 import A1111
+from simulator.controlnet import KINDS
 from simulator.flavour import Flavour, Settings
 from simulator.forge import Forge
 from simulator.koboldcpp import KoboldCpp
@@ -33,4 +34,8 @@ def build(settings: Settings) -> Flavour:
         raise ValueError(f"{name} always has a model loaded")
     if issubclass(CLASSES[name], SdCpp) and settings.samples_format not in (None, "png"):
         raise ValueError(f"{name} sends nothing but png")
+    if settings.controlnet not in (None, *KINDS):
+        raise ValueError(f"unknown kind of ControlNet {settings.controlnet!r}; known are {', '.join(KINDS)}")
+    if settings.controlnet not in (None, "none") and not name.startswith(("a1111", "forge")):
+        raise ValueError(f"{name} has no ControlNet")
     return CLASSES[name](settings)

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from simulator import inpainting
+from simulator.controlnet import Tint
 from simulator.errors import CrashError
 from simulator.hires import SecondPass
 from simulator.inpainting import Canvas, MaskSettings
@@ -68,6 +69,8 @@ class Prepared:
     """Plain img2img: one for every image of a round."""
     canvases: tuple[Canvas, ...] = ()
     """Inpainting: one for every image of a round."""
+    tints: tuple[Tint, ...] = ()
+    """The colours of reference pictures."""
 
     def scene(self, index: int) -> Scene:
         """What image number `index` shows."""
@@ -93,15 +96,26 @@ class Prepared:
         if self.canvases:
             return self._inpaint(self.canvases[place], scene, done, strength)
         if not self.starts:
-            return paint(scene, done=done)
-        picture = Image.blend(self.starts[place], paint(scene, done=done, stamped=False), strength)
+            return self._painted(scene, done, stamped=True)
+        picture = Image.blend(self.starts[place], self._painted(scene, done), strength)
         if strength > 0:
+            stamp(picture, (0, 0, *picture.size))
+        return picture
+
+    def _painted(self, scene: Scene, done: float, *, stamped: bool = False) -> Image.Image:
+        """The scene in the colours of the reference pictures."""
+        if not self.tints:
+            return paint(scene, done=done, stamped=stamped)
+        picture = paint(scene, done=done, stamped=False)
+        for colour, share in self.tints:
+            picture = Image.blend(picture, Image.new("RGB", picture.size, colour), share)
+        if stamped:
             stamp(picture, (0, 0, *picture.size))
         return picture
 
     def _inpaint(self, canvas: Canvas, scene: Scene, done: float, strength: float) -> Image.Image:
         start = canvas.start((scene.width, scene.height))
-        picture = canvas.finish(Image.blend(start, paint(scene, done=done, stamped=False), strength))
+        picture = canvas.finish(Image.blend(start, self._painted(scene, done), strength))
         box = canvas.repainted.getbbox()
         if box and strength > 0:
             stamp(picture, box, within=canvas.repainted)

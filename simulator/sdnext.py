@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from simulator.a1111 import A1111
-from simulator.application import Route
+from simulator.application import Route, fixed_route
 from simulator.checkpoints import Checkpoint
+from simulator.controlnet import Effects, apply_adapters
 from simulator.errors import CrashError
 from simulator.flavour import API, Profile, Settings, json_response
+from simulator.hires import SecondPass
 from simulator.jobs import Job
 from simulator.webui import WebUI
 from simulator.wire import Request, Response
@@ -50,6 +52,11 @@ class SDNextWebUI(WebUI):
         """See `WebUI.clip_skip`. A field, and not an option."""
         return max(1, int(job.fields["clip_skip"] or 1))
 
+    def effects(self, job: Job, second: SecondPass | None) -> Effects:
+        """See `WebUI.effects`."""
+        del second
+        return apply_adapters(job.fields.get("ip_adapter") or [], self._profile, self.loaded.model_name)
+
     def ensure_loaded(self) -> None:
         """See `WebUI.ensure_loaded`.
 
@@ -79,6 +86,7 @@ class SDNext(A1111):
 
     def list_routes(self) -> Iterator[Route]:
         yield from super().list_routes()
+        yield fixed_route(f"{API}ip-adapters", self.profile["ip_adapters"])
         yield Route(method="GET", path=f"{API}schedulers", handler=self.schedulers)
 
     def schedulers(self, _request: Request, _body: None) -> Response:

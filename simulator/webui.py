@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
 from simulator.checkpoints import Checkpoint, Checkpoints
+from simulator.controlnet import NO_MAPS, SCRIPT, Effects, Surroundings, apply, decode_mask, units_of
 from simulator.errors import CrashError
 from simulator.flavour import Profile, Settings
-from simulator.hires import second_pass
+from simulator.hires import SecondPass, second_pass
 from simulator.infotext import extra_params, info_of, texts_of
 from simulator.jobs import Job, check, step_time
 from simulator.networks import load, texts
@@ -21,6 +22,8 @@ from simulator.options import Options
 from simulator.progress import FIFOLock, Progress, Tasks
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from simulator.painting import Prepared, Source
 
 CACHE_BYTES = 64 << 20
@@ -64,6 +67,8 @@ class Result:
     """Whether the pictures have their text in them (option enable_pnginfo)."""
     extras: list[str]
     """What comes directly behind each picture of an inpainting: "mask", "composite"."""
+    maps: tuple[Image.Image, ...] = ()
+    """What ControlNet adds behind all of them."""
 
 
 class WebUI:
@@ -87,6 +92,16 @@ class WebUI:
             config["samples_format"] = settings.samples_format
         self.options = Options(profile["options"], config)
         self._encoded = EncodedPictures()
+
+    @property
+    def controlnet(self) -> str:
+        """Which kind of ControlNet it has."""
+        return self._settings.controlnet or str(self._profile["default_controlnet"])
+
+    @property
+    def scripts(self) -> list[str]:
+        """Those that a request may name under `alwayson_scripts`."""
+        return [*self._profile["scripts"], *([] if self.controlnet == "none" else [SCRIPT])]
 
     def close(self) -> None:
         """End all jobs and all waiting."""
@@ -190,9 +205,13 @@ class WebUI:
         clip_skip = self.clip_skip(job)
         model = painted_by(self.loaded, clip_skip)
         prepared = prepare(job, source, model, words=loaded.painted, second=second)
+        effects = self.effects(job, second)
+        if effects.tints:
+            prepared = replace(prepared, tints=tuple(effects.tints), key=f"{prepared.key} {effects.tints}")
+        self.progress.rest(effects.wait_s)
         finished = self._sample(prepared)
         with_hashes = bool(self.options.get("lora_add_hashes_to_infotext"))
-        extra = extra_params(job, inpaints=bool(prepared.canvases))
+        extra = {**effects.lines, **extra_params(job, inpaints=bool(prepared.canvases))}
         if second:
             extra |= {"Denoising strength": job.strength, **second.texts}
         extra |= texts(loaded, self._profile, with_hashes=with_hashes)
@@ -204,8 +223,29 @@ class WebUI:
             texts=infotexts,
             finished=finished,
             has_texts=bool(self.options.get("enable_pnginfo")),
+            maps=tuple(effects.maps),
             extras=[name for name, option in EXTRAS.items() if prepared.canvases and self.options.get(option)],
         )
+
+    def effects(self, job: Job, second: SecondPass | None) -> Effects:
+        """What ControlNet makes of the job.
+
+        :raises CrashError: it fails aloud.
+        """
+        units = units_of(job.fields, self.scripts)
+        if not units:
+            return Effects()
+        fields = job.fields
+        mask = decode_mask(fields) if fields.get("inpaint_full_res") else None
+        around = Surroundings(
+            size=job.size,
+            final_size=second.size if second else None,
+            init_image=(fields.get("init_images") or [None])[0],
+            model=self.loaded.model_name,
+            hides_maps=bool(self.options.get(NO_MAPS)),
+            inpaints_masked=mask,
+        )
+        return apply(units, self.controlnet, self._profile, around)
 
     def _sample(self, prepared: Prepared) -> list[float]:
         job = prepared.job
@@ -230,7 +270,7 @@ class WebUI:
         for index, done in enumerate(result.finished):
             images.append(self._picture(result, index, kind))
             images += [encode(result.prepared.behind(index, done, name), kind, "") for name in result.extras]
-        return images
+        return images + [encode(one, kind, "") for one in result.maps]
 
     def _picture(self, result: Result, index: int, kind: str) -> bytes:
         from simulator.painting import encoded

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from api.schemas.extras import asked_hires, asked_loras, hires_problems, too_many_loras
+from api.schemas.extras import asked_hires, asked_loras, hires_problems, reference_problems, too_many_loras
 from api.schemas.fields import (
     FIELDS,
     MAX_SEED,
@@ -128,6 +128,7 @@ def _problems_together(
         found += hires_problems(values["hires"], width=width, height=height, most=bounds.max_hires_pixels)
     if {"prompt", "loras"}.isdisjoint(refused):
         found += too_many_loras(asked_loras(values.get("prompt", ""), values.get("loras", ())))
+    found += [problem for problem in reference_problems(values) if problem.field not in refused]
     return found
 
 

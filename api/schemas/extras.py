@@ -69,3 +69,11 @@ def hires_problems(given: Mapping[str, Any], *, width: int, height: int, most: i
         message = f"the final picture must be larger than {width} x {height}, and smaller in no direction"
         return [Problem(field=field, message=message, received=shown)]
     return []
+
+
+def reference_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Fields that only a reference picture gives a meaning."""
+    if "reference" in values:
+        return []
+    message = "says how 'reference' is used, which is missing; send it, or leave this out"
+    return [Problem(field=name, message=message) for name in ("reference_weight", "reference_method") if name in values]

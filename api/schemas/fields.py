@@ -35,6 +35,9 @@ _PICTURE = {
     "description": "A PNG, JPEG, WebP or BMP as base64 or as a data URI (`data:image/png;base64,…`), or the `image_id` "
     "of an image that this service has stored.",
 }
+_REFERENCE = _PICTURE | {
+    "description": "What the result is to resemble: a garment, or a style. As base64 or as a data URI."
+}
 _MASK = _PICTURE | {
     "description": "The same size as `image`: white is repainted, black is kept. As base64 or as a data URI."
 }
@@ -194,6 +197,35 @@ class Fields(BaseModel):
         Field(min_length=1, max_length=MOST_LORAS, description="LoRAs that change what the model paints."),
         OtherNames("lora", "loraweights", "loramodels", says='a list of {"name": …, "weight": …}'),
     ] = _LEFT_OUT
+    reference: Annotated[
+        Picture,
+        PlainValidator(values.image),
+        Described(_REFERENCE),
+        OtherNames(
+            *("garment", "garmentimage", "garmimg", "clothimage", "clothingimage", "productimage"),
+            says="the picture of the garment",
+        ),
+        OtherNames("referenceimage", "refimage", "ipadapterimage", "styleimage"),
+        OtherNames("garmentimageurl", "clothimageurl", "clothingimageurl", "referenceimageurl", says=NOT_FETCHED),
+        OtherNames("productimages", "garmentimages", "referenceimages", "ipadapter", says="one picture, not a list"),
+    ] = _LEFT_OUT
+    reference_weight: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=1,
+            allow_inf_nan=False,
+            description="How much the result is to resemble `reference`, without which it is refused.",
+        ),
+        OtherNames("ipadapterscale", "ipadapterweight", "referencestrength", "ipadapterstrength"),
+    ] = 0.8
+    reference_method: Annotated[
+        Literal["auto", "adapter", "attention"],
+        Field(
+            description="By an IP-Adapter, best for a garment; by `reference_only`, which carries colours and texture; "
+            "or by the first of these that works with the model. Without `reference` it is refused."
+        ),
+    ] = "auto"
     clip_skip: Annotated[
         int,
         Field(

@@ -46,18 +46,17 @@ _NO_SINGLE_FIELD: Mapping[tuple[str, ...], Hint] = {
     ("aspectratio", "ratio"): Hint(
         says="use 'width' and 'height', in pixels: the shape follows from them", fields=("width", "height")
     ),
-    ("garmentimage", "garment", "clothimage", "clothingimage", "garmimg", "productimage"): Hint(
-        says="pictures of garments are not accepted; describe the garment in 'prompt', and send the photo as 'image' "
-        "with its 'mask' to inpainting",
-        fields=("prompt", "image", "mask"),
-    ),
     ("sendimages", "saveimages", "donotsavesamples", "donotsavegrid"): Hint(
         says="an image is always stored and sent; 'response_format' decides how", fields=("response_format",)
     ),
     ("timeout", "wait"): Hint(says="use the header Prefer: wait=N, in seconds"),
     ("requestid", "taskid", "forcetaskid", "jobid"): Hint(says="use the header X-Request-ID"),
     ("apikey", "key", "token"): Hint(says="a key belongs in the header Authorization: Bearer KEY, never in a body"),
-    ("scriptname", "scriptargs", "alwaysonscripts"): Hint(says="scripts of the WebUI are not run"),
+    ("scriptname", "scriptargs"): Hint(says="scripts of the WebUI are not run"),
+    ("alwaysonscripts", "controlnet", "control", "controls"): Hint(
+        says="scripts of the WebUI are not run; a picture that the result is to resemble is 'reference'",
+        fields=("reference",),
+    ),
     ("infotext",): Hint(says="an infotext is not read; send its values as fields"),
     ("webhook", "webhookurl", "callback", "callbackurl"): Hint(
         says="there are no callbacks; the answer is sent on this connection, see GET …/requests/<request_id>"

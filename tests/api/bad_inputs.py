@@ -254,7 +254,9 @@ _OTHER_NAMES = (
     ("img2img", "init_images", "use 'image': one picture, not a list"),
     ("img2img", "image_url", "use 'image': the picture itself"),
     ("inpainting", "mask_url", "use 'mask': the picture itself"),
-    ("inpainting", "garment_image", "pictures of garments are not accepted"),
+    ("inpainting", "garment_image", "use 'reference': the picture of the garment"),
+    ("txt2img", "ip_adapter_image", "use 'reference'"),
+    ("img2img", "controlnet", "scripts of the WebUI are not run"),
     ("inpainting", "person_image", "use 'image': the photo of the person"),
     ("inpainting", "inpaint_full_res", "use 'inpaint_area': 'masked' for true"),
     ("inpainting", "inpaint_full_res_padding", "use 'inpaint_padding': in pixels"),
@@ -507,7 +509,7 @@ def large_bodies() -> Iterator[BadRequest]:
         ("a Buffer", b'{"type":"Buffer","data":[' + numbers + b"]}", "buffer.toString('base64')"),
         ("a list", b"[" + numbers + b"]", "is a list of numbers"),
     ):
-        for field_ in ("image", "mask"):
+        for field_ in ("image", "mask", "reference"):
             body = b'{"prompt": "a", "' + field_.encode() + b'": ' + value + b"}"
             named = frozenset({field_})
             yield BadRequest(name=f"large: {field_} {name}", route="inpainting", body=body, fields=named, says=says)

@@ -18,7 +18,7 @@ def test_each_field_has_its_place_in_the_request() -> None:
     of_the_edge = {"response_format", "mask_mode"}
     known = {field.name for field in fields(GenerationRequest)}
     assert OURS - of_the_edge <= known, "add it to UnchangedFields in sd_client/models.py, or to GenerationRequest"
-    assert set(PICTURE_FIELDS) == {"image", "mask"}
+    assert set(PICTURE_FIELDS) == {"image", "mask", "reference"}
 
 
 def test_hints_lead_to_fields_of_ours() -> None:

@@ -16,6 +16,7 @@ from openapi_spec_validator import validate
 from api.error_table import ERRORS
 from api.schemas import FIELDS, STRUCTURED_FIELDS, Bounds, Fields, FieldSet, RefusedFieldsError, check, root
 from api.schemas.fields import MAX_SEED
+from api.schemas.picture_fields import PICTURE_FIELDS
 from services.health import Reason
 from services.thumbnails import FORMATS
 from simulator import Simulator
@@ -140,8 +141,9 @@ def own_fields() -> FieldSet:
 
 def accepts(mode: str, **values: object) -> bool:
     """Whether these fields are right by themselves, beside a height that leaves room for any width."""
+    others = {"height": 64, "reference": VALID["img2img"]["image"]}
     try:
-        check(mode, {**VALID[mode], "height": 64, **values}, own_fields())
+        check(mode, {**VALID[mode], **others, **values}, own_fields())
     except RefusedFieldsError as error:
         return not {root(problem.field) for problem in error.problems} & values.keys()
     return True
@@ -159,7 +161,7 @@ def fields_of(app: Flask, mode: str) -> dict[str, dict[str, Any]]:
     for name, field in schema["properties"].items():
         if name in STRUCTURED_FIELDS:
             assert form["properties"][name]["contentSchema"] == field
-        elif name not in ("image", "mask"):
+        elif name not in PICTURE_FIELDS:
             assert {**field, "pattern": None} == {**form["properties"][name], "pattern": None}
     return schema["properties"]
 
@@ -217,7 +219,7 @@ def test_bounds(bounded: Flask, mode: str) -> None:
             assert all(accepts(mode, **{name: value}) for value in field["enum"])
             assert not accepts(mode, **{name: "none of them"})
             tried.add(name)
-    assert tried == FIELDS[mode].model_fields.keys() - {"image", "mask"} - STRUCTURED_FIELDS
+    assert tried == FIELDS[mode].model_fields.keys() - set(PICTURE_FIELDS) - STRUCTURED_FIELDS
 
 
 def test_bounds_of_loras(bounded: Flask) -> None:

@@ -26,6 +26,7 @@ from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.schemas import BaseSchema
 
 from api.schemas import root
+from api.schemas.picture_fields import PICTURE_FIELDS
 from simulator import Simulator
 from tests.api.bad_inputs import SIZE, text
 from tests.running import DEADLINE_S, running_service, service_in_process
@@ -87,7 +88,9 @@ def keep_what_no_schema_says(context: Any, case: Any, kwargs: dict[str, Any]) ->
 
 
 def _repair(body: dict[str, Any]) -> None:
-    body.update({name: text(PICTURE) for name in ("image", "mask") if name in body})
+    body.update({name: text(PICTURE) for name in PICTURE_FIELDS if name in body})
+    if {"reference_weight", "reference_method"} & body.keys():
+        body.setdefault("reference", text(PICTURE))
     if "mask" in body:
         body.setdefault("mask_mode", "white")  # it has a transparent part, so that it must be said what it means
     body.update({name: known for name, known in NAMES.items() if name in body})

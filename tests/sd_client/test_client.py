@@ -170,7 +170,9 @@ def test_a_koboldcpp_stays_one_while_its_version_is_late(web_server: WebServer) 
 def test_only_servers_with_the_dummy_hash_are_asked_which_they_are(web_server: WebServer) -> None:
     web_server.routes |= a1111_routes()
     capabilities(web_server)
-    assert [path for path in web_server.paths() if not path.startswith("/sdapi/v1/")] == ["/internal/progress"]
+    assert [path for path in web_server.paths() if not path.startswith("/sdapi/v1/")] == [
+        *("/controlnet/control_types", "/internal/progress"),
+    ]
 
 
 @pytest.mark.parametrize("missing", sorted(a1111_routes().keys() - {"GET /sdapi/v1/sd-models"}))

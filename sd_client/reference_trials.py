@@ -1,0 +1,186 @@
+"""
+Shows that a WebUI really uses a reference picture with a model. Which adapter goes with which kind of model no API
+says, and one that does not fit is left out without a word.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from sd_client.client import JobCall, WebUIClient
+from sd_client.errors import (
+    DroppedError,
+    MissingRouteError,
+    OutOfMemoryError,
+    UselessReferenceError,
+    WebUIAuthError,
+    WebUIBusyError,
+    WebUIStatusError,
+)
+from sd_client.matching import Match, match
+from sd_client.models import (
+    SMALL_SIZE,
+    Capabilities,
+    GenerationParams,
+    Reference,
+    ReferenceWay,
+    small_picture,
+)
+from sd_client.pixels import rgb
+from sd_client.references import possible_ways
+
+#: How long one that has failed is not tried again.
+FAILED_S = 600.0
+
+#: So many are remembered, which is more than any pool has.
+_MOST = 20_000
+
+#: WebUI, the model's path, and the way.
+_Key = tuple[str, str, ReferenceWay]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """:param failed: when it failed; None if it passed."""
+
+    failed: float | None = None
+
+
+class ReferenceTrials:
+    """
+    What this process knows of each way with each model, by the WebUI's id.
+
+    :param count: receives ``passed`` or ``failed`` after each trial.
+    """
+
+    def __init__(
+        self, *, count: Callable[[str], None] = lambda result: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._count = count
+        self._clock = clock
+        self._known: dict[_Key, _Trial] = {}
+        self._mutex = threading.Lock()
+
+    def useless(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> UselessReferenceError | None:
+        """What is to be said if all ways that the WebUI has for the job have failed lately."""
+        if params.reference is None:
+            return None
+        ways = possible_ways(capabilities, params.reference)
+        if any(not self._has_failed((webui, params.checkpoint.path, way)) for way in ways):
+            return None
+        return _useless(ways)
+
+    def prove(
+        self,
+        webui: str,
+        client: WebUIClient,
+        capabilities: Capabilities,
+        params: GenerationParams,
+        *,
+        task_id: str,
+        timeout_s: float,
+        call: JobCall,
+    ) -> ReferenceWay:
+        """
+        The first way that works, which takes small pictures if it is not known yet.
+
+        :raises UselessReferenceError: none does.
+        :raises WebUIError: a picture could not be painted.
+        """
+        if params.reference is None:
+            raise LookupError("the job has no reference picture")
+        ends = time.monotonic() + timeout_s
+
+        def painted(way: ReferenceWay | None) -> bytes:
+            reference = Reference(pictures={way.method: _small_reference()}, weight=1.0) if way else None
+            small = small_picture(params.checkpoint, reference=reference)
+            matched = match(capabilities, small)
+            if matched is None:
+                raise LookupError("the WebUI does not offer what it offered for the job")
+            return _paint(client, small, capabilities, replace(matched, reference=way), task_id, ends, call)
+
+        ways = possible_ways(capabilities, params.reference)
+        plain: bytes | None = None
+        for way in ways:
+            key = (webui, params.checkpoint.path, way)
+            if self._has_failed(key):
+                continue
+            if key in self._known:
+                return way
+            plain = plain or painted(None)
+            if self._passes(key, functools.partial(painted, way), plain):
+                return way
+        raise _useless(ways)
+
+    def _passes(self, key: _Key, paint: Callable[[], bytes], plain: bytes) -> bool:
+        try:
+            passed = paint() != plain
+        except (OutOfMemoryError, WebUIBusyError, WebUIAuthError, MissingRouteError):
+            raise
+        except (DroppedError, WebUIStatusError):  # left out without a word, or with one
+            passed = False
+        self._put(key, _Trial(failed=None if passed else self._clock()))
+        self._count("passed" if passed else "failed")
+        return passed
+
+    def fail(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> None:
+        """The method by which the job was done did not work after all: it is not used for a while."""
+        ways = possible_ways(capabilities, params.reference) if params.reference else ()
+        keys = [(webui, params.checkpoint.path, way) for way in ways]
+        used = next((key[2].method for key in keys if not self._has_failed(key)), None)
+        for key in keys:
+            if key[2].method == used:
+                self._put(key, _Trial(failed=self._clock()))
+
+    def _has_failed(self, key: _Key) -> bool:
+        trial = self._known.get(key)
+        if trial is None or trial.failed is None:
+            return False
+        if self._clock() - trial.failed < FAILED_S:
+            return True
+        with self._mutex:
+            self._known.pop(key, None)
+        return False
+
+    def _put(self, key: _Key, trial: _Trial) -> None:
+        with self._mutex:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[key] = trial
+
+
+def _useless(ways: tuple[ReferenceWay, ...]) -> UselessReferenceError:
+    return UselessReferenceError(sum(way.method == "adapter" for way in ways))
+
+
+def _paint(
+    client: WebUIClient,
+    small: GenerationParams,
+    capabilities: Capabilities,
+    matched: Match,
+    task_id: str,
+    ends: float,
+    call: JobCall,
+) -> bytes:
+    """The pixels of a small picture."""
+    left_s = max(0.001, ends - time.monotonic())
+    image = client.generate(small, capabilities, matched, task_id=task_id, timeout_s=left_s, call=call)[0]
+    return rgb(image.data, size=SMALL_SIZE, message="the WebUI painted a small picture in another size")
+
+
+@functools.cache
+def _small_reference() -> bytes:
+    """Stripes of two colours: a square, and as large as the picture, which is right for both methods."""
+    picture = Image.new("RGB", SMALL_SIZE, (200, 30, 40))
+    for left in range(0, SMALL_SIZE[0], 16):
+        picture.paste((30, 60, 190), (left, 0, left + 8, SMALL_SIZE[1]))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
