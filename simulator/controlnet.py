@@ -31,6 +31,9 @@ REFERENCES = ("reference_only", "reference_adain", "reference_adain+attn")
 LABELS = {"ip-adapter_clip_h": "ip-adapter_clip_sd15", "ip-adapter_clip_g": "ip-adapter_clip_sdxl"}
 VIT_H = ("ip-adapter_clip_sd15", "CLIP-ViT-H (IPAdapter)")
 VIT_G = ("ip-adapter_clip_sdxl", "CLIP-ViT-bigG (IPAdapter)")
+AUTO = "ip-adapter-auto"
+#: What a line calls them.
+NUMBERS = {"processor_res": "Processor Res", "threshold_a": "Threshold A", "threshold_b": "Threshold B"}
 #: A key that faults add to a unit, and the seconds that one of them takes.
 FAULT, SECONDS = "simulated_fault", "simulated_seconds"
 MOST_EXCEPTIONS = 5
@@ -155,11 +158,11 @@ def _used(unit: Mapping[str, Any], strict: bool, profile: Profile, around: Surro
         raise UnitError(prepared=prepared)
     weight = float(unit.get("weight", 1.0))
     start, end = float(unit.get("guidance_start", 0.0)), float(unit.get("guidance_end", 1.0))
-    if not weight or start >= end:
+    if start >= end or (not weight and module in REFERENCES):
         return None
     sharpness = f"{unit.get('threshold_a', -1)}" if module in REFERENCES and not strict else ""
     shade = {"-1": 0.0, "-1.0": 0.0, "0": 0.02, "0.0": 0.02}.get(sharpness, 0.01)
-    return _mean(picture), min(0.9, 0.5 * weight + shade)
+    return _mean(picture), min(0.9, 0.5 * weight + 0.02 + shade)
 
 
 def _fits(module: str, model: str | None, checkpoint: str) -> bool:
@@ -169,7 +172,7 @@ def _fits(module: str, model: str | None, checkpoint: str) -> bool:
     name = HASH.sub("", model).lower()
     wants_g = name == "ip-adapter_sdxl" or name.endswith("vit-g")
     family = ("xl" in name) == ("xl" in checkpoint.lower())
-    return family and module in (VIT_G if wants_g else VIT_H)
+    return family and (module == AUTO or module in (VIT_G if wants_g else VIT_H))
 
 
 def _model(asked: str, strict: bool, profile: Profile) -> str | None:
@@ -230,7 +233,10 @@ def _maps(unit: Mapping[str, Any], strict: bool, around: Surroundings) -> list[I
             picture = picture.convert("RGBA")
             picture.putalpha(0)
         return [picture]
-    mode = list(RESIZE_MODES).index(str(unit.get("resize_mode", "Crop and Resize")))
+    resize_mode = str(unit.get("resize_mode", "Crop and Resize"))
+    if resize_mode not in RESIZE_MODES:
+        return []
+    mode = list(RESIZE_MODES).index(resize_mode)
     sizes = [around.size] + ([around.final_size] if around.final_size else [])
     maps = [resized(picture, size, mode) for size in sizes]
     return maps[::-1] if strict else maps
@@ -255,20 +261,23 @@ def _line(unit: Mapping[str, Any], strict: bool) -> str:
         "Pixel Perfect": bool(unit.get("pixel_perfect", False)),
     }
     resize_mode, control_mode = unit.get("resize_mode", "Crop and Resize"), unit.get("control_mode", CONTROL_MODES[0])
+    defaults = (100, 200) if unit.get("module") == "canny" else (0.5, 0.5)
+    given = {label: unit[name] for name, label in NUMBERS.items() if unit.get(name, -1) >= 0}
     if strict:
         values = {
             **start,
             "Resize Mode": resize_mode,
             "Processor Res": unit.get("processor_res", 512),
-            "Threshold A": float(unit.get("threshold_a", 0.5)),
-            "Threshold B": float(unit.get("threshold_b", 0.5)),
+            "Threshold A": unit.get("threshold_a", defaults[0]),
+            "Threshold B": unit.get("threshold_b", defaults[1]),
             **guidance,
             "Control Mode": control_mode,
         }
     else:
         values = {
             **start,
-            "Resize Mode": f"ResizeMode.{RESIZE_MODES.get(str(resize_mode), resize_mode)}",
+            "Resize Mode": f"ResizeMode.{RESIZE_MODES[resize_mode]}" if resize_mode in RESIZE_MODES else resize_mode,
+            **given,
             **guidance,
             "Control Mode": "ControlMode.BALANCED" if control_mode == CONTROL_MODES[0] else control_mode,
             "Hr Option": "HiResFixOption.BOTH",
@@ -288,7 +297,7 @@ def _validate(unit: Mapping[str, Any], profile: Profile) -> None:
 
 def _problem(unit: Mapping[str, Any], profile: Profile) -> tuple[str, str] | None:
     module = unit.get("module", "none")
-    if LABELS.get(module, module) not in {LABELS.get(one, one) for one in _modules(profile)}:
+    if module != "none" and LABELS.get(module, module) not in {LABELS.get(one, one) for one in _modules(profile)}:
         return "module", f"module({module}) not found in supported modules. (type=value_error)"
     resize_mode = unit.get("resize_mode", "Crop and Resize")
     if not isinstance(resize_mode, str):

@@ -171,7 +171,7 @@ def test_only_servers_with_the_dummy_hash_are_asked_which_they_are(web_server: W
     web_server.routes |= a1111_routes()
     capabilities(web_server)
     assert [path for path in web_server.paths() if not path.startswith("/sdapi/v1/")] == [
-        *("/controlnet/control_types", "/internal/progress"),
+        *("/internal/progress", "/controlnet/control_types"),
     ]
 
 

@@ -8,13 +8,14 @@ import pytest
 
 from sd_client.drops import SHUNNED_S, Drops
 from sd_client.errors import InvalidReason
-from sd_client.models import Hires, Lora
+from sd_client.models import Hires, Lora, Reference
 from tests.sd_client.jobs import job
 
 ASKED: dict[InvalidReason, dict[str, Any]] = {
     "lora_dropped": {"loras": (Lora(name="tiny", weight=1.0),)},
     "wrong_upscaler": {"hires": Hires(width=128, height=128, upscaler="Latent", steps=5, strength=0.6)},
     "wrong_clip_skip": {"clip_skip": 2},
+    "reference_dropped": {"reference": Reference(pictures={}, weight=0.8)},
 }
 
 
