@@ -1,5 +1,6 @@
 // The service's HTTP API as JavaScript: a method per route, and two kinds of failure.
 
+import { asForm } from "./as_form.js";
 import { post } from "./upload.js";
 
 /** Relative, so that it also holds where a proxy puts the service below a path. */
@@ -69,7 +70,7 @@ export class Api {
     let body;
     if (files.length) {
       body = new FormData();
-      for (const [name, value] of Object.entries(job.fields)) body.append(name, String(value));
+      for (const [name, value] of Object.entries(asForm(job.fields))) body.append(name, String(value));
       for (const [name, file] of files) body.append(name, file, name);
     } else {
       headers["Content-Type"] = "application/json";

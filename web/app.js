@@ -2,6 +2,7 @@
 
 import { Api, Problem, Unreachable } from "./api.js";
 import { Brush } from "./brush.js";
+import { clearErrors } from "./field_errors.js";
 import { Form } from "./form.js";
 import { Health } from "./health.js";
 import { History } from "./history.js";
@@ -65,10 +66,10 @@ async function generate() {
 /** From here to the answer or the problem. @param {() => Promise<object>} begin */
 async function follow(request, begin) {
   asked += 1;
-  form.clearErrors();
+  clearErrors();
   problems.clear();
   by("generate").disabled = true;
-  result.busy(request.ratio, request.fields.batch_size ?? 1);
+  result.busy(request.ratio, request.fields);
   showProgress(BUSY);
   by("stage").scrollIntoView({ block: "nearest" });
   try {
@@ -86,6 +87,7 @@ async function show(request, answer) {
   const made = {
     ...{ mode: request.mode, fields: request.fields, model: answer.model },
     seconds: answer.processing_time,
+    used: answer.used ?? {},
     warnings: answer.warnings ?? [],
     before: request.files.image ? URL.createObjectURL(request.files.image) : null,
     images: answered.map(imageOf),

@@ -1,9 +1,13 @@
 // The form: what may be entered comes from GET options and GET models; what was entered becomes a request's fields.
 
+import { addErrorLine, showErrors } from "./field_errors.js";
+import { Loras } from "./loras.js";
+import { boundBy, numberOf } from "./numbers.js";
+
 /** Fields with a number in them. An empty one is left out, so that the service's default holds. */
 const NUMBERS = [
   ...["width", "height", "steps", "cfg_scale", "seed", "batch_size", "strength"],
-  ...["mask_blur", "inpaint_padding"],
+  ...["mask_blur", "inpaint_padding", "clip_skip"],
 ];
 const TEXTS = ["prompt", "negative_prompt", "model", "sampler", "scheduler", "resize_mode", "inpaint_fill", "inpaint_area"];
 const TXT2IMG_SIDE = 512;
@@ -11,10 +15,14 @@ const TXT2IMG_SIDE = 512;
 export class Form extends EventTarget {
   #form = document.getElementById("form");
   #defaults = {};
+  #loras = new Loras();
+  /** What no WebUI can do is not shown, unless it was chosen before: a kept request's value is not dropped in silence. */
+  #able = { loras: false, hires: false, clip_skip: false };
 
   constructor() {
     super();
-    this.#addErrorLines();
+    for (const place of document.querySelectorAll("main [data-field]")) addErrorLine(place, by(place.dataset.field));
+    this.#loras.addEventListener("change", () => this.#changed(by("lora-list")));
     this.#form.addEventListener("input", (event) => this.#changed(event.target));
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -41,15 +49,19 @@ export class Form extends EventTarget {
   /**
    * Bounds and defaults from the service.
    *
-   * @param {{limits: object, defaults: object, samplers: string[], schedulers: string[]}} options  GET options
+   * @param {{limits: object, defaults: object, samplers: string[], schedulers: string[], loras: object[],
+   *   hires: ?{upscalers: string[]}, clip_skip: ?boolean}} options  GET options
    * @param {{default: string, models: {id: string, name: string, default: boolean}[]}} models  GET models
    */
   fill(options, models) {
     this.#defaults = options.defaults;
-    for (const name of NUMBERS) setBounds(name, options.limits[name]);
+    for (const name of [...NUMBERS, "hires.scale"]) setBounds(name, options.limits[name]);
     choices("model", [["", `${models.default} (default)`], ...models.models.filter((one) => !one.default).map((one) => [one.id, one.id])]);
     choices("sampler", [["", "The default"], ...options.samplers.map((name) => [name, name])]);
     choices("scheduler", [["", "The default"], ...options.schedulers.map((name) => [name, name])]);
+    choices("hires.upscaler", (options.hires?.upscalers ?? []).map((name) => [name, name]));
+    this.#loras.fill(options.loras, options.limits["loras[].weight"]);
+    this.#able = { loras: options.loras.length > 0, hires: options.hires !== null, clip_skip: options.clip_skip === true };
     this.#showMode();
   }
 
@@ -62,6 +74,8 @@ export class Form extends EventTarget {
       const value = valueOf(by(name));
       if (name === "prompt" || (value !== "" && value !== defaults[name])) fields[name] = value;
     }
+    if (this.#loras.value.length > 0) fields.loras = this.#loras.value;
+    if (by("hires").checked && applies(by("hires"), this.mode)) fields.hires = this.#hires();
     return fields;
   }
 
@@ -80,58 +94,27 @@ export class Form extends EventTarget {
     for (const [name, value] of Object.entries(values)) {
       const input = by(name);
       if (!input) continue;
-      input.value = value;
+      if (input.tagName === "SELECT") choose(input, value);
+      else input.value = value;
       this.#changed(input);
     }
     this.dispatchEvent(new Event("change"));
   }
 
   /** A kept request as it was: what it does not name is at its default. */
-  restore(mode, fields) {
+  restore(mode, { loras = [], hires, ...fields }) {
     this.mode = mode;
+    this.#loras.value = loras;
+    by("hires").checked = hires !== undefined;
+    if (hires) this.set(Object.fromEntries(Object.entries(hires).map(([name, value]) => [`hires.${name}`, value])));
     const names = [...TEXTS, ...NUMBERS].filter((name) => applies(by(name), mode));
     const empty = Object.fromEntries(names.map((name) => [name, this.#default(name)]));
     this.set({ ...empty, ...fields });
   }
 
-  /** Each problem at its field, the first one in view. @returns those for which there is no field */
+  /** @returns the problems for which there is no field */
   showErrors(errors) {
-    this.clearErrors();
-    const elsewhere = [];
-    let first = null;
-    for (const { field, message } of errors) {
-      const place = document.querySelector(`[data-field="${CSS.escape(field)}"]`);
-      if (!place || !applies(place, this.mode)) {
-        elsewhere.push({ field, message });
-        continue;
-      }
-      const line = place.querySelector(".error");
-      line.textContent = `${nameOf(place)} ${message}.`;
-      line.hidden = false;
-      for (const input of place.querySelectorAll(`#${CSS.escape(field)}`)) input.setAttribute("aria-invalid", "true");
-      first ??= place;
-    }
-    for (let around = first?.closest("details"); around; around = around.parentElement.closest("details")) around.open = true;
-    (first?.querySelector("input:not([type=range]):not([hidden]), select, textarea") ?? first?.querySelector("button"))?.focus();
-    return elsewhere;
-  }
-
-  clearErrors() {
-    for (const line of document.querySelectorAll("main .error")) line.hidden = true;
-    for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-  }
-
-  #addErrorLines() {
-    for (const place of document.querySelectorAll("main [data-field]")) {
-      const line = document.createElement("p");
-      line.className = "error";
-      line.id = `${place.dataset.field}-error`;
-      line.hidden = true;
-      place.append(line);
-      const input = by(place.dataset.field);
-      const before = input?.getAttribute("aria-describedby");
-      input?.setAttribute("aria-describedby", before ? `${before} ${line.id}` : line.id);
-    }
+    return showErrors(errors, (place) => applies(place, this.mode));
   }
 
   #changed(input) {
@@ -139,7 +122,23 @@ export class Form extends EventTarget {
     const slider = input.closest(".slider");
     if (slider) slider.querySelector(input.type === "range" ? "[name]" : "[type=range]").value = input.value;
     this.#showSize();
+    this.#showAble();
     this.dispatchEvent(new Event("change"));
+  }
+
+  #hires() {
+    const scale = numberOf(by("hires.scale"));
+    const upscaler = by("hires.upscaler").value;
+    return { ...(scale === "" ? {} : { scale }), ...(upscaler === "" ? {} : { upscaler }) };
+  }
+
+  #showAble() {
+    const chosen = { loras: this.#loras.value.length > 0, hires: by("hires").checked, clip_skip: by("clip_skip").value !== "" };
+    for (const part of document.querySelectorAll("[data-able]")) {
+      const { able } = part.dataset;
+      part.hidden = !applies(part, this.mode) || !(this.#able[able] || chosen[able]);
+    }
+    by("hires-fields").hidden = !chosen.hires;
   }
 
   #showMode() {
@@ -157,6 +156,7 @@ export class Form extends EventTarget {
     const placeholder = mode === "txt2img" ? String(TXT2IMG_SIDE) : "auto";
     for (const name of ["width", "height"]) by(name).placeholder = placeholder;
     this.#showSize();
+    this.#showAble();
     this.dispatchEvent(new Event("change"));
   }
 
@@ -183,30 +183,23 @@ function applies(part, mode) {
   return modes === undefined || modes.split(" ").includes(mode);
 }
 
-/** As a person calls it: the service's messages go on from there ("must be …", "is …"). */
-function nameOf(place) {
-  return place.dataset.name ?? place.querySelector("label").firstChild.textContent.trim();
-}
-
-/** What is no number is sent as that, for the service to refuse: a browser shows "2,5" and gives an empty text. */
 function valueOf(input) {
-  if (input.type !== "number") return input.value;
-  if (input.validity.badInput) return NaN;
-  return input.value === "" ? "" : Number(input.value);
+  return input.type === "number" ? numberOf(input) : input.value;
 }
 
 function setBounds(name, limits) {
-  const inputs = [by(name), by(name).closest(".slider")?.querySelector("[type=range]")];
-  for (const input of inputs.filter(Boolean)) {
-    input.min = limits.minimum;
-    input.max = limits.maximum;
-    if (limits.multiple_of) input.step = limits.multiple_of;
-  }
+  boundBy(limits, [by(name), by(name).closest(".slider")?.querySelector("[type=range]")].filter(Boolean));
 }
 
 function choices(id, pairs) {
   const select = by(id);
   const chosen = select.value;
   select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value)));
-  select.value = pairs.some(([value]) => value === chosen) ? chosen : "";
+  if (chosen !== "") choose(select, chosen);
+}
+
+/** What is not listed, or not yet, is chosen all the same: it is for the service to refuse. */
+function choose(select, value) {
+  if (!Array.from(select.options).some((option) => option.value === value)) select.append(new Option(value, value));
+  select.value = value;
 }

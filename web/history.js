@@ -31,14 +31,14 @@ export class History extends EventTarget {
 
   /** @param {import("./result.js").Made} made */
   async add(made) {
-    const { mode, fields, model, seconds } = made;
+    const { mode, fields, model, seconds, used } = made;
     // What the service could not store is kept here whole.
     const keep = made.warnings.length > 0;
     const images = made.images.map(({ imageId, seed, width, height, blob }) => ({
       ...{ imageId, seed, width, height },
       blob: keep ? blob : null,
     }));
-    const entry = { id: made.images[0].imageId, when: Date.now(), mode, fields, model, seconds, images };
+    const entry = { id: made.images[0].imageId, when: Date.now(), mode, fields, model, seconds, used, images };
     await this.#store.put({ ...entry, thumb: await thumb(made.images[0].blob) }).catch(() => {});
     await this.load();
   }

@@ -8,6 +8,8 @@ import { compare } from "./compare.js";
  * @property {object} fields  as they were sent
  * @property {string} model
  * @property {number} seconds  from the accepted request to the stored picture
+ * @property {?{loras?: {name: string, hash: ?string}[], hires?: {upscaler: string}}} used  by the WebUI's account; none
+ *   in what was kept before there was such an account
  * @property {string[]} warnings
  * @property {{imageId: string, url: string, blob: ?Blob, seed: number, width: number, height: number}[]} images
  * @property {?string} before  URL of the picture that went in
@@ -16,6 +18,8 @@ import { compare } from "./compare.js";
 /** How the service fits a picture of another shape, in CSS' words. */
 const FITS = { stretch: "fill", crop: "cover", fill: "contain" };
 const FACTS = ["Seed", "Size", "Model", "Time"];
+/** Those of what was used, by the fields that ask for it. */
+const USED = { loras: "LoRAs", hires: "Second pass" };
 
 /** Says "use-seed", "use-picture" and "use-settings" with { made, image } as its detail. */
 export class Result extends EventTarget {
@@ -46,12 +50,14 @@ export class Result extends EventTarget {
     if (this.#stage.dataset.state === "empty") this.#shape(ratio);
   }
 
-  /** @param {number} ratio  width / height   @param {number} count  images to come */
-  busy(ratio, count) {
+  /** @param {number} ratio  width / height   @param {object} fields  as they are sent */
+  busy(ratio, fields) {
     this.#shape(ratio);
+    const count = fields.batch_size ?? 1;
     by("batch").replaceChildren(...Array.from({ length: count }, () => document.createElement("span")));
     by("batch").hidden = count < 2;
     this.#state("busy");
+    showFacts({}, fields);
   }
 
   /** As at the start: whatever was refused is no longer. */
@@ -119,7 +125,11 @@ export class Result extends EventTarget {
 
   #showFacts(image) {
     const { model, seconds, warnings } = this.#made;
-    showFacts({ Seed: image.seed, Size: `${image.width} × ${image.height}`, Model: model, Time: `${seconds.toFixed(1)} s` });
+    const used = this.#made.used ?? {};
+    const facts = { Seed: image.seed, Size: `${image.width} × ${image.height}`, Model: model, Time: `${seconds.toFixed(1)} s` };
+    if (used.loras) facts[USED.loras] = used.loras.map(({ name, hash }) => (hash ? `${name} (${hash})` : name)).join(", ");
+    if (used.hires) facts[USED.hires] = used.hires.upscaler;
+    showFacts(facts, used);
     by("warnings").hidden = warnings.length === 0;
     by("warnings").textContent = warnings.join("; ");
   }
@@ -130,8 +140,10 @@ export class Result extends EventTarget {
   }
 }
 
-function showFacts(facts) {
-  by("meta").replaceChildren(...FACTS.map((name) => pair(name, facts[name] ?? "–")));
+/** @param {object} more  has the keys of USED that have a line too */
+function showFacts(facts, more = {}) {
+  const names = [...FACTS, ...Object.keys(USED).filter((field) => field in more).map((field) => USED[field])];
+  by("meta").replaceChildren(...names.map((name) => pair(name, facts[name] ?? "–")));
 }
 
 function pair(name, value) {

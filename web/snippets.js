@@ -1,5 +1,7 @@
 // The form's request as a program that anybody can run: curl, fetch, Python.
 
+import { asForm } from "./as_form.js";
+
 /**
  * @typedef {{url: string, fields: object, files: Object<string, string>, needsKey: boolean}} Call
  *   files: the fields that are pictures, and what these are called on the disk
@@ -25,7 +27,7 @@ function curl(call) {
   if (asFile(call)) lines.push("-H 'Accept: image/png'");
   if (hasFiles(call)) {
     lines.push(...Object.entries(call.files).map(([name, file]) => `-F ${curlFile(name, file)}`));
-    lines.push(...Object.entries(call.fields).map(([name, value]) => `--form-string ${shell(`${name}=${value}`)}`));
+    lines.push(...Object.entries(asForm(call.fields)).map(([name, value]) => `--form-string ${shell(`${name}=${value}`)}`));
   } else {
     lines.push("-H 'Content-Type: application/json'", `-d ${shell(JSON.stringify(call.fields))}`);
   }
@@ -60,7 +62,7 @@ function formLines({ fields, files }) {
   return [
     "const form = new FormData();",
     ...Object.keys(files).map((name) => `form.append("${name}", ${name}File); // a File or a Blob`),
-    ...Object.entries(fields).map(([name, value]) => `form.append("${name}", ${JSON.stringify(value)});`),
+    ...Object.entries(asForm(fields)).map(([name, value]) => `form.append("${name}", ${JSON.stringify(value)});`),
     "",
   ];
 }
@@ -76,7 +78,7 @@ function python(call) {
     "answer = requests.post(",
     `    ${JSON.stringify(call.url)},`,
     `    headers={${headers.join(", ")}},`,
-    hasFiles(call) ? `    data=${indented(call.fields, "    ")},` : `    json=${indented(call.fields, "    ")},`,
+    hasFiles(call) ? `    data=${indented(asForm(call.fields), "    ")},` : `    json=${indented(call.fields, "    ")},`,
     ...(hasFiles(call) ? [`    files={${opened.join(", ")}},`] : []),
     "    timeout=430,  # waiting for a WebUI and painting, in seconds",
     ")",

@@ -48,6 +48,18 @@ class Studio:
             self.page.fill(f"#{name}", str(value))
         return self
 
+    def add_lora(self, name: str, weight: object = None) -> Studio:
+        self.page.evaluate("document.getElementById('more').open = true")
+        self.page.select_option("#lora", name)
+        self.page.click("#lora-add")
+        if weight is not None:
+            self.weight(name).fill(str(weight))
+        return self
+
+    def weight(self, lora: str) -> Locator:
+        """Where the weight of a chosen LoRA is typed."""
+        return self.page.get_by_role("spinbutton", name=f"Weight of {lora}")
+
     def generate(self) -> Studio:
         self.page.click("#generate")
         return self

@@ -35,6 +35,23 @@ def test_txt2img(studio: Studio, service_simulator: Simulator, tmp_path: Path, l
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_loras_and_a_second_pass(studio: Studio, service_simulator: Simulator, tmp_path: Path, language: str) -> None:
+    studio.set(steps=1, width=64, height=64, seed=7, clip_skip=2).add_lora("red dress v1.2", 0.5).page.check("#hires")
+    assert run(language, studio.copied_code(language), tmp_path).size == (128, 128)
+    sent = last_payload(service_simulator)
+    assert sent["prompt"] == f"<lora:red dress v1.2:0.5> {PROMPT}"
+    assert sent["override_settings"]["CLIP_stop_at_last_layers"] == 2
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_lora_beside_a_file(studio: Studio, service_simulator: Simulator, tmp_path: Path, language: str) -> None:
+    (tmp_path / "hat.png").write_bytes(photo((64, 64)))
+    studio.mode("Image to image").choose_picture(photo((64, 64)), name="hat.png").set(steps=2).add_lora("add-detail")
+    run(language, studio.copied_code(language), tmp_path, files={"image": "hat.png"})
+    assert last_payload(service_simulator)["prompt"] == f"<lora:add-detail:1.0> {PROMPT}"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_img2img_with_the_file_that_the_user_has(
     studio: Studio, service_simulator: Simulator, tmp_path: Path, language: str
 ) -> None:

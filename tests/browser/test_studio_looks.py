@@ -84,6 +84,12 @@ def masked(studio: Studio) -> None:
     studio.generate_again().wait_for("done")
 
 
+def extras(studio: Studio) -> None:
+    """LoRAs and a second pass, one of the weights refused."""
+    studio.prompt("a lighthouse").add_lora("red dress v1.2").add_lora("add-detail", 3).page.check("#hires")
+    studio.generate().wait_for("failed")
+
+
 def refused(studio: Studio) -> None:
     studio.mode("Inpainting").choose_picture(photo()).set(steps=0).generate().wait_for("failed")
 
@@ -103,7 +109,7 @@ def refuse_with(studio: Studio, status: int, code: str, detail: str, headers: di
     studio.prompt("a fox in an autumn forest").generate().wait_for("failed")
 
 
-STATES = [empty, done, masked, refused, limited]
+STATES = [empty, done, masked, extras, refused, limited]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
