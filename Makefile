@@ -77,8 +77,8 @@ test-webui: install ## check that a real WebUI does what the service relies on: 
 	$(PYTHON_OF_VENV) -m pytest tests/webui $(ARGS)
 
 # Findings are kept in tests/fuzz/cases, and `make test` replays them.
-fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECONDS=600 for each of three targets
-	@for target in pictures results wire; do \
+fuzz: install ## look for inputs that break what reads pictures and WebUIs: SECONDS=600 for each of four targets
+	@for target in pictures results wire bodies; do \
 	  $(PYTHON_OF_VENV) -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
 fuzz-api: install ## valid and invalid requests made from the API's description, without and with API keys: EXAMPLES=100 random ones per operation

@@ -17,7 +17,7 @@ try:
 except ImportError:
     sys.exit("atheris has no wheel for this Python and this machine: nothing was fuzzed.")
 
-with atheris.instrument_imports(include=["services", "sd_client", "PIL", "requests", "urllib3", "http"]):
+with atheris.instrument_imports(include=["api", "services", "sd_client", "PIL", "requests", "urllib3", "http"]):
     from tests.fuzz.targets import TARGETS
 
 from tests.fuzz.seeds import SEEDS_OF, WORDS_OF

@@ -83,7 +83,22 @@ _WIRE = [
     b"HTTP/0.9 200 OK\r\n\r\n",
 ]
 
+_FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+    b"Content-Type: image/png\r\n\r\n\x01\r\n--x--\r\n"
+)
+_BODIES = [
+    b'{"prompt": "a", "steps": 20, "cfg_scale": 7, "seed": -1, "image": "\x01","mask": "data:image/png;base64,\x01"}',
+    b'{"prompt": "a", "init_images": ["\x01"], "mask": "\x01", "inpainting_fill": 1, "inpaint_full_res": true}',
+    b'{"prompt": "a", "loras": [{"name": "x", "weight": 1}], "hires": {"scale": 2, "upscaler": "Latent"}}',
+    b'{"override_settings": {"sd_model_checkpoint": "a"}, "alwayson_scripts": {"x": {"args": [false]}}, "styles":[]}',
+    b'{"prompt": "a", "size": "512x512", "quality": "high", "n": 2, "output_format": "webp", "stream": true}',
+    _FORM,
+]
+
 SEEDS_OF: Mapping[str, list[bytes]] = {
+    "bodies": _BODIES,
     "pictures": _PICTURES,
     "results": _RESULTS,
     "wire": [bytes([call]) + answer for answer in _WIRE for call in range(5)],
@@ -91,6 +106,10 @@ SEEDS_OF: Mapping[str, list[bytes]] = {
 
 #: Words that chance would not find.
 WORDS_OF: Mapping[str, list[bytes]] = {
+    "bodies": [
+        *(b'"image"', b'"mask"', b'"init_images"', b'"alwayson_scripts"', b'"override_settings"', b'"n_iter"'),
+        *(b"\x01", b'":"', b'":["', b"\\u0022", b"\\ud800", b"data:image/png;base64,", b"--x", b"filename", b"1e400"),
+    ],
     "pictures": [
         *(
             b"IHDR",

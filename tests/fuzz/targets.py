@@ -7,9 +7,11 @@ function, and is a finding too where its text says more than it may.
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import functools
 import io
+import json
 import re
 import socket
 import threading
@@ -17,6 +19,11 @@ from collections.abc import Callable, Mapping
 
 from PIL import Image
 
+from api.body import JsonKind, read_json
+from api.doors import a1111_fields, openai_fields
+from api.errors import MalformedRequestError, PayloadTooLargeError
+from api.forms import read_form
+from api.schemas import FIELDS
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
 from sd_client.models import Checkpoint, GenerationParams
@@ -29,6 +36,7 @@ from services.masks import fit_mask, read_mask
 from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
 from services.pictures import fit, read_picture
+from services.problems import InvalidParamsError
 from services.results import png_size, to_png
 from tests.sd_client.servers import read_request
 
@@ -111,7 +119,54 @@ def wire(data: bytes) -> None:
         _is_discreet(error)
 
 
-TARGETS: Mapping[str, Callable[[bytes], None]] = {"pictures": pictures, "results": results, "wire": wire}
+#: Stands for a picture in a body, which is too large to be fuzzed.
+PICTURE_BYTE = b"\x01"
+_LARGE = base64.b64encode(bytes(range(256)) * 200)
+_ALL_JSON = JsonKind(pictures=("init_images", "mask"), flat=False)
+_REFUSALS = (MalformedRequestError, PayloadTooLargeError, InvalidParamsError)
+
+
+def bodies(data: bytes) -> None:
+    """A caller's body, as JSON and as a form: what a plain parser reads, or a refusal; then at both doors."""
+    data = data.replace(PICTURE_BYTE, _LARGE, 3)
+    with contextlib.suppress(*_REFUSALS):
+        read_json([data[:7], data[7:]], most_text=16_384)
+    with contextlib.suppress(*_REFUSALS):
+        read_form([data], "x", piece_bytes=len(data) + 1, most_text=16_384)
+    try:
+        body = read_json([data], most_text=16_384, kind=_ALL_JSON)
+    except _REFUSALS as error:
+        _is_concise(error)
+        return
+    assert _as_texts(body) == _as_texts(json.loads(data))
+    for route in ("txt2img", "img2img"):
+        found = a1111_fields.translate(route, body, steps=20, chosen=lambda: None)
+        assert found.values.keys() <= FIELDS[found.mode].model_fields.keys()
+    openai, _ = openai_fields.translate("edits", body, most_steps=150, has_urls=False)
+    assert all(len(problem.message) < 1000 for problem in openai.problems)
+
+
+def _is_concise(error: Exception) -> None:
+    assert len(str(error)) < 300
+
+
+def _as_texts(value: object) -> object:
+    """Pictures, which are bytes or base64 of any spelling, as one text."""
+    if isinstance(value, dict):
+        return {name: _as_texts(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_as_texts(entry) for entry in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.rpartition(";base64,")[2] if isinstance(value, str) and len(value) >= len(_LARGE) else value
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "pictures": pictures,
+    "results": results,
+    "wire": wire,
+    "bodies": bodies,
+}
 
 
 def _is_short(error: PictureError) -> None:
