@@ -24,6 +24,8 @@ FIELDS: Final = ("enable_hr", *_NAMES)
 
 _SCALE: Final = 2.0
 _SIDE: Final = 512
+#: More than any bound of the service's allows.
+_LARGEST_SIDE: Final = 65_536
 
 
 def has_hires(found: Translation) -> bool:
@@ -52,13 +54,19 @@ def carry_hires(found: Translation) -> None:
 
 def _size(found: Translation) -> dict[str, object]:
     """A side that is 0 follows from the other one and the picture's shape, as in A1111."""
-    given = {own: number(found.given.get(name, 0)) for name, own in _SIDES.items()}
-    if not any(given.values()):
+    asked = {own: number(found.given.get(name, 0)) for name, own in _SIDES.items()}
+    given = {own: value for own, value in asked.items() if isinstance(value, bool) or value != 0}
+    if not given:
         return {"scale": number(found.given.get("hr_scale", _SCALE))}
-    missing = [own for own, value in given.items() if value == 0]
-    if missing:
-        (known,) = given.keys() - set(missing)
-        sides = {own: found.values.get(own, _SIDE) for own in given}
-        if all(isinstance(value, int | float) and value > 0 for value in (given[known], *sides.values())):
-            given[missing[0]] = int(given[known] * sides[missing[0]] / sides[known]) // 8 * 8  # type: ignore[operator]
+    if len(given) == 1:
+        ((known, value),) = given.items()
+        (missing,) = _SIDES.values() - given.keys()
+        first = {own: found.values.get(own, _SIDE) for own in _SIDES.values()}
+        # From sides that are refused anyway nothing follows.
+        if all(_is_side(side) for side in (value, *first.values())):
+            given[missing] = int(value * first[missing] / first[known]) // 8 * 8  # type: ignore[operator]
     return given
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST_SIDE

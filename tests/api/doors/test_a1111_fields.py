@@ -156,8 +156,11 @@ HIRES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"hr_resize_x": 1024, "hr_resize_y": "768", "hr_scale": 2}, {"width": 1024, "height": 768}),
     ({"hr_resize_x": 1000, "width": 640, "height": 512}, {"width": 1000, "height": 800}),
     ({"hr_resize_y": 1024, "width": 512, "height": 640}, {"width": 816, "height": 1024}),
-    ({"hr_resize_x": "wide"}, {"width": "wide", "height": 0}),
-    ({"hr_resize_x": 1024, "width": "wide"}, {"width": 1024, "height": 0}),
+    ({"hr_resize_x": "wide"}, {"width": "wide"}),
+    ({"hr_resize_x": []}, {"width": []}),
+    ({"hr_resize_x": 10**400}, {"width": 10**400}),
+    ({"hr_resize_x": 1024, "width": "wide"}, {"width": 1024}),
+    ({"hr_resize_x": 1024, "height": 10**400}, {"width": 1024}),
     ({"hr_scale": [2]}, {"scale": [2]}),
 ]
 
