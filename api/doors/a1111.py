@@ -6,6 +6,7 @@ and its one job, is each caller's own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -283,7 +284,7 @@ def _option_problems(given: Mapping[str, object], known: Mapping[str, object]) -
         if name not in known:
             problems.append(Problem(field=name[:80], message="is not an option that can be set here; leave it out"))
         elif value != known[name] and name != "sd_checkpoint_hash":
-            problems.append(Problem(field=name, message=f"cannot be changed here; it is {known[name]!r}"))
+            problems.append(Problem(field=name, message=f"cannot be changed here; it is {json.dumps(known[name])}"))
     return problems
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
-from api.schemas import FIELDS, from_form
+from api.schemas import FIELDS, from_form, root
 from api.schemas.values import shown
 from services.generation_request import Mode
 from services.problems import Problem
@@ -94,7 +94,8 @@ class Translation:
 
     def _renamed(self, found: Problem) -> Problem:
         message = found.message
-        for own, theirs in self.words:
+        # Members of a field have the same names everywhere.
+        for own, theirs in self.words if root(found.field) == found.field else ():
             message = message.replace(own, theirs)
         received, is_text = found.received, found.is_text
         if found.field in self.received and received == self.values[found.field]:

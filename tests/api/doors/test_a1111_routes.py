@@ -491,6 +491,11 @@ def test_other_options_are_refused_and_change_nothing(
     assert client.get(f"{URL}/options", **caller).get_json()["sd_model_checkpoint"].startswith("v1-5")
 
 
+def test_the_value_of_an_option_is_shown_as_json_has_it(client: FlaskClient) -> None:
+    failure = a1111_failure_of(post(client, "options", {"samples_save": False}))
+    assert failure["error"] == "samples_save: cannot be changed here; it is true"
+
+
 def test_a_key_is_one_caller_wherever_it_comes_from(keyed: Flask) -> None:
     client = keyed.test_client()
     headers = {"X-API-Key": "secret"}

@@ -114,6 +114,12 @@ def test_hires(client: FlaskClient) -> None:
     assert answer.get_json()["size"] == "128x128"
 
 
+def test_hires_has_its_own_sides(client: FlaskClient) -> None:
+    hires = {"scale": 2, "width": 128, "height": 128}
+    error = client.post(GENERATIONS, json={**SMALL, "hires": hires}).get_json()["error"]
+    assert error["message"] == "hires.scale: cannot be sent with width and height; send one or the other"
+
+
 def test_a_mask_without_steps_has_those_of_inpainting(client: FlaskClient, simulator: Simulator) -> None:
     body = form(part("prompt", b"a"), part("image", PNG, "a.png"), part("mask", HOLED, "b.png"))
     assert client.post(EDITS, data=body, content_type=edit()["content_type"]).status_code == 200
