@@ -37,21 +37,33 @@ class SteadyProgress:
     A job's progress, never less than it was before: KoboldCpp is idle for a moment between two pictures of a batch,
     SD.Next begins anew when it decodes the picture.
 
+    A WebUI that does not answer holds up one of those who ask for a job; the others receive what was known last.
+
     :param ask: the progress as the WebUI reports it now.
     """
 
     def __init__(self, ask: Callable[[Job], float | None]) -> None:
         self._ask = ask
         self._furthest: dict[str, float] = {}
+        self._being_asked: set[str] = set()
         self._mutex = threading.Lock()
 
     def __call__(self, job: Job) -> float | None:
-        reported = self._ask(job)
-        if reported is None:
-            return None
         with self._mutex:
-            furthest = max(reported, self._furthest.pop(job.ticket, 0.0))
-            self._furthest[job.ticket] = furthest
+            if job.ticket in self._being_asked:
+                return self._furthest.get(job.ticket)
+            self._being_asked.add(job.ticket)
+        try:
+            reported = self._ask(job)
+        finally:
+            with self._mutex:
+                self._being_asked.remove(job.ticket)
+        return None if reported is None else self._at_least(job.ticket, reported)
+
+    def _at_least(self, ticket: str, reported: float) -> float:
+        with self._mutex:
+            furthest = max(reported, self._furthest.pop(ticket, 0.0))
+            self._furthest[ticket] = furthest
             if len(self._furthest) > _MOST_FOLLOWED:
                 del self._furthest[next(iter(self._furthest))]
         return furthest

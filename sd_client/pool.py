@@ -149,14 +149,16 @@ class WebUIPool:
 
     # --- Jobs of any process ------------------------------------------------------------------------------------------
 
-    def status(self, request: str) -> JobStatus | None:
+    def status(self, request: str, *, with_progress: bool = True) -> JobStatus | None:
         """
-        The status of the job of a request; None if it neither waits nor runs. May ask a WebUI for its progress.
+        The status of the job of a request; None if it neither waits nor runs.
 
+        :param with_progress: whether to ask the WebUI for it, which takes seconds if that does not answer.
         :raises QueueUnavailableError:
         """
         state = self._alive(request)
-        return status_of(request, state, slots=self._slots, now=self._store.now(), progress=self._progress)
+        progress = self._progress if with_progress else lambda _: None
+        return status_of(request, state, slots=self._slots, now=self._store.now(), progress=progress)
 
     def cancel(self, request: str) -> bool:
         """

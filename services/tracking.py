@@ -120,9 +120,12 @@ class RequestService:
         if found is not None and found.status == "cancelled":
             raise JobCancelledError("the caller cancelled the request")
 
-    def status(self, key: str) -> RequestStatus:
-        """:raises RequestNotFoundError:"""
-        live = self._pool.status(key)
+    def status(self, key: str, *, with_progress: bool = True) -> RequestStatus:
+        """
+        :param with_progress: whether to ask the WebUI for it, which takes seconds if that does not answer.
+        :raises RequestNotFoundError:
+        """
+        live = self._pool.status(key, with_progress=with_progress)
         if live is not None and live.cancelled:
             return RequestStatus(status="cancelled")
         if live is not None and live.waiting_behind is not None:
@@ -140,13 +143,14 @@ class RequestService:
         if self._is_lost(found):
             return RequestStatus(status="failed")
         if found.behind is not None:
-            return self._behind(found.behind)
+            return self._behind(found.behind, with_progress=with_progress)
         return RequestStatus(status="running")  # between the queue and the disk
 
-    def _behind(self, other: str) -> RequestStatus:
+    def _behind(self, other: str, *, with_progress: bool) -> RequestStatus:
         """The status of a request that waits for another one's answer; it takes over if that one fails."""
         with suppress(RequestNotFoundError):
-            if other and (status := self.status(other)).status not in ("failed", "cancelled"):
+            status = self.status(other, with_progress=with_progress) if other else None
+            if status and status.status not in ("failed", "cancelled"):
                 return status
         return RequestStatus(status="queued")
 
@@ -177,7 +181,7 @@ class RequestService:
 
     def _runs(self, key: str) -> bool:
         try:
-            return self.status(key).status == "running"
+            return self.status(key, with_progress=False).status == "running"
         except RequestNotFoundError:
             return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -126,6 +127,22 @@ def test_what_one_interrupts_leaves_the_other(
     assert (ended.status_code, a1111_failure_of(ended)["code"]) == (409, "cancelled")
     assert painted.status_code == 200
     wait_until(lambda: one.job_count() == two.job_count() == 0, "nothing is left")
+
+
+def test_a_webui_that_does_not_answer_holds_up_no_interrupt(
+    one: Caller, webui: Simulator, threads: ThreadPoolExecutor
+) -> None:
+    job = threads.submit(one.post, "txt2img", LONG)
+    started(webui)
+    wait_until(lambda: one.job_count() == 1, "it runs")
+    webui.set_fault("hang-before", route="*")
+    try:
+        begun = time.monotonic()
+        assert one.post("interrupt").json() == {}
+        assert time.monotonic() - begun < 5, "the service waits so long for what a WebUI reports"
+    finally:
+        webui.clear_faults()
+    assert job.result().status_code == 409
 
 
 def test_a_keyed_job_and_who_waits_for_it_are_interrupted(

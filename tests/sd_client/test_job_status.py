@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from sd_client.job_status import JobStatus, SteadyProgress, status_of
 from sd_client.schedule import Job, Schedule, cancel, disclaim
+from tests.running import DEADLINE_S
 
 
 def job(request: str, *, since: float = 0.0, webui: str | None = None) -> Job:
@@ -92,6 +96,29 @@ def test_progress_is_never_less_than_before() -> None:
     furthest = SteadyProgress(lambda job: next(reported))
     assert [furthest(job("r")) for _ in range(4)] == [0.4, 0.4, None, 0.5]
     assert furthest(job("another")) == 0.1
+
+
+def test_a_webui_that_does_not_answer_holds_up_one_of_those_who_ask() -> None:
+    asked, answered = threading.Event(), threading.Event()
+    reported = [0.4]
+
+    def ask(job: Job) -> float:
+        if not reported:
+            asked.set()
+            assert answered.wait(DEADLINE_S)
+            return 0.5
+        return reported.pop()
+
+    furthest = SteadyProgress(ask)
+    assert furthest(job("r")) == 0.4
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(furthest, job("r"))
+        try:
+            assert asked.wait(DEADLINE_S)
+            assert furthest(job("r")) == 0.4
+        finally:
+            answered.set()
+        assert first.result() == 0.5
 
 
 def test_only_the_last_jobs_are_remembered() -> None:
