@@ -117,11 +117,10 @@ def test_as_automatic1111(open_webui: OpenWebUI, guarded: Service, service_simul
     open_webui.set(ENABLE_IMAGE_GENERATION=True, IMAGE_GENERATION_ENGINE="automatic1111", IMAGE_STEPS=5, **where)
     titles = [model["id"] for model in open_webui.get("/api/v1/images/models").json()]
     (title,) = [title for title in titles if title.startswith("sd_xl_base")]
-    another = chosen(guarded, "key-of-dora")
     # It sends all of the service's options back, with this one changed.
     open_webui.set(IMAGE_GENERATION_MODEL=title)
-    assert chosen(guarded, KEY) == title
-    assert chosen(guarded, "key-of-dora") == another != title
+    assert chosen(guarded, KEY).startswith("sd_xl_base")
+    assert chosen(guarded, "key-of-dora").startswith("v1-5"), "nobody else's"
 
     pictures = open_webui.pictures(open_webui.generate(n=2, size="256x192"))
     assert [picture.size for picture in pictures] == [(256, 192)] * 2
