@@ -71,6 +71,15 @@ def read_models(transport: Transport, *, timeout_s: float) -> tuple[Checkpoint, 
     return tuple(checkpoint for entry in _entries(listed) if (checkpoint := _checkpoint(entry)))
 
 
+def read_exceptions(transport: Transport, *, timeout_s: float) -> list[Any] | None:
+    """
+    The last exceptions that a WebUI of A1111's kind has met, newest first; None if it does not report them.
+
+    :raises WebUIError:
+    """
+    return _exceptions(transport.get("/internal/sysinfo", timeout_s=timeout_s, max_bytes=MOST_BYTES))
+
+
 def read_chosen_model(transport: Transport, *, timeout_s: float) -> str | None:
     """The option with the model of jobs that name none; None if it has no such option. :raises WebUIError:"""
     return _loaded(transport.get("/sdapi/v1/options", timeout_s=timeout_s, max_bytes=MOST_BYTES))
@@ -130,9 +139,13 @@ def _with_controlnet(read: Capabilities, known: Capabilities, reader: _Reader) -
     # Pictures that come as JPEG could not be compared.
     if not ways or not reader.get(_SENDS_PNG, broken=known.reference_proof is not None):
         return read
-    if not reader.get(_CONTROLNET_VERSION, broken=known.reference_proof == "maps"):
-        return read
-    return replace(read, references=ways, reference_proof="maps")
+    if reader.get(_CONTROLNET_VERSION, broken=known.reference_proof == "maps"):
+        return replace(read, references=ways, reference_proof="maps")
+    # Forge's answers prove little; it is asked whether it met an exception. That takes it a second, so that it is asked
+    # once.
+    if known.reference_proof == "exceptions" or reader.get(_EXCEPTIONS, broken=None) is not None:
+        return replace(read, references=ways, reference_proof="exceptions")
+    return read
 
 
 class _Reader:
@@ -283,6 +296,11 @@ def _lora_hashes(options: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _exceptions(sysinfo: object) -> list[Any] | None:
+    listed = _object(sysinfo).get("Exceptions")
+    return listed if isinstance(listed, list) else None
+
+
 def _hides_maps(options: object) -> bool | None:
     value = _object(options).get(MAPS_OPTION)
     return value if isinstance(value, bool) else None
@@ -347,6 +365,7 @@ _SENDS_PNG = _route("options", lambda options: _object(options).get("samples_for
 _IP_ADAPTERS = _route("ip-adapters", sdnext_ways, ())
 _CONTROL_TYPES = _Route(path="/controlnet/control_types", read=controlnet_ways, missing=())
 _CONTROLNET_VERSION = _Route(path="/controlnet/version", read=_is_object, missing=False)
+_EXCEPTIONS = _Route(path="/internal/sysinfo", read=_exceptions, missing=None)
 _IS_SDCPP = _Route(path="/sdcpp/v1/capabilities", read=_is_object, missing=False)
 _IS_KOBOLDCPP = _Route(
     path="/api/extra/version", read=lambda version: _object(version).get("result") == "KoboldCpp", missing=False

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from sd_client.capabilities import is_native, read_capabilities, read_chosen_model, read_models
+from sd_client.capabilities import is_native, read_capabilities, read_chosen_model, read_exceptions, read_models
 from sd_client.connection import Exchange
 from sd_client.errors import (
     InvalidAnswerError,
@@ -26,11 +26,14 @@ from sd_client.matching import Match
 from sd_client.models import Capabilities, Checkpoint, GenerationParams, PaintedImage
 from sd_client.payloads import asked_clip_skip, payload, read_answer, read_info, shows_nothing_loaded
 from sd_client.progress import Progress, Task, read_progress, read_task, stop_reason
+from sd_client.references import dropped, met_exception
 from sd_client.result import read_object
 from sd_client.transport import Transport
 
 #: Lists come from memory; only a WebUI whose threads are all taken needs longer.
 READ_TIMEOUT_S = 5.0
+#: What a WebUI reports about its system it first finds out, which takes it one or two.
+_SYSINFO_TIMEOUT_S = 20.0
 
 
 class JobCall:
@@ -48,6 +51,8 @@ class JobCall:
         self._mutex = threading.Lock()
         self._exchange: Exchange | None = None
         self._ended = False
+        #: Whether the last job was done as it was asked for cannot be told from its answer.
+        self.doubtful = False
         #: The connection was cut off on purpose.
         self.hung_up = False
         #: The WebUI has answered the last request: what it does from now on is something else.
@@ -195,6 +200,28 @@ class _Job:
         return images
 
     def _paint(self, params: GenerationParams) -> tuple[PaintedImage, ...]:
+        self._call.doubtful = False
+        if params.reference is None or self._capabilities.reference_proof != "exceptions":
+            return self._painted(params)
+        before = self._exceptions()
+        images = self._painted(params)
+        met = met_exception(before, self._exceptions())
+        if met:
+            raise dropped()
+        self._call.doubtful = met is None
+        return images
+
+    def _exceptions(self) -> list[Any]:
+        """:raises DroppedError: they cannot be read, so that nothing can be proven."""
+        try:
+            listed = read_exceptions(self._transport, timeout_s=min(_SYSINFO_TIMEOUT_S, self._left_s()))
+        except WebUIError:
+            listed = None
+        if listed is None:
+            raise dropped()
+        return listed
+
+    def _painted(self, params: GenerationParams) -> tuple[PaintedImage, ...]:
         answer = self._loaded_answer(params)
         if self._capabilities.has_progress and not self._capabilities.progress_by_genkey:
             self._check_not_stopped(answer)

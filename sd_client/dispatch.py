@@ -127,6 +127,7 @@ class Dispatcher:
             return UselessLoraError(name)
         if request.params.reference is None or state is None or not match_now(request, webui, state):
             return None
+        self._references.see(webui, state.since)
         return self._references.useless(webui, state.capabilities, request.params) if state.capabilities else None
 
     def _could_do(self, request: JobRequest) -> bool:
@@ -146,6 +147,8 @@ class Dispatcher:
         if state is None or state.capabilities is None or not match_now(request, webui, state):
             self._queue.leave(lease.ticket)
             return None
+        if request.params.reference is not None:
+            self._references.see(webui, state.since)
         request.report.webui = self._places[webui]
         request.report.switches += lease.switches
         try:

@@ -59,12 +59,14 @@ class WebUIState:
     """
     :param capabilities: the last that were seen, kept while the WebUI is down; None if it never answered.
     :param seen: when it was looked at last, seconds of ``time.monotonic``.
+    :param since: since when it has been there without interruption.
     :param full_look: when all its capabilities were read.
     :param reason: why it is not available, for the log; "" if it is.
     """
 
     available: bool
     seen: float
+    since: float = 0.0
     full_look: float = 0.0
     capabilities: Capabilities | None = None
     reason: str = ""
@@ -285,10 +287,12 @@ class Probing:
                 seen = _with_models(seen, known.checkpoints)
             # What came too late is asked for again with the next look; what is broken may well stay so.
             full_look = 0.0 if any(broken.late for broken in seen.broken) else begun
-            return WebUIState(available=True, seen=begun, full_look=full_look, capabilities=seen)
+            since = before.since if before and before.available else begun
+            return WebUIState(available=True, seen=begun, since=since, full_look=full_look, capabilities=seen)
         except WebUITimeoutError as error:
             busy = before is not None and before.available and self._is_busy(webui)
-            return WebUIState(available=busy, seen=begun, capabilities=known, reason="" if busy else str(error))
+            reason, since = "" if busy else str(error), before.since if before else 0.0
+            return WebUIState(available=busy, seen=begun, since=since, capabilities=known, reason=reason)
         except WebUIError as error:
             return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))
 

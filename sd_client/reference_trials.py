@@ -34,7 +34,7 @@ from sd_client.models import (
     small_picture,
 )
 from sd_client.pixels import rgb
-from sd_client.references import possible_ways
+from sd_client.references import dropped, possible_ways
 
 #: How long one that has failed is not tried again.
 FAILED_S = 600.0
@@ -66,7 +66,15 @@ class ReferenceTrials:
         self._count = count
         self._clock = clock
         self._known: dict[_Key, _Trial] = {}
+        self._since: dict[str, float] = {}
         self._mutex = threading.Lock()
+
+    def see(self, webui: str, since: float) -> None:
+        """:param since: since when the WebUI has been there: one that was started anew may have other files."""
+        with self._mutex:
+            if self._since.get(webui) != since:
+                self._since[webui] = since
+                self._known = {key: trial for key, trial in self._known.items() if key[0] != webui}
 
     def useless(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> UselessReferenceError | None:
         """What is to be said if all ways that the WebUI has for the job have failed lately."""
@@ -129,6 +137,32 @@ class ReferenceTrials:
         self._put(key, _Trial(failed=None if passed else self._clock()))
         self._count("passed" if passed else "failed")
         return passed
+
+    def check(
+        self,
+        webui: str,
+        client: WebUIClient,
+        capabilities: Capabilities,
+        params: GenerationParams,
+        way: ReferenceWay,
+        *,
+        task_id: str,
+        timeout_s: float,
+        call: JobCall,
+    ) -> None:
+        """
+        Tries a way once more, after a job whose answer leaves open whether it worked.
+
+        :raises DroppedError: it does not.
+        """
+        with self._mutex:
+            self._known.pop((webui, params.checkpoint.path, way), None)
+        try:
+            found = self.prove(webui, client, capabilities, params, task_id=task_id, timeout_s=timeout_s, call=call)
+        except UselessReferenceError as error:
+            raise dropped() from error
+        if found != way:
+            raise dropped()
 
     def fail(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> None:
         """The method by which the job was done did not work after all: it is not used for a while."""

@@ -45,6 +45,9 @@ _MOST_ADAPTERS = 8
 
 _HASH = re.compile(r"\s*\[[0-9a-fA-F]+\]$")
 
+#: In a traceback of ControlNet's.
+_SCRIPT = b"controlnet"
+
 _DROPPED = "the WebUI left out the reference picture, or its answer does not prove that it used it"
 
 
@@ -177,6 +180,22 @@ def check_maps(maps: Sequence[object], params: GenerationParams, reference: Refe
     others = [size_of(file) for file in files if file not in same]
     if not same or any(other != params.picture_size for other in others):
         raise dropped()
+
+
+#: So many exceptions are reported.
+_MOST_EXCEPTIONS = 5
+
+
+def met_exception(before: Sequence[object], after: Sequence[object]) -> bool | None:
+    """
+    Whether Forge met an exception between two looks at its list, newest first.
+
+    :returns: None if it cannot be told: the list is full, and the like of its newest would leave it as it is.
+    """
+    if before != after:
+        return True
+    is_full = len(before) >= _MOST_EXCEPTIONS
+    return None if is_full and _SCRIPT in to_json(before[0]).lower() else False
 
 
 def dropped() -> DroppedError:

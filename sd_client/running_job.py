@@ -163,9 +163,21 @@ class RunningJob:
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
         matched = self._proven(matched, ends := time.monotonic() + timeout_s)
         request, left_s = self._request, max(0.001, ends - time.monotonic())
-        return self._client.generate(
+        images = self._client.generate(
             request.params, self._capabilities, matched, task_id=request.task_id, timeout_s=left_s, call=self._call
         )
+        if self._call.doubtful and self._references is not None and matched.reference is not None:
+            self._references.check(
+                self._place.webui,
+                self._client,
+                self._capabilities,
+                request.params,
+                matched.reference,
+                task_id=request.task_id,
+                timeout_s=max(0.001, ends - time.monotonic()),
+                call=self._call,
+            )
+        return images
 
     def _proven(self, matched: Match, ends: float) -> Match:
         """

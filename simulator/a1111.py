@@ -96,6 +96,8 @@ class A1111(Application):
             route = partial(Route, protected=False)
             yield route(method="GET", path="/internal/ping", handler=lambda _request, _body: json_response({}))
             yield route(method="POST", path="/internal/progress", handler=self.task, body=True)
+            if self.webui.controlnet != "forge-nosysinfo":
+                yield route(method="GET", path="/internal/sysinfo", handler=self.sysinfo)
 
     def read(self, kind: str, body: object) -> dict[str, Any]:
         """The body's fields.
@@ -204,6 +206,10 @@ class A1111(Application):
         """POST /sdapi/v1/skip."""
         self.webui.progress.skip()
         return json_response(None)
+
+    def sysinfo(self, _request: Request, _body: None) -> Response:
+        """GET /internal/sysinfo, of which only the exceptions matter."""
+        return json_response({"Version": self.profile["version"], "Exceptions": list(self.webui.exceptions)})
 
     def task(self, _request: Request, body: object) -> Response:
         """POST /internal/progress: of one task."""

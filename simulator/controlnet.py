@@ -37,6 +37,11 @@ NUMBERS = {"processor_res": "Processor Res", "threshold_a": "Threshold A", "thre
 #: A key that faults add to a unit, and the seconds that one of them takes.
 FAULT, SECONDS = "simulated_fault", "simulated_seconds"
 MOST_EXCEPTIONS = 5
+#: As /internal/sysinfo reports a unit that was left out.
+EXCEPTION: dict[str, object] = {
+    "exception": "'NoneType' object has no attribute 'process_before_every_sampling'",
+    "traceback": [["/opt/webui/extensions-builtin/sd_forge_controlnet/scripts/controlnet.py, line 572", "process"]],
+}
 OOM = ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.50 GiB")
 
 #: A mean colour, and how much of it is seen.

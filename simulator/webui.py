@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from simulator.checkpoints import Checkpoint, Checkpoints
-from simulator.controlnet import NO_MAPS, SCRIPT, Effects, Surroundings, apply, decode_mask, units_of
+from simulator.controlnet import (
+    EXCEPTION,
+    MOST_EXCEPTIONS,
+    NO_MAPS,
+    SCRIPT,
+    Effects,
+    Surroundings,
+    apply,
+    decode_mask,
+    units_of,
+)
 from simulator.errors import CrashError
 from simulator.flavour import Profile, Settings
 from simulator.hires import SecondPass, second_pass
@@ -92,6 +103,8 @@ class WebUI:
             config["samples_format"] = settings.samples_format
         self.options = Options(profile["options"], config)
         self._encoded = EncodedPictures()
+        #: Of those that were only printed, the last, newest first.
+        self.exceptions: deque[dict[str, object]] = deque(maxlen=MOST_EXCEPTIONS)
 
     @property
     def controlnet(self) -> str:
@@ -206,6 +219,8 @@ class WebUI:
         model = painted_by(self.loaded, clip_skip)
         prepared = prepare(job, source, model, words=loaded.painted, second=second)
         effects = self.effects(job, second)
+        for _ in range(effects.failures):
+            self.exceptions.appendleft(EXCEPTION)
         if effects.tints:
             prepared = replace(prepared, tints=tuple(effects.tints), key=f"{prepared.key} {effects.tints}")
         self.progress.rest(effects.wait_s)

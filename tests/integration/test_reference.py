@@ -272,8 +272,8 @@ def test_fields(stack: ExitStack, start: Start, fields: Any, field: str, says: s
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"controlnet": "none"}, {"flavour": "forge", "has_page": False}, {"flavour": "sdcpp"}),
-        *({"flavour": "koboldcpp"}, {"samples_format": "jpg"}),
+        *({"controlnet": "none"}, {"flavour": "sdcpp"}, {"flavour": "koboldcpp"}, {"samples_format": "jpg"}),
+        *({"flavour": "forge", "has_page": False}, {"flavour": "forge", "controlnet": "forge-nosysinfo"}),
     ],
 )
 def test_no_proof_no_reference(stack: ExitStack, start: Start, settings: dict[str, Any]) -> None:
@@ -449,3 +449,114 @@ def test_sdnext_drops_it_after_its_trial(stack: ExitStack, start: Start) -> None
     told = refused(client, **REFERENCE)
     assert (told["status"], told["code"], told["reason"]) == (502, "webui_error", "reference_dropped")
     assert stored(client) == before
+
+
+# --- Forge ------------------------------------------------------------------------------------------------------------
+
+
+def looks(webui: Simulator) -> int:
+    return sum(received.path.endswith("/internal/sysinfo") for received in webui.requests)
+
+
+@pytest.mark.parametrize("method", ["adapter", "attention"])
+@pytest.mark.parametrize("route", ["txt2img", "img2img", "inpainting"])
+def test_forge(stack: ExitStack, start: Start, route: str, method: str) -> None:
+    webui = simulator(stack, flavour="forge")
+    client = start(webui)
+    body = {**VALID[route], "steps": 2, "seed": 7, "batch_size": 2}
+    asked = {**REFERENCE, "reference_method": method}
+    answers = [client.post(f"{PREFIX}/{route}", json={**body, **more}) for more in ({}, asked)]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
+    plain, used = (answer.get_json() for answer in answers)
+    assert used["used"]["reference"]["method"] == method
+    assert used["image_base64"] != plain["image_base64"]
+    module, model = unit(jobs(webui)[1])["module"], unit(jobs(webui)[1])["model"]
+    assert (module, model) == {
+        "adapter": ("CLIP-ViT-H (IPAdapter)", "ip-adapter-plus_sd15 [836b5c2e]"),
+        "attention": ("reference_only", "None"),
+    }[method]
+
+
+def test_forge_with_a_second_pass(stack: ExitStack, start: Start) -> None:
+    client = start(simulator(stack, flavour="forge"))
+    answer = generate(client, **REFERENCE, reference_method="attention", hires={"scale": 2})
+    assert (answer["width"], answer["used"]["reference"]["method"]) == (128, "attention")
+
+
+def test_forge_with_another_kind_of_model(stack: ExitStack, start: Start) -> None:
+    """There the map of an adapter that does not fit is in the answer all the same."""
+    webui = simulator(stack, flavour="forge", models=("sd_xl_base_1.0.safetensors",))
+    client = start(webui, SD_MODEL="sd_xl_base_1.0")
+    assert generate(client, **REFERENCE)["used"]["reference"]["model"] == "ip-adapter-plus_sdxl_vit-h"
+
+
+@pytest.mark.parametrize("fault", ["cn-drop", "cn-drop-keep-map"])
+@pytest.mark.parametrize("method", ["adapter", "attention"])
+def test_forge_drops_it_after_its_trial(stack: ExitStack, start: Start, fault: str, method: str) -> None:
+    """The answer may have everything in it but the effect; the exceptions say so."""
+    webui = simulator(stack, flavour="forge")
+    client = start(webui)
+    asked = {**REFERENCE, "reference_method": method}
+    generate(client, **asked)
+    before = stored(client)
+    webui.set_fault(fault, times=1)
+    told = refused(client, **asked)
+    assert (told["status"], told["code"], told["reason"]) == (502, "webui_error", "reference_dropped")
+    assert stored(client) == before
+    assert refused(client, **asked)["code"] == "capability_missing"
+    generate(client)
+
+
+def test_forge_whose_list_of_exceptions_is_full(stack: ExitStack, start: Start) -> None:
+    """One more of the same leaves it as it is: a trial after the job decides."""
+    webui = simulator(stack, flavour="forge", models=("sd_xl_base_1.0.safetensors",))
+    client = start(webui, SD_MODEL="sd_xl_base_1.0")
+    webui.set_fault("cn-drop-keep-map", times=12)  # five adapters and attention, and the plain pictures between
+    refused(client, **REFERENCE)
+    webui.clear_faults()
+    second = start(webui, SD_MODEL="sd_xl_base_1.0")  # knows nothing of that
+    asked = {**REFERENCE, "reference_method": "attention"}
+    generate(second, **asked)
+    webui.forget_requests()
+    generate(second, **asked)
+    assert [job["prompt"] == SMALL_PROMPT for job in sent(webui)] == [False, True, True], "the trial follows"
+    before = stored(second)
+    webui.set_fault("cn-drop-keep-map")
+    told = refused(second, **asked)
+    assert (told["status"], told["reason"]) == (502, "reference_dropped")
+    assert stored(second) == before
+
+
+def test_jobs_without_it_cost_forge_nothing(stack: ExitStack, start: Start) -> None:
+    webui = simulator(stack, flavour="forge")
+    client = start(webui)
+    generate(client)
+    assert looks(webui) == 1, "with the first look at what it can do"
+    generate(client, **REFERENCE)
+    assert looks(webui) == 5, "before and after the trial and the job"
+
+
+def test_a_webui_that_was_started_anew_is_tried_again(stack: ExitStack, start: Start) -> None:
+    webui = simulator(stack, flavour="forge")
+    client = start(webui)
+    generate(client, **REFERENCE)
+    port = int(webui.url.rpartition(":")[2])
+    webui.close()
+    wait_until(lambda: available(client) == 0, what="it is seen to be down")
+    again = simulator(stack, flavour="forge", port=port)
+    wait_until(lambda: available(client) == 1, what="it is there again")
+    generate(client, **REFERENCE)
+    assert len([job for job in sent(again) if job["prompt"] == SMALL_PROMPT]) == 2
+
+
+def available(client: FlaskClient) -> int:
+    return int(client.get(f"{PREFIX}/health").get_json()["webuis"]["available"])
+
+
+def test_a_stored_image_by_its_id(stack: ExitStack, start: Start) -> None:
+    webui = simulator(stack)
+    client = start(webui)
+    image_id = generate(client)["image_id"]
+    assert generate(client, reference=image_id)["used"]["reference"]["method"] == "adapter"
+    told = refused(client, reference="00000000-0000-4000-8000-000000000000")
+    assert (told["status"], [entry["field"] for entry in told["errors"]]) == (422, ["reference"])
