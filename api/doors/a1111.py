@@ -290,6 +290,8 @@ def _option_problems(given: Mapping[str, object], known: Mapping[str, object]) -
 
 def _texts(value: object) -> dict[str, str]:
     """:raises InvalidParamsError: the value is not a picture."""
+    if value is None:
+        raise InvalidParamsError([Problem(field="image", message="is required")])
     try:
         if not isinstance(value, str | bytes):
             raise PictureError("must be a picture as base64 or as a data URI", received="something else")

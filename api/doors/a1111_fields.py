@@ -251,6 +251,8 @@ def _carry_count(found: Translation) -> None:
     name = "n_iter" if several > 1 else "batch_size"
     received = f"{several} x {batch}" if several > 1 and batch > 1 else None
     found.carry(name, "batch_size", several * batch, received=received)
+    if several > 1:
+        found.words = (*found.words, ("with batch_size", "with n_iter x batch_size"))
 
 
 def _whole(value: object) -> object:

@@ -13,11 +13,17 @@ _NAMES: Final = {"hr_scale": "scale", "hr_upscaler": "upscaler", **_NUMBERS, **_
 #: What can differ from the first pass in A1111's second, and what says that it does not.
 _AS_BEFORE: Final = {
     "hr_checkpoint_name": ("", "Use same checkpoint"),
-    "hr_sampler_name": ("", "Use same sampler"),
-    "hr_scheduler": ("", "Use same scheduler"),
     "hr_additional_modules": ([], ["Use same choices"]),
 }
-_SAME_AS: Final = {"hr_prompt": "prompt", "hr_negative_prompt": "negative_prompt", "hr_cfg": "cfg_scale"}
+#: The same, where it may be repeated: A1111's name and the service's own for it in the first pass.
+_SAME_AS: Final = {
+    "hr_prompt": ("prompt", "prompt"),
+    "hr_negative_prompt": ("negative_prompt", "negative_prompt"),
+    "hr_cfg": ("cfg_scale", "cfg_scale"),
+    "hr_sampler_name": ("sampler_name", "sampler"),
+    "hr_scheduler": ("scheduler", "scheduler"),
+}
+_NOTHING: Final = ("", "Use same sampler", "Use same scheduler")
 
 #: Fields of A1111 that are read where its hires fix is on.
 FIELDS: Final = ("enable_hr", *_NAMES)
@@ -47,8 +53,9 @@ def carry_hires(found: Translation) -> None:
     for name, harmless in _AS_BEFORE.items():
         if name in found.given and found.given[name] not in harmless:
             found.refuse(name, "must be left out: the second pass is made with what the first is made with")
-    for name, first in _SAME_AS.items():
-        if found.given.get(name, "") not in ("", found.given.get(first, "")):
+    for name, (first, own) in _SAME_AS.items():
+        wanted = found.given.get(name, "")
+        if wanted not in _NOTHING and found.values.get(own, "") not in (wanted, number(wanted)):
             found.refuse(name, f"must be left out, or the same as {first}, which is used for both passes")
 
 

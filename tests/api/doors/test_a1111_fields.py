@@ -181,17 +181,18 @@ def test_hires_fix_is_not_for_img2img() -> None:
 @pytest.mark.parametrize(
     ("name", "same", "other"),
     [
-        ("hr_prompt", ["", "a"], "b"),
+        ("hr_prompt", ["", "7"], "b"),
         ("hr_negative_prompt", ["", "n"], "b"),
         ("hr_checkpoint_name", ["", "Use same checkpoint"], "sdxl"),
-        ("hr_sampler_name", ["", "Use same sampler"], "Euler"),
-        ("hr_scheduler", ["", "Use same scheduler"], "Karras"),
+        ("hr_sampler_name", ["", "Use same sampler", "Euler a"], "Euler"),
+        ("hr_scheduler", ["", "Use same scheduler", "Simple"], "Karras"),
         ("hr_additional_modules", [[], ["Use same choices"]], ["vae"]),
-        ("hr_cfg", [7], 1),
+        ("hr_cfg", [7, "7.0"], 1),
     ],
 )
 def test_the_second_pass_is_made_like_the_first(name: str, same: list[Any], other: object) -> None:
-    body = {"prompt": "a", "negative_prompt": "n", "cfg_scale": 7, "enable_hr": True}
+    body = {"prompt": "7", "negative_prompt": "n", "cfg_scale": 7, "enable_hr": True}
+    body |= {"sampler_index": "Euler a", "scheduler": "Simple"}
     for value in [None, *same]:
         assert of_txt2img({**body, name: value}).problems == []
     assert [problem.field for problem in of_txt2img({**body, name: other}).problems] == [name]

@@ -139,6 +139,14 @@ def test_n_iter_times_batch_size(client: FlaskClient) -> None:
     assert len(post(client, "txt2img", {**SMALL, "n_iter": 2, "batch_size": "2"}).get_json()["images"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [({"n_iter": 2}, "n_iter x batch_size 2"), ({"batch_size": 2}, "batch_size 2")]
+)
+def test_a_seed_that_is_too_large_for_several(client: FlaskClient, count: dict[str, int], said: str) -> None:
+    failure = a1111_failure_of(post(client, "txt2img", {**SMALL, "seed": 4294967295, **count}))
+    assert f" with {said}: image i has seed + i" in failure["error"]
+
+
 @pytest.mark.parametrize("content_type", [None, "application/json", "text/plain", "application/x-www-form-urlencoded"])
 def test_json_whatever_it_is_called(client: FlaskClient, content_type: str | None) -> None:
     answer = client.post(f"{URL}/txt2img", data=json.dumps(SMALL), content_type=content_type)
