@@ -52,6 +52,7 @@ async function load() {
 async function wanted() {
   const files = {};
   if (form.mode !== "txt2img" && source.current) files.image = source.current.blob;
+  if (form.reference.current) files.reference = form.reference.current.blob;
   // Without a stroke none is sent: the service says best what is missing.
   if (form.mode === "inpainting" && source.current && !mask.isEmpty()) files.mask = await mask.file();
   return { mode: form.mode, fields: form.fields(), files, ratio: form.ratio(source.current) };
@@ -69,7 +70,7 @@ async function follow(request, begin) {
   clearErrors();
   problems.clear();
   by("generate").disabled = true;
-  result.busy(request.ratio, request.fields);
+  result.busy(request.ratio, { ...request.fields, ...request.files });
   showProgress(BUSY);
   by("stage").scrollIntoView({ block: "nearest" });
   try {
@@ -130,14 +131,23 @@ function changed() {
 }
 
 function showCode() {
-  const original = source.current?.original ?? { name: "image.png", maskName: "mask.png" };
-  const image = original.name;
-  const mask = original.maskName;
+  const { image, mask, reference } = fileNames();
   const files = { txt2img: {}, img2img: { image }, inpainting: { image, mask } }[form.mode];
+  if (reference) files.reference = reference;
   const call = { url: api.base + form.mode, fields: form.fields(), files, needsKey };
   by("code").textContent = snippet(document.querySelector("[name=language]:checked").value, call);
   by("code-remark").textContent = `It reads ${Object.values(files).join(" and ")} from the folder where it runs.`;
+  by("code-files").hidden = Object.keys(files).length === 0;
+  by("code-reference").hidden = !reference;
   by("code-image").disabled = by("code-mask").disabled = source.current === null;
+}
+
+/** As the user has them, or as they are saved here. @returns {{image: string, mask: string, reference: ?string}} */
+function fileNames() {
+  const { name: image, maskName: mask } = source.current?.original ?? { name: "image.png", maskName: "mask.png" };
+  const own = form.reference.current?.original.name;
+  const taken = form.mode !== "txt2img" && [image, mask].includes(own);
+  return { image, mask, reference: taken ? `reference-${own}` : own };
 }
 
 /** The saved mask fits the picture as its owner has it, not the one that was scaled down to be sent. */
@@ -162,6 +172,13 @@ async function fetched(image) {
   return { ...image, blob, url: URL.createObjectURL(blob) };
 }
 
+/** All but the pictures that went in, which are not kept. */
+function useSettings({ made, image }) {
+  form.restore(made.mode, { ...made.fields, seed: image.seed });
+  if (!made.used?.reference) form.reference.remove();
+  else if (!form.reference.current) form.reference.say("", "The reference picture that was used is not kept: choose it again.");
+}
+
 async function paintOn({ image }) {
   await source.use(new File([image.blob], `${image.imageId}.png`, { type: image.blob.type })); // as Download calls it
   if (form.mode === "txt2img") form.mode = "inpainting";
@@ -171,6 +188,10 @@ async function paintOn({ image }) {
 async function saveMask() {
   const { original } = source.current;
   save(await mask.file(original), original.maskName);
+}
+
+function saveReference() {
+  save(form.reference.current.original.blob, fileNames().reference);
 }
 
 function saveImage() {
@@ -208,12 +229,13 @@ function wire() {
   });
   result.addEventListener("use-seed", ({ detail }) => form.set({ seed: detail.image.seed }));
   result.addEventListener("use-picture", ({ detail }) => paintOn(detail));
-  result.addEventListener("use-settings", ({ detail }) => form.restore(detail.made.mode, { ...detail.made.fields, seed: detail.image.seed }));
+  result.addEventListener("use-settings", ({ detail }) => useSettings(detail));
   history.addEventListener("open", ({ detail }) => openKept(detail));
   for (const idea of by("ideas").children) idea.addEventListener("click", () => form.set({ prompt: idea.textContent }));
   by("cancel").addEventListener("click", () => jobs.cancel());
   for (const id of ["mask-save", "code-mask"]) by(id).addEventListener("click", saveMask);
   by("code-image").addEventListener("click", saveImage);
+  by("code-reference").addEventListener("click", saveReference);
   by("code-copy").addEventListener("click", copyCode);
   for (const radio of document.querySelectorAll("[name=language]")) radio.addEventListener("change", changed);
   document.addEventListener("keydown", (event) => {
@@ -240,6 +262,7 @@ async function start() {
   if (!interrupted) return;
   form.restore(interrupted.mode, interrupted.fields);
   if (interrupted.files.image) await source.use(interrupted.files.image);
+  if (interrupted.files.reference) await form.reference.use(interrupted.files.reference);
   await follow(interrupted, () => jobs.resume(interrupted));
 }
 

@@ -1,5 +1,8 @@
 // What the service refuses, shown at the input that it is about.
 
+/** Messages that say something of the field ("must be …", "is …"), not of something else ("no WebUI …", "the final picture …"). */
+const GOES_ON = /^(?!(a|all|at|no|none|the|width)\b)/;
+
 /** Gives a place, which has `data-field`, a line for its errors. @param {?Element} input  what the line is about */
 export function addErrorLine(place, input, id = `${place.dataset.field}-error`) {
   const line = Object.assign(document.createElement("p"), { className: "error", id, hidden: true });
@@ -26,7 +29,7 @@ export function showErrors(errors, applies) {
       continue;
     }
     const line = place.querySelector(":scope > .error");
-    line.textContent = `${nameOf(place)} ${message}.`;
+    line.textContent = `${nameOf(place)}${GOES_ON.test(message) ? " " : ": "}${message}.`;
     line.hidden = false;
     for (const input of place.querySelectorAll(`[aria-describedby~="${CSS.escape(line.id)}"]`)) input.setAttribute("aria-invalid", "true");
     first ??= place;
@@ -41,7 +44,7 @@ export function clearErrors() {
   for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
-/** As a person calls it: the service's messages go on from there ("must be …", "is …"). */
+/** As a person calls it. */
 function nameOf(place) {
   return place.dataset.name ?? place.querySelector("label").firstChild.textContent.trim();
 }

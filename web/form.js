@@ -1,28 +1,34 @@
 // The form: what may be entered comes from GET options and GET models; what was entered becomes a request's fields.
 
 import { addErrorLine, showErrors } from "./field_errors.js";
+import { boundBy, choices, choose, numberOf } from "./inputs.js";
 import { Loras } from "./loras.js";
-import { boundBy, numberOf } from "./numbers.js";
+import { Reference } from "./reference.js";
 
 /** Fields with a number in them. An empty one is left out, so that the service's default holds. */
 const NUMBERS = [
   ...["width", "height", "steps", "cfg_scale", "seed", "batch_size", "strength"],
-  ...["mask_blur", "inpaint_padding", "clip_skip"],
+  ...["mask_blur", "inpaint_padding", "clip_skip", "reference_weight"],
 ];
-const TEXTS = ["prompt", "negative_prompt", "model", "sampler", "scheduler", "resize_mode", "inpaint_fill", "inpaint_area"];
+const TEXTS = ["prompt", "negative_prompt", "model", "sampler", "scheduler", "resize_mode", "inpaint_fill", "inpaint_area", "reference_method"];
+/** Those that say how a reference picture is used; without one they mean nothing. */
+const OF_REFERENCE = ["reference_weight", "reference_method"];
+const METHODS = { adapter: "by IP-Adapter, best for a garment", attention: "by attention, for colours and texture" };
 const TXT2IMG_SIDE = 512;
 
 export class Form extends EventTarget {
   #form = document.getElementById("form");
   #defaults = {};
+  reference = new Reference();
   #loras = new Loras();
   /** What no WebUI can do is not shown, unless it was chosen before: a kept request's value is not dropped in silence. */
-  #able = { loras: false, hires: false, clip_skip: false };
+  #able = { loras: false, hires: false, clip_skip: false, reference: false };
 
   constructor() {
     super();
     for (const place of document.querySelectorAll("main [data-field]")) addErrorLine(place, by(place.dataset.field));
     this.#loras.addEventListener("change", () => this.#changed(by("lora-list")));
+    this.reference.addEventListener("change", () => this.#changed(by("reference-card")));
     this.#form.addEventListener("input", (event) => this.#changed(event.target));
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -50,18 +56,25 @@ export class Form extends EventTarget {
    * Bounds and defaults from the service.
    *
    * @param {{limits: object, defaults: object, samplers: string[], schedulers: string[], loras: object[],
-   *   hires: ?{upscalers: string[]}, clip_skip: ?boolean}} options  GET options
+   *   hires: ?{upscalers: string[]}, clip_skip: ?boolean, reference: ?{methods: string[]}}} options  GET options
    * @param {{default: string, models: {id: string, name: string, default: boolean}[]}} models  GET models
    */
   fill(options, models) {
     this.#defaults = options.defaults;
     for (const name of [...NUMBERS, "hires.scale"]) setBounds(name, options.limits[name]);
-    choices("model", [["", `${models.default} (default)`], ...models.models.filter((one) => !one.default).map((one) => [one.id, one.id])]);
-    choices("sampler", [["", "The default"], ...options.samplers.map((name) => [name, name])]);
-    choices("scheduler", [["", "The default"], ...options.schedulers.map((name) => [name, name])]);
-    choices("hires.upscaler", (options.hires?.upscalers ?? []).map((name) => [name, name]));
+    choices(by("model"), [["", `${models.default} (default)`], ...models.models.filter((one) => !one.default).map((one) => [one.id, one.id])]);
+    choices(by("sampler"), [["", "The default"], ...options.samplers.map((name) => [name, name])]);
+    choices(by("scheduler"), [["", "The default"], ...options.schedulers.map((name) => [name, name])]);
+    choices(by("hires.upscaler"), (options.hires?.upscalers ?? []).map((name) => [name, name]));
     this.#loras.fill(options.loras, options.limits["loras[].weight"]);
-    this.#able = { loras: options.loras.length > 0, hires: options.hires !== null, clip_skip: options.clip_skip === true };
+    const methods = options.reference?.methods ?? [];
+    choices(by("reference_method"), [["auto", "as works best"], ...methods.map((name) => [name, METHODS[name] ?? name])]);
+    this.#able = {
+      loras: options.loras.length > 0,
+      hires: options.hires !== null,
+      clip_skip: options.clip_skip === true,
+      reference: options.reference !== null,
+    };
     this.#showMode();
   }
 
@@ -70,7 +83,7 @@ export class Form extends EventTarget {
     const defaults = this.#defaults[this.mode] ?? {};
     const fields = {};
     for (const name of [...TEXTS, ...NUMBERS]) {
-      if (!applies(by(name), this.mode)) continue;
+      if (!applies(by(name), this.mode) || (OF_REFERENCE.includes(name) && !this.reference.current)) continue;
       const value = valueOf(by(name));
       if (name === "prompt" || (value !== "" && value !== defaults[name])) fields[name] = value;
     }
@@ -133,7 +146,12 @@ export class Form extends EventTarget {
   }
 
   #showAble() {
-    const chosen = { loras: this.#loras.value.length > 0, hires: by("hires").checked, clip_skip: by("clip_skip").value !== "" };
+    const chosen = {
+      loras: this.#loras.value.length > 0,
+      hires: by("hires").checked,
+      clip_skip: by("clip_skip").value !== "",
+      reference: this.reference.current !== null,
+    };
     for (const part of document.querySelectorAll("[data-able]")) {
       const { able } = part.dataset;
       part.hidden = !applies(part, this.mode) || !(this.#able[able] || chosen[able]);
@@ -189,17 +207,4 @@ function valueOf(input) {
 
 function setBounds(name, limits) {
   boundBy(limits, [by(name), by(name).closest(".slider")?.querySelector("[type=range]")].filter(Boolean));
-}
-
-function choices(id, pairs) {
-  const select = by(id);
-  const chosen = select.value;
-  select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value)));
-  if (chosen !== "") choose(select, chosen);
-}
-
-/** What is not listed, or not yet, is chosen all the same: it is for the service to refuse. */
-function choose(select, value) {
-  if (!Array.from(select.options).some((option) => option.value === value)) select.append(new Option(value, value));
-  select.value = value;
 }

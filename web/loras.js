@@ -1,7 +1,7 @@
 // The LoRAs of a request: chosen from those that the service lists, each with a weight.
 
 import { addErrorLine } from "./field_errors.js";
-import { boundBy, numberOf } from "./numbers.js";
+import { boundBy, numberOf } from "./inputs.js";
 
 const BASES = { sd1: "SD 1", sd2: "SD 2", sdxl: "SDXL" };
 

@@ -8,8 +8,8 @@ import { compare } from "./compare.js";
  * @property {object} fields  as they were sent
  * @property {string} model
  * @property {number} seconds  from the accepted request to the stored picture
- * @property {?{loras?: {name: string, hash: ?string}[], hires?: {upscaler: string}}} used  by the WebUI's account; none
- *   in what was kept before there was such an account
+ * @property {?{reference?: {method: string, model: ?string}, loras?: {name: string, hash: ?string}[],
+ *   hires?: {upscaler: string}}} used  by the WebUI's account; none in what was kept before there was such an account
  * @property {string[]} warnings
  * @property {{imageId: string, url: string, blob: ?Blob, seed: number, width: number, height: number}[]} images
  * @property {?string} before  URL of the picture that went in
@@ -18,8 +18,8 @@ import { compare } from "./compare.js";
 /** How the service fits a picture of another shape, in CSS' words. */
 const FITS = { stretch: "fill", crop: "cover", fill: "contain" };
 const FACTS = ["Seed", "Size", "Model", "Time"];
-/** Those of what was used, by the fields that ask for it. */
-const USED = { loras: "LoRAs", hires: "Second pass" };
+/** Those of what was used, by the fields and files that ask for it. */
+const USED = { reference: "Reference", loras: "LoRAs", hires: "Second pass" };
 
 /** Says "use-seed", "use-picture" and "use-settings" with { made, image } as its detail. */
 export class Result extends EventTarget {
@@ -50,7 +50,7 @@ export class Result extends EventTarget {
     if (this.#stage.dataset.state === "empty") this.#shape(ratio);
   }
 
-  /** @param {number} ratio  width / height   @param {object} fields  as they are sent */
+  /** @param {number} ratio  width / height   @param {object} fields  as they are sent, files too */
   busy(ratio, fields) {
     this.#shape(ratio);
     const count = fields.batch_size ?? 1;
@@ -127,6 +127,7 @@ export class Result extends EventTarget {
     const { model, seconds, warnings } = this.#made;
     const used = this.#made.used ?? {};
     const facts = { Seed: image.seed, Size: `${image.width} × ${image.height}`, Model: model, Time: `${seconds.toFixed(1)} s` };
+    if (used.reference) facts[USED.reference] = used.reference.model ?? used.reference.method;
     if (used.loras) facts[USED.loras] = used.loras.map(({ name, hash }) => (hash ? `${name} (${hash})` : name)).join(", ");
     if (used.hires) facts[USED.hires] = used.hires.upscaler;
     showFacts(facts, used);

@@ -81,6 +81,11 @@ class Studio:
         expect(self.page.locator("#easel")).to_be_visible()
         return self
 
+    def choose_reference(self, data: bytes, *, name: str = "coat.png") -> Studio:
+        self.page.set_input_files("#reference-file", {"name": name, "mimeType": "image/png", "buffer": data})
+        expect(self.page.locator("#reference-chosen")).to_be_visible()
+        return self
+
     def drag(self, points: Sequence[tuple[float, float]]) -> Studio:
         """Draws with the mouse; points as shares of the canvas."""
         box = self.canvas()

@@ -20,7 +20,8 @@ def studio(page: Page, service: Service) -> Studio:
 def controls(page: Page) -> dict[str, Locator]:
     """What is there only where the pool can do it, by the field's name."""
     page.evaluate("document.getElementById('more').open = true")
-    return {"loras": page.locator("#lora"), "hires": page.locator("#hires"), "clip_skip": page.locator("#clip_skip")}
+    found = {"loras": "#lora", "hires": "#hires", "clip_skip": "#clip_skip", "reference": "#reference-card"}
+    return {name: page.locator(place) for name, place in found.items()}
 
 
 def test_loras_are_sent_with_their_weights(studio: Studio, service: Service, service_simulator: Simulator) -> None:
@@ -124,6 +125,15 @@ def test_what_is_refused_is_said_at_its_input(studio: Studio) -> None:
     expect(page.locator("main .error:visible")).to_have_count(1)
 
 
+def test_what_is_wrong_with_more_than_the_field_is_said_as_a_sentence(studio: Studio) -> None:
+    studio.set(width=768, height=768).page.check("#hires")
+    studio.page.fill("[id='hires.scale']", "4")
+    studio.generate().wait_for("failed")
+    expect(studio.page.locator(".error:visible")).to_have_text(
+        "Scale: the final picture must have at most 4194304 pixels."
+    )
+
+
 def test_a_lora_that_does_nothing_is_refused_at_its_name(studio: Studio) -> None:
     studio.add_lora("add-detail").add_lora("foreign").generate().wait_for("failed")
     row = studio.page.locator("#lora-list li", has_text="foreign")
@@ -131,7 +141,7 @@ def test_a_lora_that_does_nothing_is_refused_at_its_name(studio: Studio) -> None
     expect(studio.page.get_by_role("button", name="Remove foreign")).to_be_focused()
 
 
-@pytest.mark.parametrize(("flavour", "there"), [("koboldcpp", set()), ("sdnext", {"loras", "clip_skip"})])
+@pytest.mark.parametrize(("flavour", "there"), [("koboldcpp", set()), ("sdnext", {"loras", "clip_skip", "reference"})])
 def test_what_the_pool_cannot_is_not_there(page: Page, tmp_path: Path, flavour: str, there: set[str]) -> None:
     with Simulator(flavour=flavour) as webui, running_service(tmp_path, webui.url, workers=1) as service:
         service.wait_until_answering()
@@ -173,7 +183,9 @@ def test_what_was_kept_is_not_dropped_where_the_pool_no_longer_can(studio: Studi
 
     def without(route: Route) -> None:
         answer = route.fetch()
-        route.fulfill(response=answer, json=answer.json() | {"loras": [], "hires": None, "clip_skip": None})
+        route.fulfill(
+            response=answer, json=answer.json() | dict.fromkeys(("hires", "clip_skip", "reference")) | {"loras": []}
+        )
 
     page = studio.page
     studio.add_lora("add-detail", 0.5).set(clip_skip=2).page.check("#hires")

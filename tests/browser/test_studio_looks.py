@@ -129,6 +129,14 @@ def test_readable_while_it_paints(page: Page, slow: Service, width: int) -> None
     studio.wait_for("failed")
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_readable_with_a_garment(page: Page, service: Service, width: int) -> None:
+    studio = opened(page, service, width)
+    studio.prompt("a coat").choose_reference(photo()).set(width=64, height=64, steps=1).generate().wait_for("done")
+    expect(page.locator("#generate")).to_be_enabled()
+    look_at(page, "garment", width)
+
+
 def opened(page: Page, service: Service, width: int) -> Studio:
     page.set_viewport_size({"width": width, "height": 800 if width < 600 else 900})
     page.add_init_script(_SHIFTS)
