@@ -75,6 +75,8 @@ class Config(BaseModel):
     sd_model_aliases: ModelAliases = {}
     sd_sampler: str | None = Field(None, min_length=1)
     sd_scheduler: str | None = Field(None, min_length=1)
+    #: For upscales that name none.
+    sd_upscaler: str | None = Field(None, min_length=1)
     #: For requests without ``clip_skip``.
     sd_clip_skip: int = Field(1, ge=1, le=12)
     use_gpu: bool = True
@@ -107,6 +109,8 @@ class Config(BaseModel):
     max_pixels: int = Field(1536 * 1536, ge=512 * 512, le=2048 * 2048)
     #: Of the picture after a second pass (hires fix).
     max_hires_pixels: int = Field(2048 * 2048, ge=512 * 512, le=4096 * 4096)
+    #: Of an enlarged picture.
+    max_upscale_pixels: int = Field(4096 * 4096, ge=512 * 512, le=8192 * 8192)
     max_batch_size: int = Field(4, ge=1, le=16)
     #: A phone's picture of 50 MP (8192 x 6144) fits.
     max_input_pixels: int = Field(8192 * 6144, ge=16 * 16, le=200_000_000)

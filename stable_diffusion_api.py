@@ -105,6 +105,7 @@ def create_app(config: Config) -> Flask:
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
         default_clip_skip=config.sd_clip_skip,
+        default_upscaler=config.sd_upscaler,
     )
     requests = RequestService(pool=pool, store=stores.shared, host=stores.host, holders=stores.holders)
     generation = GenerationService(
@@ -265,6 +266,7 @@ def _bounds(config: Config) -> Bounds:
         max_steps=config.max_steps,
         max_pixels=config.max_pixels,
         max_hires_pixels=config.max_hires_pixels,
+        max_upscale_pixels=config.max_upscale_pixels,
         max_batch_size=config.max_batch_size,
         max_input_pixels=config.max_input_pixels,
     )
@@ -278,6 +280,7 @@ def _document_settings(config: Config, fields: FieldSet) -> DocumentSettings:
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
         default_clip_skip=config.sd_clip_skip,
+        default_upscaler=config.sd_upscaler,
         doors=config.doors,
         keys=bool(config.api_keys),
         public_url=config.public_url,

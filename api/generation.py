@@ -16,14 +16,24 @@ from api import timings
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
-from api.schemas import Fields, FieldSet, RefusedFieldsError, asked_hires, asked_loras, check, root, to_request
+from api.schemas import (
+    BodyFields,
+    Fields,
+    FieldSet,
+    RefusedFieldsError,
+    asked_hires,
+    asked_loras,
+    check,
+    root,
+    to_request,
+)
 from api.schemas.values import whole
 from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
 from services.catalog import Catalog
 from services.decoders import SHORTEST_WAIT_S, Decoders, Decoding
 from services.generation import Call, Generation, GenerationService
-from services.generation_request import GenerationRequest, Mode
+from services.generation_request import GenerationRequest, Mode, UpscaleRequest
 from services.idempotency import IdempotencyService, fingerprint
 from services.problems import InvalidParamsError, Problem
 from services.stored_images import StoredImages
@@ -56,11 +66,18 @@ class Asked:
     :param idempotency: key and fingerprint, if the caller sent a key.
     """
 
-    wanted: GenerationRequest
-    fields: Fields
+    wanted: GenerationRequest | UpscaleRequest
+    fields: BodyFields
     wait_s: int | None
     idempotency: tuple[str, str] | None
     decoding: Decoding
+
+    @property
+    def painting(self) -> Fields:
+        """The fields of a route that paints."""
+        if not isinstance(self.fields, Fields):
+            raise TypeError("this route does not paint")
+        return self.fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +107,7 @@ class Generations:
         receive: Callable[[Take], Received],
         *,
         pictures: bool,
-        refuse: Callable[[Fields], list[Problem]] = lambda fields: [],
+        refuse: Callable[[BodyFields], list[Problem]] = lambda fields: [],
     ) -> Iterator[Asked]:
         """
         Reads and checks the request. The memory of its body is taken until the block ends.
@@ -133,8 +150,10 @@ class Generations:
             refused.
         """
         generation, replayed = self._once(asked, waits)
-        seeds = [image.seed for image in generation.images]
-        g.log = {"mode": asked.wanted.mode, "model": generation.model, **_seeds(seeds)}
+        seeds = [image.seed for image in generation.images if image.seed is not None]
+        g.log = {"mode": asked.wanted.mode, **_seeds(seeds)}
+        if generation.model is not None:
+            g.log["model"] = generation.model
         if replayed:
             self.metrics.idempotent_replays.inc()
         return generation, replayed
@@ -162,8 +181,7 @@ class Generations:
             self.limits.check_generation()  # only now it is known that this is not a replay
         # Pictures are brought to their size. A request without any does not wait.
         with asked.decoding() if has_picture else nullcontext():
-            choice, params = self.service.prepare(asked.wanted)
-        g.log = {"mode": asked.wanted.mode, "model": choice.model, "seed": params.seed}
+            run = self._prepared(asked.wanted)
         own = timings.Timings(mode=asked.wanted.mode)
         call = Call(
             request_id=g.request_id,
@@ -176,9 +194,19 @@ class Generations:
         )
         self.limits.count_generation()
         g.timings = own
-        return self.service.generate(asked.wanted, choice, params, call)
+        return run(call)
 
-    def _checked(self, received: Received, problems: list[Problem], decoding: Decoding, take: Take) -> Fields:
+    def _prepared(self, wanted: GenerationRequest | UpscaleRequest) -> Callable[[Call], Generation]:
+        """What is left to be done."""
+        if isinstance(wanted, UpscaleRequest):
+            enlarged = self.service.prepare_upscale(wanted)
+            g.log = {"mode": wanted.mode}
+            return lambda call: self.service.upscale(enlarged, call)
+        choice, params = self.service.prepare(wanted)
+        g.log = {"mode": wanted.mode, "model": choice.model, "seed": params.seed}
+        return lambda call: self.service.generate(wanted, choice, params, call)
+
+    def _checked(self, received: Received, problems: list[Problem], decoding: Decoding, take: Take) -> BodyFields:
         """:raises InvalidParamsError: with these problems and all that are found here."""
 
         def stored(image_id: UUID) -> bytes:
@@ -190,8 +218,16 @@ class Generations:
         except RefusedFieldsError as error:
             problems += error.problems
             refused = {root(problem.field) for problem in problems}
-            problems += self.catalog.problems(_wanted(received.values, refused=refused))
+            problems += self._problems_of_pool(received, refused)
             raise InvalidParamsError(problems) from None
+
+    def _problems_of_pool(self, received: Received, refused: Collection[str]) -> list[Problem]:
+        if received.mode != "upscale":
+            return self.catalog.problems(_wanted(received.values, refused=refused))
+        upscaler = received.values.get("upscaler")
+        if "upscaler" in refused or not isinstance(upscaler, str | None):
+            return []
+        return self.catalog.upscaler_problems(upscaler)
 
     def _decoding(self, wait_s: int | None, key: str | None) -> Decoding:
         """
@@ -222,6 +258,8 @@ def tracking_key() -> str:
 
 
 def _seeds(seeds: Sequence[int]) -> dict[str, object]:
+    if not seeds:
+        return {}
     return {"seed": seeds[0]} if len(seeds) == 1 else {"seed": seeds[0], "seeds": list(seeds)}
 
 

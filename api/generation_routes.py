@@ -1,4 +1,4 @@
-"""``POST txt2img``, ``img2img`` and ``inpainting``: the service's own API."""
+"""``POST txt2img``, ``img2img``, ``inpainting`` and ``upscale``: the service's own API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Response, request
 from api import rendering, timings
 from api.body import MOST_TEXT_BYTES, read_values
 from api.generation import Generations, Received, Take, with_outcome
-from api.schemas import Fields
+from api.schemas import BodyFields, Fields
 from services.generation import GeneratedImage
 from services.generation_request import Mode
 from services.problems import Problem
@@ -27,6 +27,7 @@ class GenerationRoutes:
         routes.post("/txt2img")(self.txt2img)
         routes.post("/img2img")(self.img2img)
         routes.post("/inpainting")(self.inpainting)
+        routes.post("/upscale")(self.upscale)
         timings.register(routes, self.generations.metrics)
         app.register_blueprint(routes)
 
@@ -42,6 +43,10 @@ class GenerationRoutes:
         """Repaint the masked part of a picture: virtual try-on."""
         return self._answer("inpainting")
 
+    def upscale(self) -> Response:
+        """Enlarge a picture by an upscaler."""
+        return self._answer("upscale")
+
     def _answer(self, mode: Mode) -> Response:
         as_png = request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
         with self.generations.read(
@@ -54,7 +59,7 @@ class GenerationRoutes:
         if as_png:
             response = rendering.as_png(generation, self._url)
         else:
-            with_base64 = asked.fields.response_format == "base64"
+            with_base64 = getattr(asked.fields, "response_format", None) == "base64"
             response = rendering.as_json(generation, self._url, with_base64=with_base64)
         return with_outcome(response, asked, replayed=replayed)
 
@@ -67,8 +72,8 @@ class GenerationRoutes:
         return f"{self.image_base_url}/{image.image_id}" if image.stored else None
 
 
-def _several_pngs(fields: Fields) -> list[Problem]:
-    if fields.batch_size == 1:
+def _several_pngs(fields: BodyFields) -> list[Problem]:
+    if not isinstance(fields, Fields) or fields.batch_size == 1:
         return []
     message = "must be 1 with Accept: image/png, which has room for one image"
     return [Problem(field="batch_size", message=message, received=fields.batch_size)]

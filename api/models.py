@@ -48,6 +48,7 @@ class ModelRoutes:
             "upscalers": self.catalog.upscalers(),
             "loras": [{"name": lora.name, "base": lora.base} for lora in self.catalog.loras()],
             "hires": {"upscalers": upscalers} if (upscalers := self.catalog.hires_upscalers()) else None,
+            "upscale": {"upscalers": enlarging} if (enlarging := self.catalog.upscale_upscalers()) else None,
             "clip_skip": self.catalog.clip_skip(),
             "reference": self._reference(),
             "controls": None,

@@ -58,6 +58,7 @@ class DocumentSettings:
     default_sampler: str | None
     default_scheduler: str | None
     default_clip_skip: int
+    default_upscaler: str | None
     doors: Collection[str]
     keys: bool
     public_url: str | None
@@ -124,10 +125,11 @@ def _add_schemas(schemas: dict[str, Any], settings: DocumentSettings) -> None:
         "sampler": settings.default_sampler,
         "scheduler": settings.default_scheduler,
         "clip_skip": settings.default_clip_skip,
+        "upscaler": settings.default_upscaler,
     }
     for schema in json_schemas(settings.fields).values():
         for name, default in defaults.items():
-            if default is not None:
+            if default is not None and name in schema["properties"]:
                 schema["properties"][name]["default"] = default
         schemas[schema["title"]] = schema
     schemas["ProblemAnswer"]["properties"]["code"]["enum"] = [

@@ -35,8 +35,10 @@ def as_png(generation: Generation, image_url: ImageUrl) -> Response:
     response = Response(_pieces(image.png), mimetype="image/png")
     response.content_length = len(image.png)
     response.headers["X-Image-Id"] = str(image.image_id)
-    response.headers["X-Seed"] = str(image.seed)
-    response.headers["X-Model"] = quote(generation.model, safe=" !#$&'()*+,/:;=?@[]-._~")
+    if image.seed is not None:
+        response.headers["X-Seed"] = str(image.seed)
+    if generation.model is not None:
+        response.headers["X-Model"] = quote(generation.model, safe=" !#$&'()*+,/:;=?@[]-._~")
     response.headers["X-Processing-Time"] = f"{generation.processing_time_s:.3f}"
     if (url := image_url(image)) is not None:
         response.headers["Location"] = url
@@ -50,7 +52,7 @@ def as_json(generation: Generation, image_url: ImageUrl, *, with_base64: bool) -
     images = [_fields(image, image_url, with_base64=with_base64) for image in generation.images]
     answer = images[0] | {
         "processing_time": round(generation.processing_time_s, 3),
-        "model": generation.model,
+        **({} if generation.model is None else {"model": generation.model}),
         "request_id": generation.request_id,
     }
     answer |= used(generation)
@@ -84,7 +86,7 @@ def _fields(image: GeneratedImage, image_url: ImageUrl, *, with_base64: bool) ->
         "image_id": str(image.image_id),
         "image_url": image_url(image),
         **({"image_base64": f"data:image/png;base64,{PICTURE}"} if with_base64 else {}),
-        "seed": image.seed,
+        **({} if image.seed is None else {"seed": image.seed}),
         "width": image.width,
         "height": image.height,
     }
@@ -99,6 +101,8 @@ def used(generation: Generation) -> dict[str, Any]:
         found["loras"] = [{"name": lora.name, "hash": lora.hash} for lora in generation.used.loras]
     if generation.used.upscaler is not None:
         found["hires"] = {"upscaler": generation.used.upscaler}
+    if generation.used.upscaled_by is not None:
+        found["upscale"] = {"upscaler": generation.used.upscaled_by}
     return {"used": found} if found else {}
 
 

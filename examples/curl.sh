@@ -42,6 +42,10 @@ call "$api/inpainting" -F image=@"$out/photo.png" -F mask=@"$here/samples/circle
 cat "$out/answer.json"; echo
 image_id=$(field image_id < "$out/answer.json")
 
+echo "== That picture twice as large; what the service has stored need not be sent again"
+call "$api/upscale" -H 'Content-Type: application/json' -H 'Accept: image/png' \
+  -d "{\"image\": \"$image_id\", \"scale\": 2, \"upscaler\": \"Lanczos\"}" -o "$out/larger.png"
+
 echo "== That picture, its headers alone, and a small copy of it"
 call "$api/image/$image_id" -o "$out/sky.png"
 call --head "$api/image/$image_id"
@@ -85,6 +89,8 @@ if curl --silent --fail ${API_KEY:+-H "Authorization: Bearer $API_KEY"} "$a1111/
   photo=$(base64 < "$out/photo.png" | tr -d '\n')
   echo "{\"prompt\": \"a storm\", \"denoising_strength\": 0.5, \"init_images\": [\"$photo\"]}" |
     call "$a1111/img2img" -d @- -o "$out/a1111-storm.json"
+  echo "{\"image\": \"$photo\", \"upscaler_1\": \"Lanczos\"}" |
+    call "$a1111/extra-single-image" -d @- -o "$out/a1111-larger.json"
   echo "{\"image\": \"$photo\"}" | call "$a1111/png-info" -d @- -o "$out/a1111-png-info.json"
   call "$a1111/interrupt" -X POST; echo
 fi

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from observability.multiprocess import shared_folder
 from state.files import make_own_folder
 
-MODES: Final = ("txt2img", "img2img", "inpainting")
+MODES: Final = ("txt2img", "img2img", "inpainting", "upscale")
 #: Why images are removed.
 REMOVALS: Final = ("age", "size", "request")
 #: Of a reference picture on a WebUI with a model.

@@ -102,7 +102,7 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
         read = replace(read, hires_upscalers=tuple(dict.fromkeys((*read.hires_upscalers, *read.upscalers))))
     if is_native(checkpoints):
         return replace(_native(read, known, reader), broken=tuple(reader.broken.values()))
-    read = replace(read, loras=by_tag(read.loras))
+    read = replace(read, loras=by_tag(read.loras), upscales=bool(read.upscalers))
     if read.schedulers:
         options = reader.get(_OPTIONS, broken={})
         read = replace(

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from sd_client import upscaling
 from sd_client.capabilities import is_native, read_capabilities, read_chosen_model, read_exceptions, read_models
 from sd_client.connection import Exchange
 from sd_client.errors import (
@@ -23,8 +24,8 @@ from sd_client.errors import (
     WebUIStatusError,
 )
 from sd_client.matching import Match
-from sd_client.models import Capabilities, Checkpoint, GenerationParams, PaintedImage
-from sd_client.payloads import asked_clip_skip, payload, read_answer, read_info, shows_nothing_loaded
+from sd_client.models import Capabilities, Checkpoint, GenerationParams, PaintedImage, UpscaleParams
+from sd_client.payloads import Payload, asked_clip_skip, payload, read_answer, read_info, shows_nothing_loaded
 from sd_client.progress import Progress, Task, read_progress, read_task, stop_reason
 from sd_client.references import dropped, met_exception
 from sd_client.result import read_object
@@ -121,6 +122,47 @@ class WebUIClient:
             return job.images()
         finally:
             call.asked_s = time.monotonic() - begun
+
+    def upscale(
+        self, params: UpscaleParams, capabilities: Capabilities, *, timeout_s: float, call: JobCall | None = None
+    ) -> PaintedImage:
+        """
+        By ``extra-single-image``: the picture is at least as large as is due, and at most one rounding larger.
+
+        :param timeout_s: seconds until the answer must be there.
+        :raises JobStoppedError: somebody ended it: the picture is enlarged, but not by the upscaler.
+        """
+        name = upscaling.spelling(capabilities, params.upscaler)
+        if name is None:  # whoever chose this WebUI looked at the same capabilities
+            raise LookupError("the WebUI does not offer the job's upscaler")
+        call, begun = call or JobCall(), time.monotonic()
+        body = Payload(upscaling.upscale_fields(params, name), [(b',"image":"', params.image, b'"')])
+        path = "/sdapi/v1/extra-single-image"
+        try:
+            answer = upscaling.read_object(
+                self._transport.exchange("POST", path, body, timeout_s=timeout_s, over=call.over)
+            )
+            call.answered = True
+        finally:
+            call.asked_s = time.monotonic() - begun
+        if capabilities.has_progress:
+            self.check_not_stopped({})
+        return upscaling.read_upscaled(answer, params, name)
+
+    def check_not_stopped(self, info: Mapping[str, Any]) -> None:
+        """
+        An answer does not show it: the WebUI is asked, before it can have our next job.
+
+        :param info: the answer's; empty if it has none.
+        :raises JobStoppedError: somebody ended the job.
+        """
+        try:
+            progress = self.progress()
+        except WebUIError:  # it has painted, and cannot say more
+            return
+        reason = progress and stop_reason(progress, info)
+        if reason:
+            raise JobStoppedError(reason)
 
     def sd_models(self) -> tuple[Checkpoint, ...]:
         """The one cheap path that also shows whether the API is up. :raises MissingRouteError: it is not."""
@@ -224,7 +266,7 @@ class _Job:
     def _painted(self, params: GenerationParams) -> tuple[PaintedImage, ...]:
         answer = self._loaded_answer(params)
         if self._capabilities.has_progress and not self._capabilities.progress_by_genkey:
-            self._check_not_stopped(answer)
+            self._client.check_not_stopped(read_info(answer))
         checkpoint = self._matched.checkpoint
         if not checkpoint.known_hash:
             # This WebUI does not know the file's hash yet: the answer's must be the one that was asked for.
@@ -276,17 +318,3 @@ class _Job:
 
     def _left_s(self) -> float:
         return max(0.001, self._ends - time.monotonic())
-
-    def _check_not_stopped(self, answer: Mapping[str, Any]) -> None:
-        """
-        The answer does not show it: the WebUI is asked, before it can have our next job.
-
-        :raises JobStoppedError: somebody ended the job.
-        """
-        try:
-            progress = self._client.progress()
-        except WebUIError:  # it has painted, and cannot say more
-            return
-        reason = progress and stop_reason(progress, read_info(answer))
-        if reason:
-            raise JobStoppedError(reason)

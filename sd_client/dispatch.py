@@ -22,11 +22,11 @@ from sd_client.job import JobRequest, Lease, Place
 from sd_client.limits import Limits, after_painting, png_size
 from sd_client.lora_trials import LoraTrials
 from sd_client.model_check import ModelChecker
-from sd_client.models import Capabilities, GenerationParams, PaintedImage
+from sd_client.models import Capabilities, GenerationParams, PaintedImage, UpscaleParams
 from sd_client.probing import Probing, WebUIState
 from sd_client.queue import JobQueue
 from sd_client.reference_trials import ReferenceTrials
-from sd_client.routing import match_now
+from sd_client.routing import can_do
 from sd_client.running_job import RunningJob
 from sd_client.shared_schedule import SharedSchedule
 
@@ -71,7 +71,7 @@ class Dispatcher:
 
         :raises WebUIError:
         """
-        tried, met = self._unfit(request) if request.params.has_extras else (frozenset(), None)
+        tried, met = self._unfit(request) if _is_proven_by_answer(request) else (frozenset(), None)
         dropped = False
         too_small: tuple[str, ...] = ()
         while True:
@@ -94,11 +94,9 @@ class Dispatcher:
             except (LimitError, WebUIBusyError, UselessError) as error:
                 met = error
             except DroppedError as error:
-                self._trials.forget(lease.webui, request.params)
                 self._drops.add(lease.webui, error.reason)
-                state = self._probing.states().get(lease.webui)
-                if error.reason == "reference_dropped" and state and state.capabilities:
-                    self._references.fail(lease.webui, state.capabilities, request.params)
+                if isinstance(request.params, GenerationParams):
+                    self._doubt(lease.webui, request.params, error)
                 if dropped:
                     raise
                 met, dropped = error, True
@@ -106,6 +104,13 @@ class Dispatcher:
                 log.warning("a job could not be sent to its webui", extra={"webui": self._places[lease.webui]})
                 self._probing.report_failure(lease.webui)
             tried |= {lease.webui}
+
+    def _doubt(self, webui: str, params: GenerationParams, error: DroppedError) -> None:
+        """What was proven there is not proven any more."""
+        self._trials.forget(webui, params)
+        state = self._probing.states().get(webui)
+        if error.reason == "reference_dropped" and state and state.capabilities:
+            self._references.fail(webui, state.capabilities, params)
 
     def _unfit(self, request: JobRequest) -> tuple[frozenset[str], WebUIError | None]:
         """
@@ -118,22 +123,25 @@ class Dispatcher:
         shunned = {webui for webui in self._clients if self._drops.lately(webui, params)}
         unfit = useless.keys() | shunned
         others = [one for one in states.items() if one[0] not in unfit] if shunned else []
-        if any(state.available and match_now(request, webui, state) for webui, state in others):
+        if any(state.available and can_do(request, webui, state) for webui, state in others):
             return frozenset(unfit), met
         return frozenset(useless), met
 
     def _useless(self, webui: str, state: WebUIState | None, request: JobRequest) -> UselessError | None:
-        if name := self._trials.useless(webui, request.params):
+        params = request.params
+        if isinstance(params, UpscaleParams):
+            return None
+        if name := self._trials.useless(webui, params):
             return UselessLoraError(name)
-        if request.params.reference is None or state is None or not match_now(request, webui, state):
+        if params.reference is None or state is None or not can_do(request, webui, state):
             return None
         self._references.see(webui, state.since)
-        return self._references.useless(webui, state.capabilities, request.params) if state.capabilities else None
+        return self._references.useless(webui, state.capabilities, params) if state.capabilities else None
 
     def _could_do(self, request: JobRequest) -> bool:
         """Whether a WebUI that is not reachable now has the job's extras, and is not known to do nothing with them."""
         states = self._probing.states()
-        able = (webui for webui, state in states.items() if match_now(request, webui, state))
+        able = (webui for webui, state in states.items() if can_do(request, webui, state))
         return any(self._useless(webui, states[webui], request) is None for webui in able)
 
     def _run_on(self, lease: Lease, request: JobRequest) -> tuple[PaintedImage, ...] | None:
@@ -144,19 +152,22 @@ class Dispatcher:
         """
         webui = lease.webui
         state = self._probing.states().get(webui)
-        if state is None or state.capabilities is None or not match_now(request, webui, state):
+        if state is None or state.capabilities is None or not can_do(request, webui, state):
             self._queue.leave(lease.ticket)
             return None
-        if request.params.reference is not None:
+        if isinstance(request.params, GenerationParams) and request.params.reference is not None:
             self._references.see(webui, state.since)
         request.report.webui = self._places[webui]
         request.report.switches += lease.switches
         try:
             images = self._running_job(lease, request, state.capabilities).images()
-            if state.capabilities.clamps and request.params.hires is None:
-                self._check_sizes(webui, state.capabilities.limits, request.params, images)
-            if request.params.loras:
-                self._trials.check(webui, request.params, images[0].used.loras)
+            params = request.params
+            if isinstance(params, UpscaleParams):
+                return images
+            if state.capabilities.clamps and params.hires is None:
+                self._check_sizes(webui, state.capabilities.limits, params, images)
+            if params.loras:
+                self._trials.check(webui, params, images[0].used.loras)
         except LimitError as error:
             self._probing.learn(webui, error.limits)
             raise
@@ -165,12 +176,15 @@ class Dispatcher:
     def _running_job(self, lease: Lease, request: JobRequest, capabilities: Capabilities) -> RunningJob:
         client = self._clients[lease.webui]
         place = Place(lease, self._shared, self._queue.release, crowded=self._crowded)
+        params = request.params
+        if isinstance(params, UpscaleParams):
+            return RunningJob(request, client, capabilities, place)
         checker = None
         if not lease.proven:
             checker = ModelChecker(
                 client,
                 capabilities,
-                request.params.checkpoint,
+                params.checkpoint,
                 before=lease.before,
                 sound=lease.sound,
                 timeout_s=request.run_s,
@@ -182,8 +196,8 @@ class Dispatcher:
             capabilities,
             place,
             checker=checker,
-            trials=self._trials if request.params.loras else None,
-            references=self._references if request.params.reference else None,
+            trials=self._trials if params.loras else None,
+            references=self._references if params.reference else None,
         )
 
     def _check_sizes(
@@ -199,3 +213,8 @@ class Dispatcher:
                 text = f"the WebUI painted {painted[0]}x{painted[1]} for {asked[0]}x{asked[1]}"
                 raise LimitError(text, limits, reason="wrong_size")
             self._probing.learn(webui, limits)
+
+
+def _is_proven_by_answer(request: JobRequest) -> bool:
+    """Whether a WebUI may leave out a part of the job without a word."""
+    return isinstance(request.params, UpscaleParams) or request.params.has_extras

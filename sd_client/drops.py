@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sd_client.errors import InvalidReason
-from sd_client.models import GenerationParams
+from sd_client.models import JobParams, UpscaleParams
 
 #: For so long.
 SHUNNED_S = 600.0
@@ -22,14 +22,17 @@ class Drops:
     def add(self, webui: str, reason: InvalidReason) -> None:
         self._seen[webui, reason] = self._clock()
 
-    def lately(self, webui: str, params: GenerationParams) -> bool:
+    def lately(self, webui: str, params: JobParams) -> bool:
         """Whether it has left out a kind of thing that this job asks for."""
         now = self._clock()
         times = (self._seen.get((webui, reason)) for reason in _reasons(params))
         return any(seen is not None and now - seen < SHUNNED_S for seen in times)
 
 
-def _reasons(params: GenerationParams) -> Iterator[InvalidReason]:
+def _reasons(params: JobParams) -> Iterator[InvalidReason]:
+    if isinstance(params, UpscaleParams):
+        yield "wrong_upscaler"
+        return
     if params.loras:
         yield "lora_dropped"
     if params.hires is not None:

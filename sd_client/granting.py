@@ -24,14 +24,14 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
     schedule = _without_future(schedule, now)
     while (start := _next_start(schedule, slots=slots, patience_s=patience_s, now=now)) is not None:
         job, webui = start
-        switches = schedule.loaded.get(webui, "") not in ("", job.model)
+        switches = bool(job.model) and schedule.loaded.get(webui, "") not in ("", job.model)
         painted = schedule.painted.get(webui, "")
         started = replace(
             job,
             webui=webui,
             since=now,
             switches=switches,
-            proven=painted == job.model or not (switches or webui in schedule.troubles),
+            proven=painted == job.model or not job.model or not (switches or webui in schedule.troubles),
             before=painted or schedule.loaded.get(webui, ""),
             sound=painted not in ("", job.model),
         )
@@ -39,7 +39,7 @@ def grant(schedule: Schedule, *, slots: int, patience_s: float, now: float) -> S
             schedule,
             waiting=tuple(other for other in schedule.waiting if other.ticket != job.ticket),
             running=(*schedule.running, started),
-            loaded={**schedule.loaded, webui: job.model},
+            loaded={**schedule.loaded, webui: job.model} if job.model else schedule.loaded,
         )
     return _with_passed(schedule, slots=slots, now=now)
 
@@ -110,7 +110,7 @@ def _choice(schedule: Schedule, job: Job, idle: Mapping[str, int], *, patient: b
     if not open_webuis:
         return None
     troubles = schedule.troubles
-    ready = [webui for webui in open_webuis if schedule.loaded.get(webui) == job.model]
+    ready = [webui for webui in open_webuis if not job.model or schedule.loaded.get(webui) == job.model]
     if ready:
         return min(ready, key=lambda webui: (webui in troubles, idle[webui]))
     if patient and _model_is_busy(schedule, job):

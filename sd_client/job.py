@@ -10,9 +10,10 @@ from typing import Literal
 from sd_client import schedule
 from sd_client.errors import QueueUnavailableError, WebUIError
 from sd_client.matching import Match, match
-from sd_client.models import Capabilities, GenerationParams
+from sd_client.models import Capabilities, JobParams, UpscaleParams
 from sd_client.schedule import Schedule
 from sd_client.shared_schedule import SharedSchedule
+from sd_client.upscaling import spelling
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class JobRequest:
     :param check: called every :data:`CHECK_S`; whatever it raises ends the job.
     """
 
-    params: GenerationParams
+    params: JobParams
     task_id: str
     request: str
     since: float
@@ -68,8 +69,23 @@ class JobRequest:
     report: JobReport
     _matches: dict[str, tuple[Capabilities, Match | None]] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def model(self) -> str:
+        """``model_name`` of the checkpoint that the job needs; "" if it needs none."""
+        return "" if isinstance(self.params, UpscaleParams) else self.params.checkpoint.model_name
+
+    def can_be_done(self, webui: str, capabilities: Capabilities) -> bool:
+        """Whether a WebUI has all that the job needs; its limits are another matter."""
+        if isinstance(self.params, UpscaleParams):
+            return spelling(capabilities, self.params.upscaler) is not None
+        return self.match(webui, capabilities) is not None
+
     def match(self, webui: str, capabilities: Capabilities) -> Match | None:
-        """What a WebUI calls what the job needs, None if it cannot do the job; worked out once per look at it."""
+        """
+        What a WebUI calls what a generation needs, None if it cannot do the job; worked out once per look at it.
+        """
+        if isinstance(self.params, UpscaleParams):
+            return None
         known = self._matches.get(webui)
         if known is None or known[0] is not capabilities:
             known = self._matches[webui] = capabilities, match(capabilities, self.params)

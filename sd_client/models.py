@@ -154,6 +154,7 @@ class Capabilities:
     :param returns_masks: it puts masks between the pictures of an inpainting (``return_mask``,
         ``return_mask_composite``), and has options that turn this off.
     :param upscalers: those whose weights are there.
+    :param upscales: it can enlarge a picture by one of them.
     :param loras: those that it can be asked for, and whose use its answer proves.
     :param hires_upscalers: what it can enlarge a picture by before a second pass; empty if it has no such pass.
     :param clip_skip: how it is asked for another layer of CLIP than the last: by the option
@@ -186,6 +187,7 @@ class Capabilities:
     can_interrupt: bool = True
     reports_tasks: bool = False
     returns_masks: bool = False
+    upscales: bool = False
     ends_on_hang_up: bool = False
     paints_batches: bool = True
     lifts_limits: bool = False
@@ -351,12 +353,39 @@ class GenerationParams(UnchangedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpscaleParams:
+    """
+    One picture to be enlarged; no model is needed for that.
+
+    :param image: encoded picture of exactly ``from_width`` × ``from_height`` pixels.
+    :param width: and ``height``: of the enlarged picture, pixels.
+    :param upscaler: in any WebUI's spelling.
+    """
+
+    image: bytes = field(repr=False)
+    from_width: int
+    from_height: int
+    width: int
+    height: int
+    upscaler: str
+
+
+#: What a job is about.
+JobParams = GenerationParams | UpscaleParams
+
+
+@dataclass(frozen=True, kw_only=True)
 class Used:
-    """What the WebUI's answer proves that it used, besides model and sampler."""
+    """
+    What the WebUI's answer proves that it used, besides model and sampler.
+
+    :param upscaler: of a second pass; :param upscaled_by: where a picture was only enlarged.
+    """
 
     loras: tuple[UsedLora, ...] = ()
     upscaler: str | None = None
     reference: UsedReference | None = None
+    upscaled_by: str | None = None
 
 
 NOTHING_USED = Used()

@@ -161,7 +161,7 @@ class JobQueue:
             ticket=uuid.uuid4().hex,
             holder=self._holders.me,
             webuis=candidates(request, self._probing.states(), tried, self._policy, self.broken()),
-            model=request.params.checkpoint.model_name,
+            model=request.model,
             since=request.since,
             request=request.request,
             task=request.task_id,
@@ -336,7 +336,8 @@ def _after(state: Schedule, lease: Lease, ending: Ending, *, now: float) -> Sche
     """With what a job's end says about its WebUI."""
     webui, blame = lease.webui, ending.webui_to_blame
     if ending.ran_s is not None:
-        state = schedule.painted_with(schedule.succeeded(state, webui), webui, lease.model)
+        state = schedule.succeeded(state, webui)
+        state = schedule.painted_with(state, webui, lease.model) if lease.model else state
     elif blame is not None:
         if blame == "memory":
             state = schedule.doubt(state, webui, now=now)

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from sd_client.errors import BrokenModelError, LimitError, NoGPUError, NoWebUIError
 from sd_client.job import JobRequest
-from sd_client.matching import Match, is_within
+from sd_client.matching import is_within
+from sd_client.models import UpscaleParams
 from sd_client.probing import INTERVAL_S, WebUIState
 
 States = Mapping[str, WebUIState]
@@ -51,11 +52,10 @@ def candidates(
     :raises LimitError: those that have what it needs cannot paint it, as has been learned meanwhile.
     :raises PoolError: there are none.
     """
-    model = request.params.checkpoint.model_name
-    have_it = {webui: state for webui, state in states.items() if match_now(request, webui, state)}
+    have_it = {webui: state for webui, state in states.items() if can_do(request, webui, state)}
     if not have_it:
         _raise_if_beyond_limits(request, states)
-    able = {w: s for w, s in have_it.items() if model not in broken.get(w, ())}
+    able = {w: s for w, s in have_it.items() if request.model not in broken.get(w, ())}
     usable = policy.usable(able)
     left = tuple(webui for webui in usable if webui not in tried)
     if left:
@@ -68,11 +68,14 @@ def candidates(
     raise NoWebUIError("no WebUI that can do this is reachable", retry_after_s=retry_after_s)
 
 
-def match_now(request: JobRequest, webui: str, state: WebUIState | None) -> Match | None:
-    """What a WebUI calls what the job needs; None if, as far as is known now, it cannot do the job."""
-    if state is None or state.capabilities is None or not is_within(state.capabilities.limits, request.params):
-        return None
-    return request.match(webui, state.capabilities)
+def can_do(request: JobRequest, webui: str, state: WebUIState | None) -> bool:
+    """Whether a WebUI can do the job, as far as is known now."""
+    if state is None or state.capabilities is None:
+        return False
+    params, limits = request.params, state.capabilities.limits
+    return (isinstance(params, UpscaleParams) or is_within(limits, params)) and request.can_be_done(
+        webui, state.capabilities
+    )
 
 
 def _raise_if_beyond_limits(request: JobRequest, states: States) -> None:

@@ -27,7 +27,7 @@ from sd_client.job import CHECK_S, Blame, Ending, JobRequest, Place
 from sd_client.lora_trials import LoraTrials
 from sd_client.matching import Match
 from sd_client.model_check import ModelChecker
-from sd_client.models import Capabilities, PaintedImage
+from sd_client.models import Capabilities, GenerationParams, PaintedImage, UpscaleParams
 from sd_client.reference_trials import ReferenceTrials
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class RunningJob:
                 if self.result.done():
                     continue
                 if time.monotonic() >= deadline:
-                    raise WebUITimeoutError(_too_long(self._capabilities)) from None
+                    raise WebUITimeoutError(self._too_long()) from None
                 if self._place.is_cancelled():
                     raise JobCancelledError("the caller cancelled the job") from None
                 self._request.check()
@@ -130,8 +130,17 @@ class RunningJob:
         if self._over.is_set():
             return
         self._call.end(hang_up=self._capabilities.ends_on_hang_up)
-        if self._capabilities.can_interrupt:
+        if self._can_interrupt():
             threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
+
+    def _can_interrupt(self) -> bool:
+        """No WebUI reports whose picture it enlarges, and an interrupt would end somebody else's job."""
+        return self._capabilities.can_interrupt and not isinstance(self._request.params, UpscaleParams)
+
+    def _too_long(self) -> str:
+        if self._can_interrupt() or self._capabilities.ends_on_hang_up:
+            return "the job took longer than allowed and is being interrupted"
+        return "the job took longer than allowed; its WebUI cannot interrupt it and goes on"
 
     # --- The job's thread ---------------------------------------------------------------------------------------------
 
@@ -158,20 +167,23 @@ class RunningJob:
                 self.result.set_result(images)
 
     def _paint(self, timeout_s: float) -> tuple[PaintedImage, ...]:
+        request, params = self._request, self._request.params
+        if isinstance(params, UpscaleParams):
+            return (self._client.upscale(params, self._capabilities, timeout_s=timeout_s, call=self._call),)
         matched = self._request.match(self._place.webui, self._capabilities)
         if matched is None:  # whoever chose this WebUI looked at the same capabilities
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
-        matched = self._proven(matched, ends := time.monotonic() + timeout_s)
-        request, left_s = self._request, max(0.001, ends - time.monotonic())
+        matched = self._proven(params, matched, ends := time.monotonic() + timeout_s)
+        left_s = max(0.001, ends - time.monotonic())
         images = self._client.generate(
-            request.params, self._capabilities, matched, task_id=request.task_id, timeout_s=left_s, call=self._call
+            params, self._capabilities, matched, task_id=request.task_id, timeout_s=left_s, call=self._call
         )
         if self._call.doubtful and self._references is not None and matched.reference is not None:
             self._references.check(
                 self._place.webui,
                 self._client,
                 self._capabilities,
-                request.params,
+                params,
                 matched.reference,
                 task_id=request.task_id,
                 timeout_s=max(0.001, ends - time.monotonic()),
@@ -179,7 +191,7 @@ class RunningJob:
             )
         return images
 
-    def _proven(self, matched: Match, ends: float) -> Match:
+    def _proven(self, params: GenerationParams, matched: Match, ends: float) -> Match:
         """
         The match, once small pictures have shown that what the job asks for works.
 
@@ -192,7 +204,7 @@ class RunningJob:
                 self._place.webui,
                 self._client,
                 self._capabilities,
-                self._request.params,
+                params,
                 task_id=self._request.task_id,
                 timeout_s=max(0.001, ends - time.monotonic()),
                 call=self._call,
@@ -284,9 +296,3 @@ class RunningJob:
             return self._client.interrupt()
         except WebUIError:  # the job's own thread reports what became of the WebUI
             return True
-
-
-def _too_long(capabilities: Capabilities) -> str:
-    if capabilities.can_interrupt or capabilities.ends_on_hang_up:
-        return "the job took longer than allowed and is being interrupted"
-    return "the job took longer than allowed; its WebUI cannot interrupt it and goes on"

@@ -19,7 +19,7 @@ class Entry:
 
     :param ticket: a unique name of the job.
     :param holder: the process that is responsible for it; its jobs end when it dies.
-    :param model: the checkpoint it needs, by its ``model_name``.
+    :param model: the checkpoint it needs, by its ``model_name``; "" if it needs none.
     :param since: when it began to wait, or, once running, when it began to run.
     :param webui: where it runs; None while it waits.
     :param request: the id by which its caller can ask about it; "" if nobody can.

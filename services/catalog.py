@@ -13,7 +13,7 @@ from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
 from sd_client.references import methods_of
 from sd_client.samplers import spell
-from services.extras import settle_extras
+from services.extras import chosen_upscaler, settle_extras
 from services.model_names import ModelNames, union
 from services.problems import (
     CapabilityMissingError,
@@ -82,6 +82,7 @@ class Catalog:
         default_sampler: str | None,
         default_scheduler: str | None,
         default_clip_skip: int = 1,
+        default_upscaler: str | None = None,
     ) -> None:
         self._look = look
         self._default_model = default_model
@@ -90,6 +91,7 @@ class Catalog:
         self._default_sampler = default_sampler
         self._default_scheduler = default_scheduler
         self._default_clip_skip = default_clip_skip
+        self._default_upscaler = default_upscaler
 
     @property
     def default_model(self) -> str:
@@ -158,6 +160,30 @@ class Catalog:
     def reference_webuis(self) -> int:
         """How many WebUIs can take a reference picture."""
         return sum(bool(c.references) for c in self._look().capabilities())
+
+    def upscale_upscalers(self) -> tuple[str, ...]:
+        """By what a picture can be enlarged; empty if no WebUI can do that."""
+        return _first_spellings(name for c in self._look().capabilities() if c.upscales for name in c.upscalers)
+
+    def choose_upscaler(self, asked: str | None) -> str:
+        """
+        :param asked: in any spelling; None for the default.
+        :raises CapabilityMissingError: no WebUI can enlarge a picture.
+        :raises InvalidParamsError: none has this upscaler.
+        :raises NoWebUIError: no WebUI has ever been seen, so nothing can be said.
+        """
+        self._seen(self._look().capabilities())
+        return chosen_upscaler(asked, self.upscale_upscalers(), default=self._default_upscaler)
+
+    def upscaler_problems(self, asked: str | None) -> list[Problem]:
+        """What :meth:`choose_upscaler` finds; an empty list if no WebUI has been seen yet."""
+        try:
+            self.choose_upscaler(asked)
+        except InvalidParamsError as error:
+            return list(error.problems)
+        except NoWebUIError:
+            return []
+        return []
 
     def clip_skip(self) -> Literal[True] | None:
         """Whether a request can name one; None if no WebUI can do that."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from sd_client.hires import fits
 from sd_client.loras import find_loras
-from sd_client.models import Capabilities, Hires, Lora, ReferenceMethod
+from sd_client.models import Capabilities, Hires, Lora, ReferenceMethod, normal_form
 from sd_client.references import methods_of
 from services.generation_request import AskedHires, AskedLora, AskedMethod
-from services.problems import Problem, known_names, nearest
+from services.problems import CapabilityMissingError, InvalidParamsError, Problem, known_names, nearest
 from services.webui_limits import Wanted
 
 _MOST_SHOWN_CHARS = 60
@@ -71,6 +71,32 @@ def _settle_reference(extras: Extras, asked: AskedMethod) -> None:
         return
     extras.reference_methods = methods
     extras.able = [c for c in extras.able if any(way.method in methods for way in c.references)]
+
+
+def chosen_upscaler(asked: str | None, names: Sequence[str], *, default: str | None) -> str:
+    """
+    :param names: those that there are.
+    :raises CapabilityMissingError: there are none.
+    :raises InvalidParamsError: it is none of them.
+    """
+    if not names:
+        message = "no WebUI of this service enlarges pictures"
+        raise CapabilityMissingError([Problem(field="upscaler", message=message)])
+    wanted = asked or default
+    if wanted is None:
+        message = f"is required, since this service has no default (SD_UPSCALER); known: {known_names(names)}"
+        raise InvalidParamsError([Problem(field="upscaler", message=message)])
+    same = [name for name in names if normal_form(name) == normal_form(wanted)]
+    if same:
+        return wanted if wanted in same else same[0]
+    known = f"{nearest(wanted, names)} (known: {known_names(names)})"
+    if asked is None:
+        message = f"none was given, and SD_UPSCALER, this service's default, is not an upscaler of this service{known}"
+        raise InvalidParamsError([Problem(field="upscaler", message=message)])
+    message = f"is not an upscaler of this service{known}"
+    raise InvalidParamsError(
+        [Problem(field="upscaler", message=message, received=asked[:_MOST_SHOWN_CHARS], is_text=True)]
+    )
 
 
 def _settle_hires(extras: Extras, wanted: Wanted, asked: AskedHires) -> None:

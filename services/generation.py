@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, LimitError, UselessLoraError, UselessReferenceError
 from sd_client.job import JobReport, JobRequest
-from sd_client.models import NOTHING_USED, GenerationParams, PaintedImage, Reference, UnchangedFields, Used
+from sd_client.models import (
+    NOTHING_USED,
+    GenerationParams,
+    JobParams,
+    PaintedImage,
+    Reference,
+    UnchangedFields,
+    UpscaleParams,
+    Used,
+)
 from sd_client.pool import WebUIPool
 from services.catalog import Catalog, Choice
-from services.generation_request import GenerationRequest
+from services.generation_request import GenerationRequest, UpscaleRequest
 from services.inpainting import requested_inpainting, with_plain_form
 from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
@@ -24,6 +33,7 @@ from services.problems import CapabilityMissingError, InvalidParamsError, Proble
 from services.results import Origin, check_whole, image_record, png_size, to_png
 from services.sizes import derive_size
 from services.tracking import RequestService
+from services.upscaling import finished, upscale_record
 from services.webui_limits import Wanted
 from storage.base import ImageStorage
 from storage.errors import StorageError
@@ -39,11 +49,14 @@ _MOST_TRIES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """``stored``: False if it could not be stored; the caller receives it all the same."""
+    """
+    :param seed: None if the picture was only enlarged.
+    :param stored: False if it could not be stored; the caller receives it all the same.
+    """
 
     image_id: UUID
     png: bytes = field(repr=False)
-    seed: int
+    seed: int | None
     width: int
     height: int
     stored: bool
@@ -51,10 +64,13 @@ class GeneratedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """``processing_time_s``: from the accepted request to the stored images, including the wait for a WebUI."""
+    """
+    :param model: None if a picture was only enlarged.
+    :param processing_time_s: from the accepted request to the stored images, including the wait for a WebUI.
+    """
 
     images: tuple[GeneratedImage, ...]
-    model: str
+    model: str | None
     processing_time_s: float
     request_id: str
     used: Used = NOTHING_USED
@@ -160,9 +176,9 @@ class GenerationService:
         job = self._job(params, call)
         self._pool.check_room(job)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
-            params, painted = self._painted(request, job, call, model=choice.model)
+            params, painted = self._painted(request, params, job, call, model=choice.model)
             try:
-                images = tuple(self._finished(image, params) for image in painted)
+                images = tuple((image.seed, self._finished(image, params)) for image in painted)
             except InvalidAnswerError as error:
                 call.report.failures.append(error)
                 raise
@@ -175,7 +191,10 @@ class GenerationService:
                 params=params,
                 used=painted[0].used,
             )
-            kept = tuple(self._kept(image, number, origin) for number, image in enumerate(images))
+            kept = tuple(
+                self._kept(image, image_record(origin, image_id=image.image_id, seed=seed, number=number))
+                for number, (seed, image) in enumerate(images)
+            )
             call.report.store_s = self._clock() - begun
             image_ids += [str(image.image_id) for image in kept if image.stored]
         return Generation(
@@ -186,7 +205,53 @@ class GenerationService:
             used=painted[0].used,
         )
 
-    def _job(self, params: GenerationParams, call: Call, *, ends: float | None = None) -> JobRequest:
+    def prepare_upscale(self, request: UpscaleRequest) -> UpscaleParams:
+        """
+        Everything settled before a WebUI is asked: the upscaler, and the picture as it is sent.
+
+        :raises InvalidParamsError:
+        :raises NoWebUIError: no WebUI has been seen, so the upscaler cannot be checked.
+        """
+        upscaler = self._catalog.choose_upscaler(request.upscaler)
+        picture = request.image
+        return UpscaleParams(
+            image=fit(picture, picture.width, picture.height, "stretch"),
+            from_width=picture.width,
+            from_height=picture.height,
+            width=request.width,
+            height=request.height,
+            upscaler=upscaler,
+        )
+
+    def upscale(self, params: UpscaleParams, call: Call) -> Generation:
+        """:raises WebUIError:"""
+        job = self._job(params, call)
+        self._pool.check_room(job)
+        with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
+            (enlarged,) = self._pool.run(job)
+            try:
+                png = finished(enlarged, params)
+            except InvalidAnswerError as error:
+                call.report.failures.append(error)
+                raise
+            image = GeneratedImage(
+                image_id=uuid4(), png=png, seed=None, width=params.width, height=params.height, stored=True
+            )
+            begun = self._clock()
+            taken_s = begun - call.started
+            record = upscale_record(params, image_id=image.image_id, request_id=call.request_id, taken_s=taken_s)
+            image = self._kept(image, record)
+            call.report.store_s = self._clock() - begun
+            image_ids += [str(image.image_id)] if image.stored else []
+        return Generation(
+            images=(image,),
+            model=None,
+            processing_time_s=self._clock() - call.started,
+            request_id=call.request_id,
+            used=enlarged.used,
+        )
+
+    def _job(self, params: JobParams, call: Call, *, ends: float | None = None) -> JobRequest:
         """:param ends: when its caller leaves at the latest; None: by the settings and the caller's own limit."""
         now = self._clock()
         queue_s = max(0.0, self._queue_timeout_s - call.waited_s)
@@ -206,18 +271,19 @@ class GenerationService:
         )
 
     def _painted(
-        self, request: GenerationRequest, job: JobRequest, call: Call, *, model: str
+        self, request: GenerationRequest, params: GenerationParams, job: JobRequest, call: Call, *, model: str
     ) -> tuple[GenerationParams, tuple[PaintedImage, ...]]:
         """The images, and the parameters they were painted with: a size left to the service may have changed."""
         for _ in range(_MOST_TRIES):
             try:
-                return job.params, self._pool.run(job)
+                return params, self._pool.run(job)
             except UselessLoraError as error:
-                raise _useless(error, request, job.params) from error
+                raise _useless(error, request, params) from error
             except UselessReferenceError as error:
                 raise _useless_reference(error, request, model) from error
             except LimitError:
-                job = self._job(self._within_limits(request, job.params), call, ends=job.ends)
+                params = self._within_limits(request, params)
+                job = self._job(params, call, ends=job.ends)
         raise InvalidAnswerError("the WebUI generates another size each time", reason="wrong_size")
 
     def _within_limits(self, request: GenerationRequest, params: GenerationParams) -> GenerationParams:
@@ -287,8 +353,7 @@ class GenerationService:
             stored=True,
         )
 
-    def _kept(self, image: GeneratedImage, number: int, origin: Origin) -> GeneratedImage:
-        record = image_record(origin, image_id=image.image_id, seed=image.seed, number=number)
+    def _kept(self, image: GeneratedImage, record: Mapping[str, object]) -> GeneratedImage:
         try:
             self._storage.save(image.image_id, image.png, record)
         except StorageError as error:

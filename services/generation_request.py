@@ -9,7 +9,7 @@ from sd_client.models import UnchangedFields
 from services.masks import Mask
 from services.pictures import Picture, ResizeMode
 
-Mode = Literal["txt2img", "img2img", "inpainting"]
+Mode = Literal["txt2img", "img2img", "inpainting", "upscale"]
 Area = Literal["whole", "masked"]
 Fill = Literal["original", "fill", "noise", "nothing"]
 AskedMethod = Literal["auto", "adapter", "attention"]
@@ -79,7 +79,7 @@ class GenerationRequest(UnchangedFields):
     """
     Each field has been checked on its own; None leaves it to the service.
 
-    :param mode: which of the three routes.
+    :param mode: which of the three routes that paint.
     :param image: None for txt2img only; :param mask: None except for inpainting.
     :param loras: those of the field, then those of the prompt's tags, which is without them.
     :param reference: what the result is to resemble.
@@ -105,3 +105,19 @@ class GenerationRequest(UnchangedFields):
     reference: Picture | None = None
     reference_weight: float = 0.8
     reference_method: AskedMethod = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleRequest:
+    """
+    A picture to be enlarged. Each field has been checked on its own, and so has the final size.
+
+    :param width: and ``height``: of the final picture, pixels.
+    :param upscaler: None: the service's default.
+    """
+
+    image: Picture
+    width: int
+    height: int
+    upscaler: str | None = None
+    mode: Literal["upscale"] = "upscale"

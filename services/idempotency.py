@@ -44,7 +44,7 @@ class IdempotencyMismatchError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class AnsweredImage:
     image_id: UUID
-    seed: int
+    seed: int | None
     width: int
     height: int
 
@@ -54,7 +54,7 @@ class Answer:
     """What is answered again; the pictures themselves are in the image storage."""
 
     images: Annotated[tuple[AnsweredImage, ...], Field(min_length=1)]
-    model: str
+    model: str | None
     processing_time_s: float
     request_id: str
     used: Used = NOTHING_USED

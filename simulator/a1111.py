@@ -11,8 +11,9 @@ from simulator.application import Application, Route, fixed_route
 from simulator.checkpoints import Checkpoint
 from simulator.controlnet import lists, units_of
 from simulator.errors import CrashError, HTTPError, InvalidError
-from simulator.fields import Field, fields_of, read_fields
-from simulator.flavour import API, Settings, generated, json_response
+from simulator.fields import EXTRAS_FIELDS, Field, check_factor, fields_of, read_fields
+from simulator.flavour import API, Settings, enlarged, generated, json_response
+from simulator.hires import FAKE_UPSCALER
 from simulator.jobs import Job, check_sde_steps, check_steps, job_of
 from simulator.samplers import JoinedSamplers, Samplers, SplitSamplers
 from simulator.webui import Result, WebUI
@@ -63,6 +64,7 @@ class A1111(Application):
         """What paints."""
         yield Route(method="POST", path=f"{API}txt2img", handler=self.txt2img, body=True)
         yield Route(method="POST", path=f"{API}img2img", handler=self.img2img, body=True)
+        yield Route(method="POST", path=f"{API}extra-single-image", handler=self.extra_single_image, body=True)
 
     def list_routes(self) -> Iterator[Route]:
         """What a client may choose from."""
@@ -140,6 +142,19 @@ class A1111(Application):
         if not fields.get("include_init_images", True):
             fields = {**fields, "init_images": None, "mask": None}
         return generated(images, {"parameters": fields, "info": result.info})
+
+    def extra_single_image(self, _request: Request, body: object) -> Response:
+        """POST /sdapi/v1/extra-single-image: has no task, and cannot be told from another job."""
+        from simulator.extras import upscaled  # Pillow is half of a simulator's start.
+        from simulator.pictures import decode, read
+
+        fields = read_fields(EXTRAS_FIELDS, body, echoes=self.profile["echoes_values"])
+        check_factor(fields, echoes=self.profile["echoes_values"])
+        picture = decode(fields["image"])
+        fake = isinstance(body, dict) and body.get(FAKE_UPSCALER) is True
+        with self.webui.queue.held(), self.webui.enlarging():
+            image, html_info = upscaled(read(picture), fields, self.profile, fake=fake)
+        return enlarged(image, html_info)
 
     def sd_models(self, _request: Request, _body: None) -> Response:
         """GET /sdapi/v1/sd-models."""

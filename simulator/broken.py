@@ -14,6 +14,7 @@ import pybase64
 from simulator.controlnet import FAULT, SECONDS
 from simulator.faults import DEFAULT_SLOW_S
 from simulator.flavour import Flavour, json_response
+from simulator.hires import FAKE_UPSCALER
 from simulator.networks import TAG
 from simulator.wire import Request, Response
 
@@ -88,13 +89,15 @@ def without(kind: str, seconds: float | None, request: Request) -> Request:
         for unit in (*script.get("args", ()), *body.get("ip_adapter", ())):
             unit |= mark
     elif kind == "lora-drop":
-        body["prompt"] = TAG.sub("", body["prompt"])
+        body["prompt"] = TAG.sub("", body.get("prompt", ""))
         body.pop("lora", None)
     elif kind == "clip-skip-drop":
         body.pop("clip_skip", None)
         body.get("override_settings", {}).pop("CLIP_stop_at_last_layers", None)
     elif kind == "hires-drop":
         body.pop("enable_hr", None)
+    elif "upscaler_1" in body:
+        body[FAKE_UPSCALER] = True
     elif body.get("enable_hr"):
         body["hr_upscaler"] = "Lanczos"
     return replace(request, body=json.dumps(body).encode())
@@ -103,10 +106,23 @@ def without(kind: str, seconds: float | None, request: Request) -> Request:
 def changed_answer(kind: str, response: Response) -> Response:
     """A good answer spoilt; an answer without a result stays as it is."""
     answer = json.loads(response.body) if response.status == 200 else None
-    if not isinstance(answer, dict) or "images" not in answer:
+    if not isinstance(answer, dict) or answer.keys().isdisjoint(("images", "image")):
         return response
-    CHANGES[kind](answer)
-    return replace(response, body=json_response(answer).body)
+    return replace(response, body=json_response(_changed(kind, answer)).body)
+
+
+def _changed(kind: str, answer: Answer) -> Answer:
+    if "images" in answer:
+        CHANGES[kind](answer)
+        return answer
+    # One picture that was enlarged: without a model, a sampler, seeds.
+    if kind in ("no-info", "empty-info"):
+        return {"html_info": "", "image": answer["image"]}
+    if kind in ("wrong-model", "wrong-sampler"):
+        return answer
+    pictures = {"images": [answer["image"]]}
+    CHANGES[kind](pictures)
+    return {**answer, "image": "".join(pictures["images"])}
 
 
 def _images(change: Callable[[list[str]], list[str]]) -> Callable[[Answer], None]:

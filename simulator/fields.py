@@ -20,6 +20,38 @@ class Field:
     nullable: bool
 
 
+#: Of `extra-single-image`.
+EXTRAS_FIELDS = (
+    Field("resize_mode", "int", 0, nullable=False),
+    Field("show_extras_results", "bool", True, nullable=False),
+    Field("gfpgan_visibility", "float", 0.0, nullable=False),
+    Field("codeformer_visibility", "float", 0.0, nullable=False),
+    Field("codeformer_weight", "float", 0.0, nullable=False),
+    Field("upscaling_resize", "float", 2.0, nullable=False),
+    Field("upscaling_resize_w", "int", 512, nullable=False),
+    Field("upscaling_resize_h", "int", 512, nullable=False),
+    Field("upscaling_crop", "bool", True, nullable=False),
+    Field("upscaler_1", "str", "None", nullable=False),
+    Field("upscaler_2", "str", "None", nullable=False),
+    Field("extras_upscaler_2_visibility", "float", 0.0, nullable=False),
+    Field("upscale_first", "bool", False, nullable=False),
+    Field("image", "str", "", nullable=False),
+)
+
+
+def check_factor(fields: dict[str, Any], *, echoes: bool) -> None:
+    """:raises InvalidError: it enlarges by nothing."""
+    if fields["upscaling_resize"] > 0:
+        return
+    where = ["body", "upscaling_resize"]
+    if echoes:
+        text = "Input should be greater than 0"
+        entry = {"type": "greater_than", "loc": where, "msg": text, "input": fields["upscaling_resize"]}
+        raise InvalidError({**entry, "ctx": {"gt": 0.0}})
+    text, limit = "ensure this value is greater than 0", {"limit_value": 0}
+    raise InvalidError({"loc": where, "msg": text, "type": "value_error.number.not_gt", "ctx": limit})
+
+
 def fields_of(profile: Profile, route: str) -> tuple[Field, ...]:
     """What a route's body may have, in the order of the answer's `parameters`."""
     return tuple(_fields(profile, route))

@@ -117,3 +117,9 @@ def generated(images: list[bytes], rest: dict[str, object]) -> Response:
     tail = json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode()
     headers = (("content-type", "application/json"),)
     return Response(status=200, body=b'{"images":[' + quoted + b"]," + tail[1:], headers=headers)
+
+
+def enlarged(image: bytes, html_info: str) -> Response:
+    """The answer of `extra-single-image`."""
+    body = b'{"html_info":' + json.dumps(html_info, ensure_ascii=False).encode() + b',"image":"' + image + b'"}'
+    return Response(status=200, body=body, headers=(("content-type", "application/json"),))

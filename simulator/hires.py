@@ -12,6 +12,9 @@ from simulator.flavour import Profile
 #: What is used where there is no upscaler, or none whose weights are there.
 PLAIN = "Lanczos"
 
+#: The field by which the fault "upscaler-fake" says that no upscaler has its weights.
+FAKE_UPSCALER = "simulator_fake_upscaler"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SecondPass:
@@ -42,7 +45,7 @@ def second_pass(fields: Mapping[str, Any], profile: Profile) -> SecondPass | Non
     if has_modules and fields["hr_additional_modules"] is None:
         raise CrashError("TypeError", "argument of type 'NoneType' is not iterable")
     steps = fields["hr_second_pass_steps"] or 0
-    used = PLAIN if upscaler == "None" or _has_no_weights(upscaler, profile) else upscaler
+    used = PLAIN if upscaler == "None" or has_no_weights(upscaler, profile) else upscaler
     return SecondPass(
         size=_size(fields),
         texts={
@@ -59,7 +62,8 @@ def second_pass(fields: Mapping[str, Any], profile: Profile) -> SecondPass | Non
     )
 
 
-def _has_no_weights(upscaler: str, profile: Profile) -> bool:
+def has_no_weights(upscaler: str, profile: Profile) -> bool:
+    """Whether Lanczos stands in for it."""
     return str(profile["upscaler_paths"].get(upscaler)).startswith("http")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-GENERATION_ROUTES = frozenset({"txt2img", "img2img"})
+GENERATION_ROUTES = frozenset({"txt2img", "img2img", "extra-single-image"})
 MAX_REQUESTS = 10_000  # A long benchmark must not fill the memory with its own history.
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,16 @@ class WebUI:
         finally:
             self.progress.end()
         return result
+
+    @contextmanager
+    def enlarging(self) -> Iterator[None]:
+        """A picture is enlarged, which takes as long as a step. Only to be called by whoever holds the queue."""
+        self.progress.begin("extras")
+        try:
+            self.progress.rest(self._settings.step_time)
+            yield
+        finally:
+            self.progress.end()
 
     def _overridden(self, fields: Mapping[str, Any]) -> Any:
         settings = dict(fields["override_settings"] or {})

@@ -100,14 +100,15 @@ def written(default: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "setting", sorted(set(Config.model_fields) - {"runtime_dir", "max_pixels", "max_hires_pixels"})
+    "setting",
+    sorted(set(Config.model_fields) - {"runtime_dir", "max_pixels", "max_hires_pixels", "max_upscale_pixels"}),
 )
 def test_every_settings_default_is_the_documented_one(setting: str) -> None:
     assert documented_defaults()[setting.upper()] == written(Config.model_fields[setting].default)
 
 
 def test_max_pixels_is_written_in_full() -> None:
-    for name in ("max_pixels", "max_hires_pixels"):
+    for name in ("max_pixels", "max_hires_pixels", "max_upscale_pixels"):
         assert documented_defaults()[name.upper()] == str(Config.model_fields[name].default)
 
 

@@ -19,6 +19,7 @@ from api import timings
 from api.body import JsonKind, read_object
 from api.doors import a1111_answers
 from api.doors.a1111_answers import OPTIONS, Painted
+from api.doors.a1111_extras import enlarged, translate_extras
 from api.doors.a1111_fields import Route, translate
 from api.doors.translation import Translation, ignored_header
 from api.generation import Generations, Received, Take, tracking_key, with_outcome
@@ -43,6 +44,7 @@ _PREFIX: Final = "/sdapi/v1"
 
 _GENERATION: Final = JsonKind(pictures=("init_images", "mask"), flat=False)
 _PNG_INFO: Final = JsonKind(pictures=("image",), flat=True)
+_EXTRAS: Final = JsonKind(pictures=("image",), flat=False)
 _OPTIONS: Final = JsonKind(pictures=("image",), flat=False)
 
 #: What this service does not have, as a program expects to find it.
@@ -69,6 +71,7 @@ class A1111Routes:
         painting = Blueprint("a1111", __name__, url_prefix=_PREFIX)
         painting.post("/txt2img")(self.txt2img)
         painting.post("/img2img")(self.img2img)
+        painting.post("/extra-single-image")(self.extra_single_image)
         painting.after_request(_name_ignored)
         timings.register(painting, self.generations.metrics)
 
@@ -116,9 +119,9 @@ class A1111Routes:
             generation, replayed = self.generations.run(asked)
         painted = Painted(
             generation=generation,
-            fields=asked.fields,
+            fields=asked.painting,
             translation=g.translation,
-            checkpoint=self._checkpoint(generation.model),
+            checkpoint=self._checkpoint(generation.model or ""),
         )
         return with_outcome(a1111_answers.painted(painted), asked, replayed=replayed)
 
@@ -131,6 +134,19 @@ class A1111Routes:
         steps = fields.models["img2img"].model_fields["steps"].default
         found = g.translation = translate(route, body, steps=steps, chosen=self._chosen)
         return Received(mode=found.mode, values=found.values, problems=found.problems)
+
+    def extra_single_image(self) -> Response:
+        """Enlarge a picture by an upscaler."""
+        with (
+            self.generations.read("a1111/extra-single-image", self._received_extras, pictures=True) as asked,
+            self.jobs.open(caller("limits"), tracking_key(), kind="extras"),
+        ):
+            generation, replayed = self.generations.run(asked)
+        return with_outcome(enlarged(generation, g.translation.values), asked, replayed=replayed)
+
+    def _received_extras(self, take: Take) -> Received:
+        found = g.translation = translate_extras(read_object(request, _EXTRAS, max_prompt_chars=0, take=take))
+        return Received(mode="upscale", values=found.values, problems=found.problems)
 
     # --- The caller's model -------------------------------------------------------------------------------------------
 
@@ -205,9 +221,10 @@ class A1111Routes:
         return [{"name": lora.name, "alias": lora.name, "path": "", "metadata": {}} for lora in self.catalog.loras()]
 
     def get_upscalers(self) -> list[dict[str, Any]]:
-        """By which hires fix can enlarge a picture."""
+        """By which hires fix, and extra-single-image, can enlarge a picture."""
         keys = ("model_name", "model_path", "model_url")
-        names = [name for name in self.catalog.hires_upscalers() if not _is_latent(name)]
+        hires = [name for name in self.catalog.hires_upscalers() if not _is_latent(name)]
+        names = dict.fromkeys([*hires, *self.catalog.upscale_upscalers()])
         return [{"name": name, **dict.fromkeys(keys), "scale": 4} for name in names]
 
     def get_latent_upscalers(self) -> list[dict[str, str]]:

@@ -124,7 +124,7 @@ class _Facts:
         return cls(
             strength=getattr(repainting, "strength", None),
             sampler=found.fields.sampler or _setting(settings, "Sampler"),
-            model=checkpoint.model_name if checkpoint else found.generation.model,
+            model=checkpoint.model_name if checkpoint else found.generation.model or "",
             clip_skip=found.fields.clip_skip or int(_setting(settings, "Clip skip", "[0-9]{1,2}") or 1),
             hash=_setting(settings, "Model hash") or (checkpoint.known_hash if checkpoint else ""),
         )

@@ -3,12 +3,13 @@
 from api.schemas.checking import MOST_PROBLEMS, RefusedFieldsError, check, from_form, root, to_request
 from api.schemas.described import defaults, json_schemas, ranges
 from api.schemas.extras import asked_hires, asked_loras
-from api.schemas.fields import FIELDS, STRUCTURED_FIELDS, Bounds, Fields, FieldSet
+from api.schemas.fields import FIELDS, STRUCTURED_FIELDS, BodyFields, Bounds, Fields, FieldSet
 
 __all__ = [
     "FIELDS",
     "MOST_PROBLEMS",
     "STRUCTURED_FIELDS",
+    "BodyFields",
     "Bounds",
     "FieldSet",
     "Fields",

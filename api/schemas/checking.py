@@ -14,15 +14,26 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from api.schemas.extras import asked_hires, asked_loras, hires_problems, reference_problems, too_many_loras
+from api.schemas.extras import (
+    asked_hires,
+    asked_loras,
+    hires_problems,
+    reference_problems,
+    sides_problems,
+    too_many_loras,
+    upscale_problems,
+    upscaled_size,
+)
 from api.schemas.fields import (
     FIELDS,
     MAX_SEED,
+    BodyFields,
     Bounds,
     Fields,
     FieldSet,
     InpaintingFields,
     Txt2ImgFields,
+    UpscaleFields,
 )
 from api.schemas.other_names import Hint, hints, plain
 from api.schemas.values import (
@@ -34,7 +45,7 @@ from api.schemas.values import (
     shown,
     shown_text,
 )
-from services.generation_request import GenerationRequest, Mode
+from services.generation_request import GenerationRequest, Mode, UpscaleRequest
 from services.lora_tags import without_tags
 from services.problems import Problem, nearest
 
@@ -43,8 +54,9 @@ MOST_PROBLEMS = 50
 
 UNKNOWN = "unknown field"
 
-#: By other APIs' names; each field is one of these two routes'.
+#: By other APIs' names; each field of the routes that paint is one of these two's.
 HINTS = hints(InpaintingFields) | hints(Txt2ImgFields)
+UPSCALE_HINTS = hints(UpscaleFields)
 
 #: How similar a name must be to a field's to count as a misspelling of it (difflib's ratio).
 _SIMILAR = 0.7
@@ -66,7 +78,7 @@ def check(
     fields: FieldSet,
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
     stored: Callable[[UUID], bytes] = none_stored,
-) -> Fields:
+) -> BodyFields:
     """
     :param values: of a JSON object or a form; pictures as base64 text or, uploaded, as bytes.
     :param decoding: entered for each picture while it is decoded; what it raises is raised here.
@@ -77,11 +89,17 @@ def check(
     model = fields.models[mode]
     try:
         checked = model.model_validate(values, context=reading)
-        problems = []
+        problems: list[Problem] = []
     except ValidationError as error:
         faults = error.errors(include_url=False)[:MOST_PROBLEMS]
         problems = _fields_listed_once(mode, [_problem(mode, model, fault) for fault in faults])
-    problems += _problems_together(mode, values, fields.bounds, refused={root(one.field) for one in problems})
+    refused = {root(one.field) for one in problems}
+    if issubclass(model, Fields):
+        problems += _problems_together(mode, values, fields.bounds, refused=refused)
+    elif {"width", "height", "scale"}.isdisjoint(refused):
+        problems += sides_problems(values)
+    if not problems and isinstance(checked, UpscaleFields):
+        problems += upscale_problems(checked, most=fields.bounds.max_upscale_pixels)
     if problems:
         raise RefusedFieldsError(problems)
     return checked
@@ -93,8 +111,13 @@ def from_form(mode: Mode, texts: Mapping[str, str]) -> dict[str, object]:
     return {name: _from_text(fields[name], text) if name in fields else text for name, text in texts.items()}
 
 
-def to_request(mode: Mode, fields: Fields) -> GenerationRequest:
+def to_request(mode: Mode, fields: BodyFields) -> GenerationRequest | UpscaleRequest:
     """The checked fields as the service's own value."""
+    if isinstance(fields, UpscaleFields):
+        width, height = upscaled_size(fields)
+        return UpscaleRequest(image=fields.image, width=width, height=height, upscaler=fields.upscaler)
+    if not isinstance(fields, Fields):
+        raise TypeError("a route's fields are those that paint, or those that enlarge")
     own = {"response_format", "mask_mode"}  # they decide how the edge reads and answers, not what is generated
     values = {name: getattr(fields, name) for name in type(fields).model_fields if name not in own}
     values["seed"] = None if fields.seed == -1 else fields.seed
@@ -155,7 +178,7 @@ def _from_text(field: FieldInfo, text: str) -> object:
     return float(text) if number and _NUMBER.fullmatch(text) else text
 
 
-def _problem(mode: Mode, model: type[Fields], fault: ErrorDetails) -> Problem:
+def _problem(mode: Mode, model: type[BodyFields], fault: ErrorDetails) -> Problem:
     name = _path(fault["loc"])
     value = fault["input"]
     if fault["type"] == "missing":
@@ -208,15 +231,16 @@ def _remedy(field: FieldInfo, value: object) -> str:
 
 
 def _unknown(mode: Mode, name: str) -> str:
+    known_hints = UPSCALE_HINTS if mode == "upscale" else HINTS
     elsewhere = [other for other, fields in FIELDS.items() if name in fields.model_fields]
-    if elsewhere:
+    if elsewhere and not (elsewhere == ["upscale"] and plain(name) in known_hints):
         return f"is not a field of {mode}, only of {' and '.join(elsewhere)}"
     known = FIELDS[mode].model_fields
     short = plain(name[:MOST_SHOWN_CHARS])
     if same := next((field for field in known if plain(field) == short), None):
         return f"{UNKNOWN}; did you mean {same!r}?"
-    if short in HINTS:
-        return f"{UNKNOWN}; {HINTS[short].says}{_other_routes(mode, HINTS[short])}"
+    if short in known_hints:
+        return f"{UNKNOWN}; {known_hints[short].says}{_other_routes(mode, known_hints[short])}"
     return UNKNOWN + nearest(name[:MOST_SHOWN_CHARS], known, cutoff=_SIMILAR)
 
 

@@ -14,7 +14,7 @@ from services.generation_request import Mode
 #: JSON Schema's words, and those of ``GET …/options``.
 _RANGE_WORDS = {"minimum": "minimum", "maximum": "maximum", "multipleOf": "multiple_of", "maxLength": "max_length"}
 #: ``GET …/options`` lists their values; their length does not matter to a form.
-_NAMES = frozenset({"model", "sampler", "scheduler", "name"})
+_NAMES = frozenset({"model", "sampler", "scheduler", "name", "upscaler"})
 
 
 class Described(GenerateJsonSchema):
@@ -58,10 +58,11 @@ def ranges(fields: FieldSet) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {
         "width x height": {"maximum": fields.bounds.max_pixels},
         "hires width x height": {"maximum": fields.bounds.max_hires_pixels},
+        "upscale width x height": {"maximum": fields.bounds.max_upscale_pixels},
         "input pixels": {"maximum": fields.bounds.max_input_pixels},
     }
-    for schema in json_schemas(fields).values():
-        found |= _ranges(schema["properties"], "")
+    for mode, schema in json_schemas(fields).items():
+        found |= _ranges(schema["properties"], "upscale." if mode == "upscale" else "")
     return dict(sorted(found.items()))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from api.schemas.fields import MOST_LORAS, HiresFields
+from api.schemas.fields import MOST_LORAS, MOST_SCALE, HiresFields, UpscaleFields
 from api.schemas.values import whole
 from services.extras import is_larger
 from services.generation_request import PROMPT, AskedHires, AskedLora
 from services.lora_tags import read_tags
 from services.problems import Problem
+from services.upscaling import final_size
 
 _DEFAULT_SCALE = 2.0
 _INTEGERS = ("width", "height", "steps")
@@ -54,12 +55,9 @@ def hires_problems(given: Mapping[str, Any], *, width: int, height: int, most: i
     :param width: and ``height``: of the first pass, pixels.
     :param most: pixels of the final picture.
     """
-    sides = [name for name in ("width", "height") if name in given]
-    if len(sides) == 1:
-        missing = "height" if sides == ["width"] else "width"
-        return [Problem(field=f"hires.{missing}", message=f"is required with {sides[0]}; or send 'scale' alone")]
-    if sides and "scale" in given:
-        return [Problem(field="hires.scale", message="cannot be sent with width and height; send one or the other")]
+    if problems := sides_problems(given, "hires."):
+        return problems
+    sides = "width" in given
     final = asked_hires(given).size(width, height, step=8)
     field, shown = "hires.height" if sides else "hires.scale", f"{final[0]} x {final[1]}"
     if final[0] * final[1] > most:
@@ -77,3 +75,52 @@ def reference_problems(values: Mapping[str, Any]) -> list[Problem]:
         return []
     message = "says how 'reference' is used, which is missing; send it, or leave this out"
     return [Problem(field=name, message=message) for name in ("reference_weight", "reference_method") if name in values]
+
+
+def sides_problems(given: Collection[str], before: str = "") -> list[Problem]:
+    """
+    Either both sides, or a factor.
+
+    :param given: the names of the members that were sent. :param before: what their names begin with in an answer.
+    """
+    sides = [name for name in ("width", "height") if name in given]
+    if len(sides) == 1:
+        missing = "height" if sides == ["width"] else "width"
+        return [Problem(field=f"{before}{missing}", message=f"is required with {sides[0]}; or send 'scale' alone")]
+    if sides and "scale" in given:
+        return [Problem(field=f"{before}scale", message="cannot be sent with width and height; send one or the other")]
+    return []
+
+
+def upscaled_size(fields: UpscaleFields) -> tuple[int, int]:
+    """Of the final picture, pixels."""
+    if fields.width and fields.height:
+        return fields.width, fields.height
+    return final_size(fields.image.width, fields.image.height, fields.scale or _DEFAULT_SCALE)
+
+
+def upscale_problems(fields: UpscaleFields, *, most: int) -> list[Problem]:
+    """
+    :param fields: each right on its own.
+    :param most: pixels of the final picture.
+    """
+    before, final = (fields.image.width, fields.image.height), upscaled_size(fields)
+    field, shown = "height" if fields.height else "scale", f"{final[0]} x {final[1]}"
+    if final[0] * final[1] > most:
+        message = f"the enlarged picture must have at most {most} pixels"
+    elif not is_larger(*final, width=before[0], height=before[1]):
+        message = f"the enlarged picture must be larger than {before[0]} x {before[1]}, and smaller in no direction"
+    elif any(after > MOST_SCALE * side for side, after in zip(before, final, strict=True)):
+        message = f"each side may become {MOST_SCALE:g} times as long at most; it is {before[0]} x {before[1]}"
+    elif fields.height and not _has_shape(before, final):
+        due = round(final[0] * before[1] / before[0] / 8) * 8
+        message = f"must fit the picture's shape, {before[0]} x {before[1]}, within 1 %; with this width, it is {due}"
+    else:
+        return []
+    return [Problem(field=field, message=message, received=shown)]
+
+
+def _has_shape(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Within a hundredth, or what multiples of 8 cannot avoid."""
+    off = abs(after[1] - after[0] * before[1] / before[0])
+    return off <= max(after[1] / 100, 4)

@@ -1,4 +1,4 @@
-"""The fields of the three generation routes: one entry each, which checks, describes and explains it.
+"""The fields of the generation routes: one entry each, which checks, describes and explains it.
 
 A field that other APIs call by another name lists that name in its entry; a bound that the operator sets is in
 :meth:`FieldSet._rules`.
@@ -24,6 +24,9 @@ MAX_SEED: Final = 2**32 - 1
 
 #: Those of the field and of the prompt's tags together.
 MOST_LORAS: Final = 5
+
+#: By which a picture is enlarged at most.
+MOST_SCALE: Final = 4
 
 #: No default is validated, so None can stand for "left out" while a null from outside is refused.
 _LEFT_OUT: Any = None
@@ -77,6 +80,19 @@ Strength = Annotated[
 ]
 
 
+UpscaleSide = Annotated[
+    int,
+    Field(ge=16, le=16_384, multiple_of=8, description="Of the enlarged picture, pixels; of the picture's own shape."),
+    BeforeValidator(values.whole),
+    OtherNames("upscalingresizew", "upscalingresizeh", "targetwidth", "targetheight", says="in pixels"),
+]
+ResponseFormat = Annotated[
+    Literal["base64", "url"],
+    Field(description="`url` leaves `image_base64` out of the answer."),
+    OtherNames("outputformat", "returntype", "responsetype", "output", says="'base64' or 'url'"),
+]
+
+
 class LoraFields(BaseModel):
     """One LoRA."""
 
@@ -120,10 +136,26 @@ class HiresFields(BaseModel):
     ] = 0.7
 
 
-class Fields(BaseModel):
-    """The fields of all three routes, before the operator's bounds are put in: see :class:`FieldSet`."""
+class BodyFields(BaseModel):
+    """The fields of a route, before the operator's bounds are put in: see :class:`FieldSet`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+Image = Annotated[
+    Picture,
+    PlainValidator(values.image),
+    Described(_PICTURE),
+    OtherNames("initimage", "inputimage", "sourceimage", "baseimage", "img", "photo", "picture"),
+    OtherNames("imagebase64", "imageb64", "imagedata", "base64", "b64json", "file", "upload"),
+    OtherNames("imageurl", "imageuri", "initimageurl", "inputimageurl", "url", says=NOT_FETCHED),
+    OtherNames("initimages", "images", "image[]", says="one picture, not a list"),
+    OtherNames("personimage", "humanimage", "modelimage", "humanimg", says="the photo of the person"),
+]
+
+
+class Fields(BodyFields):
+    """The fields of all three routes that paint."""
 
     prompt: Annotated[
         Text,
@@ -237,11 +269,7 @@ class Fields(BaseModel):
         BeforeValidator(values.whole),
         OtherNames("clipstopatlastlayers", "clipskiplayers", "clip", "clipstop"),
     ] = _LEFT_OUT
-    response_format: Annotated[
-        Literal["base64", "url"],
-        Field(description="`url` leaves `image_base64` out of the answer."),
-        OtherNames("outputformat", "returntype", "responsetype", "output", says="'base64' or 'url'"),
-    ] = "base64"
+    response_format: ResponseFormat = "base64"
 
 
 class Txt2ImgFields(Fields):
@@ -263,16 +291,7 @@ class Txt2ImgFields(Fields):
 class Img2ImgFields(Fields):
     """What ``POST …/img2img`` takes."""
 
-    image: Annotated[
-        Picture,
-        PlainValidator(values.image),
-        Described(_PICTURE),
-        OtherNames("initimage", "inputimage", "sourceimage", "baseimage", "img", "photo", "picture"),
-        OtherNames("imagebase64", "imageb64", "imagedata", "base64", "b64json", "file", "upload"),
-        OtherNames("imageurl", "imageuri", "initimageurl", "inputimageurl", "url", says=NOT_FETCHED),
-        OtherNames("initimages", "images", "image[]", says="one picture, not a list"),
-        OtherNames("personimage", "humanimage", "modelimage", "humanimg", says="the photo of the person"),
-    ]
+    image: Image
     strength: Strength = 0.75
     resize_mode: Annotated[
         Literal["stretch", "crop", "fill"],
@@ -337,10 +356,36 @@ class InpaintingFields(Img2ImgFields):
     ] = "original"
 
 
-FIELDS: Mapping[Mode, type[Fields]] = {
+class UpscaleFields(BodyFields):
+    """What ``POST …/upscale`` takes: either `scale`, or `width` and `height`, say how large the picture becomes."""
+
+    image: Image
+    scale: Annotated[
+        float,
+        Field(
+            ge=1.1,
+            le=MOST_SCALE,
+            allow_inf_nan=False,
+            description="By default 2. The sides are rounded down to multiples of 8.",
+            json_schema_extra={"default": 2.0},
+        ),
+        OtherNames("factor", "scalefactor", "upscalingresize", "upscaleby", "upscalefactor", "resize"),
+    ] = _LEFT_OUT
+    width: UpscaleSide = _LEFT_OUT
+    height: UpscaleSide = _LEFT_OUT
+    upscaler: Annotated[
+        Name,
+        Field(description="One that `GET …/options` lists under `upscale`. Required where the service has no default."),
+        OtherNames("upscaler1", "upscalername", "upscalemodel"),
+    ] = _LEFT_OUT
+    response_format: ResponseFormat = "base64"
+
+
+FIELDS: Mapping[Mode, type[BodyFields]] = {
     "txt2img": Txt2ImgFields,
     "img2img": Img2ImgFields,
     "inpainting": InpaintingFields,
+    "upscale": UpscaleFields,
 }
 
 #: Those that are lists or objects.
@@ -355,16 +400,19 @@ class Bounds:
     max_steps: int
     max_pixels: int
     max_hires_pixels: int
+    max_upscale_pixels: int
     max_batch_size: int
     max_input_pixels: int
 
 
 class FieldSet:
-    """The fields of the three routes with the operator's bounds in them; built once, when the service starts."""
+    """The fields of all routes with the operator's bounds in them; built once, when the service starts."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self.models: Mapping[Mode, type[Fields]] = {mode: self._bounded(model) for mode, model in FIELDS.items()}
+        self.models: Mapping[Mode, type[BodyFields]] = {
+            mode: self._bounded(model) if issubclass(model, Fields) else model for mode, model in FIELDS.items()
+        }
 
     def _rules(self) -> dict[str, Any]:
         chars = Field(max_length=self.bounds.max_prompt_chars)

@@ -14,17 +14,20 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from api.error_table import ERRORS
-from api.schemas import FIELDS, STRUCTURED_FIELDS, Bounds, Fields, FieldSet, RefusedFieldsError, check, root
+from api.schemas import FIELDS, STRUCTURED_FIELDS, Bounds, FieldSet, RefusedFieldsError, check, root
 from api.schemas.fields import MAX_SEED
 from api.schemas.picture_fields import PICTURE_FIELDS
 from services.health import Reason
 from services.thumbnails import FORMATS
 from simulator import Simulator
-from tests.api.bad_inputs import VALID
+from tests.api import bad_inputs
 from tests.api.description import description, operations, schema_of
 from tests.conftest import MakeApp
 from tests.running import PREFIX, service_in_process
+from tests.services import picture_samples as samples
 
+#: The least that each route accepts. A named upscaler is required only where there is no default.
+VALID = {**bad_inputs.VALID, "upscale": {"image": bad_inputs.text(samples.encode(samples.gradient(80, 80)))}}
 SMALL = {"width": 64, "height": 64, "steps": 1}
 #: Pages for people, and what they are made of.
 PAGES = {
@@ -126,8 +129,9 @@ def test_every_shown_body_fits_its_schema(app: Flask) -> None:
 @pytest.mark.parametrize("mode", sorted(FIELDS))
 def test_every_shown_request_can_be_sent(app: Flask, simulator: Simulator, mode: str) -> None:
     body = description(app)["paths"][f"{PREFIX}/{mode}"]["post"]["requestBody"]["content"]["application/json"]
+    quick = {} if mode == "upscale" else {"steps": 1}
     for example in body["examples"].values():
-        answer = app.test_client().post(f"{PREFIX}/{mode}", json={**example["value"], "steps": 1})
+        answer = app.test_client().post(f"{PREFIX}/{mode}", json=example["value"] | quick)
         assert answer.status_code == 200, answer.text[:500]
 
 
@@ -136,14 +140,16 @@ def test_every_shown_request_can_be_sent(app: Flask, simulator: Simulator, mode:
 
 def own_fields() -> FieldSet:
     values = {name.lower(): int(value) for name, value in BOUNDS.items()}
-    return FieldSet(Bounds(max_input_pixels=50_000_000, max_hires_pixels=2048 * 2048, **values))
+    return FieldSet(
+        Bounds(max_input_pixels=50_000_000, max_hires_pixels=2048 * 2048, max_upscale_pixels=2**24, **values)
+    )
 
 
 def accepts(mode: str, **values: object) -> bool:
     """Whether these fields are right by themselves, beside a height that leaves room for any width."""
     others = {"height": 64, "reference": VALID["img2img"]["image"]}
     try:
-        check(mode, {**VALID[mode], **others, **values}, own_fields())
+        check(mode, {**VALID[mode], **({} if mode == "upscale" else others), **values}, own_fields())
     except RefusedFieldsError as error:
         return not {root(problem.field) for problem in error.problems} & values.keys()
     return True
@@ -188,9 +194,12 @@ def test_patterns(app: Flask, client: FlaskClient, sent: str, prompt: str) -> No
 @pytest.mark.parametrize("mode", sorted(FIELDS))
 def test_defaults(bounded: Flask, mode: str) -> None:
     described = {name: field["default"] for name, field in fields_of(bounded, mode).items() if "default" in field}
+    if mode == "upscale":
+        assert described == {"scale": 2.0, "response_format": "base64"}
+        return
     settings = [described.pop(name) for name in ("model", "sampler", "clip_skip")]
     assert settings == ["sd-v1-5", "Euler", 1]
-    checked: Fields = check(mode, VALID[mode], own_fields())
+    checked = check(mode, VALID[mode], own_fields())
     taken = {name: value for name, value in checked if value is not None and name not in VALID[mode]}
     if mode == "inpainting":
         assert described.pop("mask_mode") == "white", "left out it is that, where a mask is plain"
@@ -253,7 +262,7 @@ def test_a_bound_below_the_default_is_the_default(make_app: MakeApp, simulator: 
     """Nobody who leaves steps out gets more than whoever asks for the most."""
     app = make_app(simulator.url, MAX_STEPS="9")
     client = app.test_client()
-    for mode in FIELDS:
+    for mode in FIELDS.keys() - {"upscale"}:
         assert fields_of(app, mode)["steps"]["default"] == 9
         assert client.get(f"{PREFIX}/options").get_json()["defaults"][mode]["steps"] == 9
     assert client.post(f"{PREFIX}/txt2img", json={"prompt": "a", "width": 64, "height": 64}).status_code == 200

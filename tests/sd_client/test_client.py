@@ -68,6 +68,7 @@ def test_a1111(web_server: WebServer) -> None:
             Sampler(name="sgm_uniform", aliases=("SGM Uniform", "SGMUniform")),
         ),
         upscalers=("Lanczos",),
+        upscales=True,
         loras=(ListedLora(name="detail"),),
         hires_upscalers=("Latent", "Lanczos"),
         clip_skip="option",

@@ -206,6 +206,7 @@ def test_without_an_infotext_one_is_made() -> None:
         max_steps=50,
         max_pixels=10**6,
         max_hires_pixels=10**6,
+        max_upscale_pixels=10**6,
         max_batch_size=4,
         max_input_pixels=10**6,
     )

@@ -37,6 +37,12 @@ def edit(*, root: str, key: str, image: str, mask: str) -> dict[str, Any]:
     return {"pictures": _pictures(painted)}
 
 
+def enlarge(*, root: str, key: str, image: str) -> dict[str, Any]:
+    with Image.open(image) as opened:
+        enlarged = _api(root, key).extra_single_image(opened, upscaler_1="Lanczos", upscaling_resize=2)
+    return {"pictures": _pictures(enlarged), "info": enlarged.info}
+
+
 def choose(*, root: str, key: str, model: str) -> dict[str, Any]:
     """What SillyTavern and others do as well: the option is set, and later read again."""
     api = _api(root, key)
@@ -79,4 +85,6 @@ def _png(picture: Image.Image) -> str:
     return encoded(file.getvalue())
 
 
-answer({"generate": generate, "edit": edit, "choose": choose, "interrupt": interrupt, "lists": lists})
+answer(
+    {"generate": generate, "edit": edit, "enlarge": enlarge, "choose": choose, "interrupt": interrupt, "lists": lists}
+)
