@@ -341,6 +341,7 @@ def test_no_service_and_a_silent_one(tmp_path: Path) -> None:
         answer = call(nginx, "POST", "/txt2img", json=BODY)
         assert problem_of(answer)["code"] == "service_unavailable"
         assert answer.headers["Retry-After"] == "5"
+        assert answer.headers["X-Should-Retry"] == "true"
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         running_nginx(
@@ -349,8 +350,10 @@ def test_no_service_and_a_silent_one(tmp_path: Path) -> None:
             changes={"proxy_read_timeout 500s;": "proxy_read_timeout 100ms;"},
         ) as nginx,
     ):
-        problem = problem_of(call(nginx, "POST", "/txt2img", json=BODY))
+        answer = call(nginx, "POST", "/txt2img", json=BODY)
+        problem = problem_of(answer)
         assert (problem["status"], problem["code"], problem["retryable"]) == (504, "service_timeout", False)
+        assert answer.headers["X-Should-Retry"] == "false", "OpenAI's libraries would have it generated again"
 
 
 def test_the_services_own_errors_pass_through(nginx: Nginx) -> None:
