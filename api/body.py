@@ -11,11 +11,12 @@ import re
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
 import pybase64
@@ -115,18 +116,24 @@ def read_values(
 
 
 def read_fields_of_form(
-    request: Request, *, pictures: Collection[str], max_prompt_chars: int, take: Callable[[int], None]
+    request: Request,
+    *,
+    pictures: Collection[str],
+    seconds: Mapping[str, str],
+    max_prompt_chars: int,
+    take: Callable[[int], None],
 ) -> tuple[dict[str, object], list[Problem]]:
     """
     The same as :func:`read_values` of a form whose fields have other names than those of :mod:`api.schemas`: numbers
     are still texts.
 
     :param pictures: the names of fields that take one.
+    :param seconds: by a field's name, what the second of it stands for.
     :raises UnsupportedMediaTypeError: the body is no form; and what else :func:`read_values` raises.
     """
     if request.mimetype != _FORM:
         raise _unsupported(request, f"send {_FORM}")
-    form = _form(request, take, _most_text(max_prompt_chars), pictures)
+    form = _form(request, take, _most_text(max_prompt_chars), pictures, seconds)
     return form.texts | _structured(form) | form.files, form.problems
 
 
@@ -172,11 +179,15 @@ def _pieces(request: Request, take: Callable[[int], None]) -> Iterator[bytes]:
 
 
 def _form(
-    request: Request, take: Callable[[int], None], most_text: int, pictures: Collection[str] = PICTURE_FIELDS
+    request: Request,
+    take: Callable[[int], None],
+    most_text: int,
+    pictures: Collection[str] = PICTURE_FIELDS,
+    seconds: Mapping[str, str] = MappingProxyType({}),
 ) -> Form:
     boundary = request.mimetype_params.get("boundary", "")
     pieces = _pieces(request, take)
-    return read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text, pictures=pictures)
+    return read_form(pieces, boundary, piece_bytes=PIECE_BYTES, most_text=most_text, pictures=pictures, seconds=seconds)
 
 
 def _from_json(text: str) -> object:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
@@ -55,17 +56,22 @@ def read_form(
     piece_bytes: int,
     most_text: int,
     pictures: Collection[str] = PICTURE_FIELDS,
+    seconds: Mapping[str, str] = MappingProxyType({}),
 ) -> Form:
     """
     :param pieces: the body as it arrives, each of at most ``piece_bytes``.
     :param most_text: bytes that it may have besides its pictures.
     :param pictures: the names of fields that take one.
+    :param seconds: by a field's name, what the second of it stands for.
     :raises MalformedRequestError: it is not a form.
     :raises PayloadTooLargeError: it has more parts, or more text, than any request needs.
     """
     if not boundary or not boundary.isascii():
         raise MalformedRequestError("the form's Content-Type has no boundary; let a library write both")
     parts = list(_parts(_events(pieces, boundary, piece_bytes), most_text, pictures))
+    for name, other in seconds.items():
+        for second in [part for part in parts if part.name == name][1:2]:
+            second.name = other
     if not parts:
         raise MalformedRequestError("the form has no fields, or its boundary is wrong")
     form = Form(texts={}, files={}, problems=_given_twice(parts))

@@ -13,6 +13,7 @@ from uuid import UUID
 from flask import Response, g, request
 
 from api import timings
+from api.body import MOST_TEXT_BYTES
 from api.errors import UnsupportedMediaTypeError
 from api.identity import caller
 from api.rate_limit import RateLimits
@@ -114,7 +115,7 @@ class Generations:
 
         :param route: to which an ``Idempotency-Key`` belongs, with its caller.
         :param receive: reads the body.
-        :param pictures: whether the route takes any.
+        :param pictures: whether the route always takes one; a prompt may come with a reference picture.
         :param refuse: what the entrance cannot answer, of fields that are right.
         :raises InvalidParamsError: with every problem that can be found without a WebUI.
         """
@@ -123,7 +124,8 @@ class Generations:
         wait_s, problems = _preferred_wait_s()
         key, key_problems = _idempotency_key(route)
         problems += key_problems
-        uploads = self.uploads if pictures else self.prompt_uploads
+        is_large = (request.content_length or 0) > MOST_TEXT_BYTES
+        uploads = self.uploads if pictures or is_large else self.prompt_uploads
         with uploads.memory() as take:
             with uploads.place():
                 with uploads.in_time(request):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flask import Blueprint, Flask, Response, request
 
 from api import rendering, timings
-from api.body import MOST_TEXT_BYTES, read_values
+from api.body import read_values
 from api.generation import Generations, Received, Take, with_outcome
 from api.schemas import BodyFields, Fields
 from services.generation import GeneratedImage
@@ -52,7 +52,7 @@ class GenerationRoutes:
         with self.generations.read(
             mode,
             lambda take: self._received(mode, take),
-            pictures=mode != "txt2img" or (request.content_length or 0) > MOST_TEXT_BYTES,
+            pictures=mode != "txt2img",
             refuse=_several_pngs if as_png else lambda fields: [],
         ) as asked:
             generation, replayed = self.generations.run(asked)

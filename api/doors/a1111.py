@@ -17,7 +17,7 @@ from flask_limiter import Limiter
 
 from api import timings
 from api.body import JsonKind, read_object
-from api.doors import a1111_answers
+from api.doors import a1111_answers, a1111_controlnet
 from api.doors.a1111_answers import OPTIONS, Painted
 from api.doors.a1111_extras import enlarged, translate_extras
 from api.doors.a1111_fields import Route, translate
@@ -42,7 +42,7 @@ from services.tracking import RequestNotFoundError, RequestService
 
 _PREFIX: Final = "/sdapi/v1"
 
-_GENERATION: Final = JsonKind(pictures=("init_images", "mask"), flat=False)
+_GENERATION: Final = JsonKind(pictures=("init_images", "mask", *a1111_controlnet.PICTURES), flat=False)
 _PNG_INFO: Final = JsonKind(pictures=("image",), flat=True)
 _EXTRAS: Final = JsonKind(pictures=("image",), flat=False)
 _OPTIONS: Final = JsonKind(pictures=("image",), flat=False)

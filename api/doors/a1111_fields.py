@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from api.doors import a1111_hires
+from api.doors.a1111_controlnet import SCRIPT, carry_reference
 from api.doors.a1111_hires import carry_hires, has_hires
 from api.doors.translation import Neutral, Translation, boolean, equal_to, is_empty, is_false, is_true, number, one_of
 from api.schemas.values import shown_text
@@ -329,7 +330,10 @@ def _check_scripts(found: Translation) -> None:
     if not isinstance(scripts, dict):
         found.refuse("alwayson_scripts", "must be an object")
         return
-    asked = [shown_text(name) for name, script in scripts.items() if not _is_idle(script)]
+    running = {name: script for name, script in scripts.items() if not _is_idle(script)}
+    for name in [name for name in running if name.lower() == SCRIPT]:
+        carry_reference(found, name, running.pop(name))
+    asked = [shown_text(name) for name in running]
     if asked:
         names = ", ".join(map(repr, asked[:10])) + (f" and {len(asked) - 10} more" if len(asked) > 10 else "")
         message = f"scripts of the WebUI are not run ({names}); leave them out"

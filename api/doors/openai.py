@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, g, request
 from api import timings
 from api.body import read_fields_of_form, read_values
 from api.doors.openai_answers import as_json, completed, failed, failed_event
-from api.doors.openai_fields import ONE_PICTURE, PICTURES, Look, Route, translate
+from api.doors.openai_fields import ONE_PICTURE, PICTURES, SECONDS, Look, Route, translate
 from api.forms import GIVEN_TWICE
 from api.generation import Asked, Generations, Received, Take, with_outcome
 from api.streams import streamed
@@ -89,7 +89,9 @@ class OpenAIRoutes:
         bounds = self.generations.fields.bounds
         most_chars = bounds.max_prompt_chars
         if route == "edits":
-            body, problems = read_fields_of_form(request, pictures=PICTURES, max_prompt_chars=most_chars, take=take)
+            body, problems = read_fields_of_form(
+                request, pictures=PICTURES, seconds=SECONDS, max_prompt_chars=most_chars, take=take
+            )
         else:
             body, problems = read_values(request, "txt2img", max_prompt_chars=most_chars, take=take)
         has_urls = self.image_base_url is not None

@@ -17,7 +17,9 @@ from services.thumbnails import Format
 Route = Literal["generations", "edits"]
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
 
-PICTURES: Final = ("image", "image[]", "mask")
+PICTURES: Final = ("image", "image[]", "mask", "reference")
+#: The first of several pictures is edited, and resembles the second.
+SECONDS: Final = {"image[]": "reference"}
 
 #: The service's own fields that have another name or another value here.
 _OTHERWISE: Final = ("width", "height", "batch_size", "response_format", "image", "mask")
@@ -168,7 +170,9 @@ def _carry_pictures(found: Translation) -> None:
 
 
 #: Why a second picture is refused.
-ONE_PICTURE: Final = "only one picture can be edited at a time; send one"
+ONE_PICTURE: Final = (
+    "only one picture can be edited at a time; send it, and at most one more, the reference, as image[]"
+)
 
 
 def _carry_fidelity(found: Translation) -> None:

@@ -82,6 +82,10 @@ class Translation:
         received = shown(value) if with_value and value is not None else None
         self.problems.append(Problem(field=name, message=message, received=received, is_text=isinstance(value, str)))
 
+    def refuse_at(self, place: str, message: str) -> None:
+        """:param place: within a field; nothing of its value is shown."""
+        self.problems.append(Problem(field=place, message=message))
+
     def check_neutral(self, table: Mapping[str, Neutral]) -> None:
         """Refuses every field of the table that has another value than one that changes nothing."""
         for name, neutral in table.items():

@@ -560,3 +560,85 @@ def test_a_stored_image_by_its_id(stack: ExitStack, start: Start) -> None:
     assert generate(client, reference=image_id)["used"]["reference"]["method"] == "adapter"
     told = refused(client, reference="00000000-0000-4000-8000-000000000000")
     assert (told["status"], [entry["field"] for entry in told["errors"]]) == (422, ["reference"])
+
+
+# --- The other doors --------------------------------------------------------------------------------------------------
+
+
+def a1111_unit(**changes: Any) -> dict[str, Any]:
+    image = base64(garment())
+    return {"enabled": True, "module": "ip-adapter_clip_sd15", "model": "ip-adapter_sd15", "image": image, **changes}
+
+
+def test_a_unit_of_a1111_s_api(stack: ExitStack, start: Start) -> None:
+    webui = simulator(stack)
+    client = start(webui)
+    args = [{"enabled": False, "module": "canny"}, a1111_unit(weight="0.5", control_mode="Balanced", guidance_end=1)]
+    body = {**SMALL, "alwayson_scripts": {"ControlNet": {"args": args}}}
+    answer = client.post("/sdapi/v1/txt2img", json=body)
+    assert answer.status_code == 200, answer.text
+    sent_unit = unit(jobs(webui)[0])
+    assert (sent_unit["model"], sent_unit["weight"]) == ("ip-adapter-plus_sd15 [836b5c2e]", 0.5)
+    assert picture(sent_unit["image"]).size == (160, 160)
+
+    body["alwayson_scripts"] = {"controlnet": {"args": [a1111_unit(module="reference_only", model="None")]}}
+    assert client.post("/sdapi/v1/txt2img", json=body).status_code == 200
+    assert (unit(jobs(webui)[1])["module"], unit(jobs(webui)[1])["weight"]) == ("reference_only", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("args", "field"),
+    [
+        ([a1111_unit(), a1111_unit()], "alwayson_scripts.controlnet"),
+        ([True, "ip-adapter-auto"], "alwayson_scripts.controlnet"),
+        ([a1111_unit(module="canny")], "alwayson_scripts.controlnet.args[0].module"),
+        ([a1111_unit(module="ip-adapter_face_id")], "alwayson_scripts.controlnet.args[0].module"),
+        ([a1111_unit(module="reference_adain")], "alwayson_scripts.controlnet.args[0].module"),
+        ([a1111_unit(weight=1.5)], "alwayson_scripts.controlnet.args[0].weight"),
+        ([a1111_unit(image="")], "alwayson_scripts.controlnet.args[0].image"),
+        ([a1111_unit(image="nonsense")], "alwayson_scripts.controlnet.args[0].image"),
+        ([a1111_unit(guidance_start=0.5)], "alwayson_scripts.controlnet.args[0].guidance_start"),
+        ([a1111_unit(control_mode="ControlNet is more important")], "alwayson_scripts.controlnet.args[0].control_mode"),
+        ([a1111_unit(mask="x")], "alwayson_scripts.controlnet.args[0].mask"),
+        ([a1111_unit(pulid_mode="Fidelity")], "alwayson_scripts.controlnet.args[0].pulid_mode"),
+    ],
+)
+def test_units_that_are_no_reference(stack: ExitStack, start: Start, args: Any, field: str) -> None:
+    webui = simulator(stack)
+    body = {**SMALL, "alwayson_scripts": {"controlnet": {"args": args}}}
+    answer = start(webui).post("/sdapi/v1/txt2img", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.get_json()["error"].startswith(f"{field}: ")
+    assert webui.generations == []
+
+
+def test_a_large_unit(stack: ExitStack, start: Start) -> None:
+    """As large as a body may be, as every picture."""
+    file = io.BytesIO()
+    Image.effect_noise((1400, 1400), 90).convert("RGB").save(file, "PNG", compress_level=0)
+    body = {**SMALL, "alwayson_scripts": {"controlnet": {"args": [a1111_unit(image=base64(file.getvalue()))]}}}
+    webui = simulator(stack)
+    answer = start(webui).post("/sdapi/v1/txt2img", json=body)
+    assert answer.status_code == 200, answer.text
+    assert picture(unit(jobs(webui)[0])["image"]).size == (512, 512)
+
+
+def test_the_second_picture_of_openai_s_edits(stack: ExitStack, start: Start) -> None:
+    webui = simulator(stack)
+    client = start(webui)
+    fields = {"prompt": "a harbour", "size": "64x64", "steps": "2", "seed": "7"}
+    files = [(io.BytesIO(garment("grey", (64, 64))), "photo.png"), (io.BytesIO(garment()), "dress.png")]
+    answer = client.post("/v1/images/edits", data={**fields, "image[]": files}, content_type="multipart/form-data")
+    assert answer.status_code == 200, answer.text
+    assert answer.get_json()["used"]["reference"]["method"] == "adapter"
+    [job] = jobs(webui)
+    assert picture(unit(job)["image"]).getpixel((80, 80)) == (255, 0, 0)
+    assert picture(job["init_images"][0]).getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_openai_s_generations_take_the_field(stack: ExitStack, start: Start) -> None:
+    webui = simulator(stack)
+    body = {"prompt": "a harbour", "size": "64x64", "steps": 2, **REFERENCE, "reference_method": "attention"}
+    answer = start(webui).post("/v1/images/generations", json=body)
+    assert answer.status_code == 200, answer.text
+    assert unit(jobs(webui)[0])["module"] == "reference_only"
