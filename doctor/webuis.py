@@ -25,6 +25,7 @@ from sd_client.matching import loaded_model
 from sd_client.models import Capabilities
 from sd_client.pool import PoolView
 from sd_client.probing import WebUIState
+from sd_client.references import methods_of
 from sd_client.schedule import Schedule
 from services.catalog import Catalog
 from services.webui_limits import Wanted
@@ -114,6 +115,14 @@ def _of_capabilities(subject: str, capabilities: Capabilities, config: Config) -
     for broken in capabilities.broken:
         text = f"gives no usable answer to {broken.route} ({broken.reason}): the service goes without it"
         found.append(warning(subject, text, "look at its console; a newer version may have mended it"))
+    if capabilities.references:
+        methods = " and ".join(methods_of(capabilities.references))
+        text = (
+            f"can be asked for reference pictures, by {methods}; its first job with each model tries whether it works"
+        )
+        if any(way.method == "adapter" for way in capabilities.references):
+            text += ", and may fetch an encoder of 2.5 GB: make test-webui does that ahead"
+        found.append(ok(subject, text))
     if capabilities.gpu is False and config.use_gpu:
         text = (
             "has no GPU: it only serves while none with one can"

@@ -43,6 +43,11 @@ def test_every_flavour_in_order(flavour: str) -> None:
     assert "sd-v1-5 is v1-5-pruned-emaonly" in findings[-1].text
 
 
+def test_reference_pictures(simulator: Simulator) -> None:
+    texts = [found.text for found in webuis.check(settings(SD_WEBUI_URL=simulator.url))]
+    assert any("by adapter and attention" in text and "2.5 GB" in text for text in texts)
+
+
 def test_a_broken_list_is_told(simulator: Simulator) -> None:
     simulator.set_fault("error-json", route="loras")
     (found,) = wrong(webuis.check(settings(SD_WEBUI_URL=simulator.url)))

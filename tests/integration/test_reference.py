@@ -642,3 +642,13 @@ def test_openai_s_generations_take_the_field(stack: ExitStack, start: Start) -> 
     answer = start(webui).post("/v1/images/generations", json=body)
     assert answer.status_code == 200, answer.text
     assert unit(jobs(webui)[0])["module"] == "reference_only"
+
+
+def test_a_replay_says_the_same(stack: ExitStack, start: Start) -> None:
+    client = start(simulator(stack))
+    asked = {"json": {**SMALL, **REFERENCE}, "headers": {"Idempotency-Key": "one"}}
+    first, second = (client.post(f"{PREFIX}/txt2img", **asked) for _ in range(2))  # type: ignore[arg-type]
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert first.get_json()["used"] == second.get_json()["used"] != {}
+    other = {**SMALL, "reference": base64(garment("blue"))}
+    assert client.post(f"{PREFIX}/txt2img", json=other, headers={"Idempotency-Key": "one"}).status_code == 422

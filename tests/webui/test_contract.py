@@ -338,3 +338,27 @@ def test_another_model_paints_with_that_model(service):
     if other is None:
         pytest.skip("this WebUI has one model")
     assert service.post("txt2img", model=other).get_json()["model"] == other
+
+
+@pytest.mark.parametrize("method", ["adapter", "attention"])
+@pytest.mark.parametrize("route", ["txt2img", "inpainting"])
+def test_a_reference_picture_is_used(service, method, route):
+    """By the service's own proofs and to the eye of a program; the first may fetch an encoder of 2.5 GB."""
+    offered = service.get("options").get_json()["reference"]
+    if offered is None or method not in offered["methods"]:
+        pytest.skip("this WebUI cannot be asked for that")
+    fields = {}
+    if route == "inpainting":
+        fields = {"image": _png(_photo()), "mask": _png(_mask((128, 128), (40, 40, 87, 87))), "strength": 1}
+    size = {"width": 128, "height": 128}
+    plain = _painted(service.post(route, **fields, **size))
+    asked = {"reference": _png(_photo(96, 160)), "reference_method": method, "reference_weight": 1}
+    answer = service.post(route, **fields, **size, **asked)
+    used = _painted(answer)
+    assert answer.get_json()["used"]["reference"]["method"] == method
+    assert used.size == plain.size
+    assert used.convert("RGB").tobytes() != plain.convert("RGB").tobytes()
+    if route == "txt2img":
+        assert _painted(service.post(route, **size, **asked)).tobytes() == used.tobytes()
+    else:
+        assert used.convert("RGB").getpixel((8, 8)) == _photo().getpixel((8, 8))

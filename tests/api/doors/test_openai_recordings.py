@@ -22,8 +22,6 @@ FOREIGN = ("gpt-image-1", "gpt-image-2", "dall-e-2", "dall-e-3", "m")
 
 #: Recordings of what is not there, and a word that the sentence must have.
 REFUSED = {
-    "edit_many": "image[]",
-    "openai_edit_many": "image[]",
     "openai_edit_background": "background",
     "compatible_generate_options": "cannot be combined with steps",
     "variation": "there is nothing at this path",
