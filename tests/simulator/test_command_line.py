@@ -62,7 +62,7 @@ def test_all_settings(run):
     _, line = run(
         *("--flavour", "forge", "--step-time", "0", "--load-time", "0", "--device", "cpu", "--model", "b.safetensors"),
         *("--model", "a.safetensors", "--samples-format", "jpg", "--api-auth", "me:secret", "--prefix", "/here"),
-        *("--startup-time", "0", "--fault", "oom:times=1"),
+        *("--startup-time", "0", "--fault", "oom:times=1", "--controlnet", "none"),
     )
     url = url_of(line)
     assert line.startswith("simulated WebUI (forge) on http://127.0.0.1:")
@@ -73,13 +73,16 @@ def test_all_settings(run):
     assert models[1]["hash"]
     memory = requests.get(f"{url}/sdapi/v1/memory", auth=auth, timeout=20).json()
     assert memory["cuda"] == {"error": "unavailable"}
+    assert requests.get(f"{url}/controlnet/control_types", auth=auth, timeout=20).status_code == 404
     body = {"prompt": "a", "steps": 1, "width": 64, "height": 64}
     answers = [requests.post(f"{url}/sdapi/v1/txt2img", json=body, auth=auth, timeout=20) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [500, 200]
     assert answers[1].json()["images"][0].startswith("/9j/")
 
 
-@pytest.mark.parametrize("args", [["--fault", "nope"], ["--flavour", "nope"], ["--step-time", "x"]])
+@pytest.mark.parametrize(
+    "args", [["--fault", "nope"], ["--flavour", "nope"], ["--step-time", "x"], ["--controlnet", "nope"]]
+)
 def test_bad_arguments_are_explained(run, args):
     process, line = run(*args)
     _, errors = process.communicate(timeout=20)
