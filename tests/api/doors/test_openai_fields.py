@@ -114,6 +114,22 @@ def test_hires(client: FlaskClient) -> None:
     assert answer.get_json()["size"] == "128x128"
 
 
+def test_a_large_reference_picture(client: FlaskClient) -> None:
+    """As a file, as base64 in a form and in JSON: more than a request's texts may have together."""
+    large = samples.encode(samples.noise(700, 700))
+    assert len(large) > 2**20
+    as_text = text(large)
+    calls = [
+        (EDITS, edit(part("reference", large, "r.png"))),
+        (EDITS, edit(reference=as_text)),
+        (GENERATIONS, {"json": {**SMALL, "reference": as_text}}),
+    ]
+    for path, call in calls:
+        answer = client.post(path, **call)
+        assert answer.status_code == 200, answer.text
+        assert answer.get_json()["used"]["reference"]["method"] == "adapter"
+
+
 def test_hires_has_its_own_sides(client: FlaskClient) -> None:
     hires = {"scale": 2, "width": 128, "height": 128}
     error = client.post(GENERATIONS, json={**SMALL, "hires": hires}).get_json()["error"]
