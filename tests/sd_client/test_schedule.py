@@ -189,6 +189,22 @@ def test_a_webui_whose_model_nobody_waits_for_is_the_one_to_load_another() -> No
     assert granted(entered(*jobs, loaded={"a": "sdxl", "b": "sd15"})) == {"1": "b", "2": "a"}
 
 
+def test_a_job_that_needs_no_model_takes_any_webui_and_leaves_its_model_as_it_is() -> None:
+    """An upscale: the next job of that model loads nothing."""
+    loaded = {"a": "sdxl", "b": "sd15"}
+    state = grant(
+        entered(waiting("1", model=""), waiting("2", model=""), loaded=loaded), slots=1, patience_s=60, now=10
+    )
+    assert {job.webui for job in state.running} == {"a", "b"}
+    assert all(job.proven and not job.switches for job in state.running)
+    assert state.loaded == loaded
+
+
+def test_a_job_that_needs_no_model_waits_for_no_model() -> None:
+    jobs = (waiting("1", webuis=("a",)), waiting("2", model="", since=1.0))
+    assert granted(entered(*jobs, loaded={"a": "sd15", "b": "sdxl"}), patience_s=60) == {"1": "a", "2": "b"}
+
+
 @pytest.mark.parametrize(("loaded", "switches"), [("sd15", False), ("sdxl", True), ("", False), (None, False)])
 def test_a_job_that_makes_its_webui_load_another_model_is_known(loaded: str | None, switches: bool) -> None:
     schedule = entered(waiting("1", webuis=("a",)), loaded={} if loaded is None else {"a": loaded})

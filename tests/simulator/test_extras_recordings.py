@@ -4,14 +4,17 @@ The recordings lie beside the project; without them these tests are skipped. The
 compared which pictures are the same and which differ, never the pictures.
 """
 
+import base64
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from simulator import Simulator
+from tests.services import picture_samples as samples
 from tests.simulator.pixels import opened
 from tests.simulator.test_recordings import asked
 
@@ -162,6 +165,55 @@ def test_a_clip_skip_stays() -> None:
             case = recorded(name)
             _, answer = answer_of(sim, case)
             assert json.loads(answer["info"])["clip_skip"] == case["response"]["info_parsed"]["clip_skip"], name
+
+
+# --- Pictures enlarged by an upscaler -------------------------------------------------------------------------------
+
+
+def enlarging(sim: Simulator, name: str) -> tuple[int, Any, dict[str, Any]]:
+    """Status, answer and recording, with a picture of the recorded size and mode."""
+    case = recorded(name)
+    _, across, mode = case["request"]["body"]["image"]["picture"].split()
+    picture = Image.effect_noise(tuple(map(int, across.split("x"))), 90).convert(mode)
+    found, answer = answer_of(sim, case, image=base64.b64encode(samples.encode(picture)).decode())
+    return found, answer, case
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("extras_lanczos_2", "extras_lanczos_2_again", "extras_lanczos_size", "extras_lanczos_size_crop"),
+        *("extras_none", "extras_default", "extras_alpha", "extras_resize_9"),
+        *("extras_esrgan_no_weights", "extras_dat_no_weights"),
+    ],
+)
+def test_an_enlarged_picture(name: str) -> None:
+    with Simulator(models=MODELS) as sim:
+        found, answer, case = enlarging(sim, name)
+    theirs = case["response"]["body"]
+    assert found == status(case) == 200
+    assert list(answer) == list(theirs)
+    assert answer["html_info"] == theirs["html_info"]
+    picture = opened(answer["image"])
+    assert f"PNG {picture.width}x{picture.height} {picture.mode}" == theirs["image"]["picture"]
+
+
+@pytest.mark.parametrize("name", ["extras_unknown", "extras_resize_0"])
+def test_what_is_not_enlarged(name: str) -> None:
+    with Simulator(models=MODELS) as sim:
+        found, answer, case = enlarging(sim, name)
+    assert (found, answer) == (status(case), case["response"]["body"])
+
+
+def test_weights_that_are_missing_are_lanczos() -> None:
+    """Recorded: the same pixels under another name."""
+    names = ["extras_lanczos_2", "extras_esrgan_no_weights", "extras_dat_no_weights"]
+    assert len({recorded(name)["response"]["body"]["image"]["pixels_sha256"] for name in names}) == 1
+    picture = base64.b64encode(samples.encode(samples.noise(128, 128))).decode()
+    with Simulator(models=MODELS) as sim:
+        answers = [answer_of(sim, recorded(name), image=picture)[1] for name in names]
+    assert len({opened(answer["image"]).tobytes() for answer in answers}) == 1
+    assert len({answer["html_info"] for answer in answers}) == 3
 
 
 # --- Lists ----------------------------------------------------------------------------------------------------------
