@@ -14,7 +14,8 @@ TARGET = Path(__file__).with_name("dashboard.json")
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _COLUMNS = 24
-_GENERATIONS = 'job="$job",route=~".*/(txt2img|img2img|inpainting|images/generations|images/edits)",method="POST"'
+_ROUTES = "txt2img|img2img|inpainting|upscale|extra-single-image|images/generations|images/edits"
+_GENERATIONS = f'job="$job",route=~".*/({_ROUTES})",method="POST"'
 
 
 @dataclass(frozen=True, kw_only=True)
