@@ -122,7 +122,7 @@ class OpenAIRoutes:
 
 
 def _one_picture(problem: Problem) -> Problem:
-    is_picture = problem.field in PICTURES and problem.message == GIVEN_TWICE
+    is_picture = problem.field in PICTURES and problem.field != "mask" and problem.message == GIVEN_TWICE
     return replace(problem, message=ONE_PICTURE) if is_picture else problem
 
 

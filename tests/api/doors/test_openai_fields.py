@@ -259,6 +259,7 @@ REFUSED_EDITS = [
     (edit(part("image", b"https://example.com/a.png"), image=None), "image", "fetched"),
     (edit(size="63x64"), "size", "each side must be"),
     (edit(part("prompt", b"again")), "prompt", "more than once"),
+    (edit(part("mask", HOLED, "m.png"), part("mask", HOLED, "n.png")), "mask", "more than once"),
     (edit(markup="x"), "markup", "mask"),
     (edit(part("image[]", b"no picture", "a.png"), image=None), "image[]", "PNG, JPEG, WebP or BMP"),
 ]
