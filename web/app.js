@@ -2,6 +2,7 @@
 
 import { Api, Problem, Unreachable } from "./api.js";
 import { Brush } from "./brush.js";
+import { Enlarging } from "./enlarging.js";
 import { clearErrors } from "./field_errors.js";
 import { Form } from "./form.js";
 import { Health } from "./health.js";
@@ -28,6 +29,7 @@ const source = new SourcePicture();
 const mask = new Mask(by("mask"));
 const brush = new Brush(mask);
 const result = new Result();
+const enlarging = new Enlarging();
 const history = new History();
 const health = new Health(api);
 const jobs = new Jobs(api, showProgress);
@@ -41,6 +43,7 @@ let asked = 0;
 async function load() {
   const [options, models] = await Promise.all([api.options(), api.models()]);
   form.fill(options, models);
+  enlarging.fill(options);
   loaded = options.samplers.length > 0 || models.models.length > 0;
   if (by("stage").dataset.state === "failed" && needsKey) result.reset();
   by("simulated").hidden = options.simulated === "none";
@@ -61,7 +64,18 @@ async function wanted() {
 async function generate() {
   if (by("generate").disabled) return;
   const request = await wanted();
-  await follow(request, () => jobs.run(request));
+  await repeat(request);
+}
+
+/** The picture that is shown, by an upscaler. What it was painted by comes along: the enlarged one keeps that. */
+async function enlarge({ made, image }) {
+  const of = { mode: made.mode, fields: made.fields, model: made.model, used: made.used, seed: image.seed, blob: image.blob };
+  const fields = { image: image.imageId, ...enlarging.fields() };
+  await repeat({ mode: "upscale", fields, files: {}, ratio: image.width / image.height, of });
+}
+
+function repeat(request) {
+  return follow(request, () => jobs.run(request));
 }
 
 /** From here to the answer or the problem. @param {() => Promise<object>} begin */
@@ -70,13 +84,14 @@ async function follow(request, begin) {
   clearErrors();
   problems.clear();
   by("generate").disabled = true;
-  result.busy(request.ratio, { ...request.fields, ...request.files });
+  result.busy(request.ratio, request.of ? { ...request.of.used, upscale: request.fields } : { ...request.fields, ...request.files });
   showProgress(BUSY);
   by("stage").scrollIntoView({ block: "nearest" });
   try {
     await show(request, await begin());
   } catch (error) {
-    refuse(error);
+    if (request.of) refuse(error, () => repeat(request), "upscale.");
+    else refuse(error);
   } finally {
     by("generate").disabled = false;
     health.look();
@@ -84,28 +99,31 @@ async function follow(request, begin) {
 }
 
 async function show(request, answer) {
-  const answered = answer.images ?? [answer];
+  const { mode, fields, model, used, seed, blob } = request.of ?? { ...request, model: answer.model, blob: request.files.image };
   const made = {
-    ...{ mode: request.mode, fields: request.fields, model: answer.model },
+    ...{ mode, fields, model },
     seconds: answer.processing_time,
-    used: answer.used ?? {},
+    used: { ...used, ...answer.used },
     warnings: answer.warnings ?? [],
-    before: request.files.image ? URL.createObjectURL(request.files.image) : null,
-    images: answered.map(imageOf),
+    before: blob ? URL.createObjectURL(blob) : null,
+    images: (answer.images ?? [answer]).map((image) => imageOf({ seed, ...image })),
   };
   result.done(made);
   await history.add(made);
 }
 
-/** @param {() => void} again  what "Try again" does */
-function refuse(error, again = generate) {
-  result.failed();
+/**
+ * @param {() => void} again  what "Try again" does
+ * @param {string} before  what the names of the fields begin with in this page
+ */
+function refuse(error, again = generate, before = "") {
+  result.failed(before === "upscale.");
   if (error instanceof Unreachable) error = new Problem(AWAY);
   if (!(error instanceof Problem)) {
     problems.show(new Problem({ title: "The page failed", detail: String(error.message) }), [], again);
     throw error;
   }
-  problems.show(error, form.showErrors(error.errors), again);
+  problems.show(error, form.showErrors(error.errors.map((one) => ({ ...one, field: before + one.field }))), again);
   if (error.status === 401) {
     needsKey = true;
     keys.open();
@@ -229,6 +247,7 @@ function wire() {
   });
   result.addEventListener("use-seed", ({ detail }) => form.set({ seed: detail.image.seed }));
   result.addEventListener("use-picture", ({ detail }) => paintOn(detail));
+  result.addEventListener("upscale", ({ detail }) => enlarge(detail));
   result.addEventListener("use-settings", ({ detail }) => useSettings(detail));
   history.addEventListener("open", ({ detail }) => openKept(detail));
   for (const idea of by("ideas").children) idea.addEventListener("click", () => form.set({ prompt: idea.textContent }));
@@ -260,7 +279,8 @@ async function start() {
   const interrupted = await jobs.interrupted();
   await load().catch(unloaded);
   if (!interrupted) return;
-  form.restore(interrupted.mode, interrupted.fields);
+  const { mode, fields } = interrupted.of ?? interrupted;
+  form.restore(mode, fields);
   if (interrupted.files.image) await source.use(interrupted.files.image);
   if (interrupted.files.reference) await form.reference.use(interrupted.files.reference);
   await follow(interrupted, () => jobs.resume(interrupted));

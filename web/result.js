@@ -9,7 +9,7 @@ import { compare } from "./compare.js";
  * @property {string} model
  * @property {number} seconds  from the accepted request to the stored picture
  * @property {?{reference?: {method: string, model: ?string}, loras?: {name: string, hash: ?string}[],
- *   hires?: {upscaler: string}}} used  by the WebUI's account; none in what was kept before there was such an account
+ *   hires?: {upscaler: string}, upscale?: {upscaler: string}}} used  by the WebUI's account; none in what was kept before there was such an account
  * @property {string[]} warnings
  * @property {{imageId: string, url: string, blob: ?Blob, seed: number, width: number, height: number}[]} images
  * @property {?string} before  URL of the picture that went in
@@ -19,9 +19,9 @@ import { compare } from "./compare.js";
 const FITS = { stretch: "fill", crop: "cover", fill: "contain" };
 const FACTS = ["Seed", "Size", "Model", "Time"];
 /** Those of what was used, by the fields and files that ask for it. */
-const USED = { reference: "Reference", loras: "LoRAs", hires: "Second pass" };
+const USED = { reference: "Reference", loras: "LoRAs", hires: "Second pass", upscale: "Enlarged by" };
 
-/** Says "use-seed", "use-picture" and "use-settings" with { made, image } as its detail. */
+/** Says "upscale", "use-seed", "use-picture" and "use-settings" with { made, image } as its detail. */
 export class Result extends EventTarget {
   /** @type {?Made} */
   #made = null;
@@ -37,7 +37,7 @@ export class Result extends EventTarget {
       this.#show();
     });
     by("download").addEventListener("click", () => this.#download());
-    for (const name of ["use-seed", "use-picture", "use-settings"]) {
+    for (const name of ["upscale", "use-seed", "use-picture", "use-settings"]) {
       by(name).addEventListener("click", () => {
         const detail = { made: this.#made, image: this.#made.images[this.#chosen] };
         this.dispatchEvent(new CustomEvent(name, { detail }));
@@ -50,7 +50,7 @@ export class Result extends EventTarget {
     if (this.#stage.dataset.state === "empty") this.#shape(ratio);
   }
 
-  /** @param {number} ratio  width / height   @param {object} fields  as they are sent, files too */
+  /** @param {number} ratio  width / height   @param {object} fields  as they are sent, files too: what will have been used */
   busy(ratio, fields) {
     this.#shape(ratio);
     const count = fields.batch_size ?? 1;
@@ -65,9 +65,11 @@ export class Result extends EventTarget {
     this.#state("empty");
   }
 
-  failed() {
+  /** @param {boolean} upscaling  the picture that was to be enlarged still can be, by other values */
+  failed(upscaling = false) {
     by("batch").hidden = true;
     this.#state("failed");
+    by("upscale").disabled = !upscaling || this.#made === null;
   }
 
   /** @param {Made} made */
@@ -82,7 +84,7 @@ export class Result extends EventTarget {
   /** Lines and buttons below the picture are always there: nothing moves when it comes. */
   #state(state) {
     this.#stage.dataset.state = state;
-    for (const button of document.querySelectorAll(".actions button")) button.disabled = state !== "done";
+    for (const button of document.querySelectorAll(".actions button, #upscale")) button.disabled = state !== "done";
     by("warnings").hidden = true;
     if (state !== "done") showFacts({});
   }
@@ -129,7 +131,7 @@ export class Result extends EventTarget {
     const facts = { Seed: image.seed, Size: `${image.width} × ${image.height}`, Model: model, Time: `${seconds.toFixed(1)} s` };
     if (used.reference) facts[USED.reference] = used.reference.model ?? used.reference.method;
     if (used.loras) facts[USED.loras] = used.loras.map(({ name, hash }) => (hash ? `${name} (${hash})` : name)).join(", ");
-    if (used.hires) facts[USED.hires] = used.hires.upscaler;
+    for (const field of ["hires", "upscale"]) if (used[field]) facts[USED[field]] = used[field].upscaler;
     showFacts(facts, used);
     by("warnings").hidden = warnings.length === 0;
     by("warnings").textContent = warnings.join("; ");

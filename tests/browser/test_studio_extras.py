@@ -20,7 +20,8 @@ def studio(page: Page, service: Service) -> Studio:
 def controls(page: Page) -> dict[str, Locator]:
     """What is there only where the pool can do it, by the field's name."""
     page.evaluate("document.getElementById('more').open = true")
-    found = {"loras": "#lora", "hires": "#hires", "clip_skip": "#clip_skip", "reference": "#reference-card"}
+    found = {"loras": "#lora", "hires": "#hires", "clip_skip": "#clip_skip"}
+    found |= {"reference": "#reference-card", "upscale": "#enlarging"}
     return {name: page.locator(place) for name, place in found.items()}
 
 
@@ -141,7 +142,14 @@ def test_a_lora_that_does_nothing_is_refused_at_its_name(studio: Studio) -> None
     expect(studio.page.get_by_role("button", name="Remove foreign")).to_be_focused()
 
 
-@pytest.mark.parametrize(("flavour", "there"), [("koboldcpp", set()), ("sdnext", {"loras", "clip_skip", "reference"})])
+@pytest.mark.parametrize(
+    ("flavour", "there"),
+    [
+        ("koboldcpp", set()),
+        ("sdcpp", {"loras", "hires", "clip_skip"}),
+        ("sdnext", {"loras", "clip_skip", "reference", "upscale"}),
+    ],
+)
 def test_what_the_pool_cannot_is_not_there(page: Page, tmp_path: Path, flavour: str, there: set[str]) -> None:
     with Simulator(flavour=flavour) as webui, running_service(tmp_path, webui.url, workers=1) as service:
         service.wait_until_answering()
@@ -183,9 +191,8 @@ def test_what_was_kept_is_not_dropped_where_the_pool_no_longer_can(studio: Studi
 
     def without(route: Route) -> None:
         answer = route.fetch()
-        route.fulfill(
-            response=answer, json=answer.json() | dict.fromkeys(("hires", "clip_skip", "reference")) | {"loras": []}
-        )
+        cannot = dict.fromkeys(("hires", "clip_skip", "reference", "upscale"))
+        route.fulfill(response=answer, json=answer.json() | cannot | {"loras": []})
 
     page = studio.page
     studio.add_lora("add-detail", 0.5).set(clip_skip=2).page.check("#hires")
