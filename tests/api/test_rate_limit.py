@@ -173,6 +173,7 @@ COUNTED = {
     "generation.txt2img": True,
     "generation.img2img": True,
     "generation.inpainting": True,
+    "generation.upscale": True,
     "images.get_image": True,
     "images.delete_image": True,
     "models.get_models": True,
@@ -195,6 +196,7 @@ COUNTED = {
     "pages.get_studio_file": False,
     "a1111.txt2img": True,
     "a1111.img2img": True,
+    "a1111.extra_single_image": True,
     **dict.fromkeys(
         (
             f"a1111_state.{view}"

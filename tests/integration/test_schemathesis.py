@@ -71,7 +71,19 @@ PICTURE = picture()
 NAMES = {"model": "sdxl", "sampler": "Euler a", "scheduler": "Karras"}
 
 #: Names that a WebUI must have, bounds of several fields together, and a form's texts that are JSON.
-BEYOND_SCHEMAS = {*NAMES, "width", "height", "seed", "mask", "loras", "hires", "scale", "upscaler"}
+BEYOND_SCHEMAS = {
+    *NAMES,
+    "width",
+    "height",
+    "seed",
+    "mask",
+    "loras",
+    "hires",
+    "scale",
+    "upscaler",
+    "reference_weight",
+    "reference_method",
+}
 
 
 def keep_what_no_schema_says(context: Any, case: Any, kwargs: dict[str, Any]) -> None:

@@ -44,10 +44,10 @@ def test_each_instance_counts_for_itself() -> None:
 
 def test_series_begin_at_zero() -> None:
     shown = shown_by(Metrics(redis=True))
-    assert [shown.value("sd_api_jobs_total", mode=mode, outcome="done") for mode in MODES] == [0, 0, 0]
+    assert [shown.value("sd_api_jobs_total", mode=mode, outcome="done") for mode in MODES] == [0] * len(MODES)
     assert [shown.value("sd_api_images_removed_total", reason=reason) for reason in REMOVALS] == [0, 0, 0]
     assert [shown.value("sd_api_redis_errors_total", use=use) for use in REDIS_USES] == [0, 0]
-    assert [shown.value("sd_api_queue_wait_seconds_count", mode=mode) for mode in MODES] == [0, 0, 0]
+    assert [shown.value("sd_api_queue_wait_seconds_count", mode=mode) for mode in MODES] == [0] * len(MODES)
 
 
 def test_nothing_tells_of_a_redis_that_is_none() -> None:
