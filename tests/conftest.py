@@ -31,6 +31,7 @@ LONGEST = (
     *("browser/test_docs_page.py", "hostile/test_closing.py", "browser/test_studio_code.py"),
     *("integration/test_start.py", "test_docs_site.py", "pool/test_redis_failures.py"),
     *("browser/test_studio_generate.py", "integration/test_broken_models.py", "hostile/test_bodies.py"),
+    "browser/test_studio_extras.py",
     *("pool/test_deadline.py", "browser/test_studio_mask.py", "examples/test_examples.py"),
     *("integration/test_runtime_folder.py", "integration/test_shared_webui.py", "integration/test_koboldcpp.py"),
     *("sd_client/test_shared_schedule.py", "tools/test_run.py", "pool/test_requests.py", "hostile/test_decoding.py"),

@@ -194,7 +194,7 @@ async function fetched(image) {
 function useSettings({ made, image }) {
   form.restore(made.mode, { ...made.fields, seed: image.seed });
   if (!made.used?.reference) form.reference.remove();
-  else if (!form.reference.current) form.reference.say("", "The reference picture that was used is not kept: choose it again.");
+  else if (!form.reference.current) form.reference.ask();
 }
 
 async function paintOn({ image }) {

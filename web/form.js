@@ -150,7 +150,7 @@ export class Form extends EventTarget {
       loras: this.#loras.value.length > 0,
       hires: by("hires").checked,
       clip_skip: by("clip_skip").value !== "",
-      reference: this.reference.current !== null,
+      reference: this.reference.current !== null || this.reference.missing,
     };
     for (const part of document.querySelectorAll("[data-able]")) {
       const { able } = part.dataset;

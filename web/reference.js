@@ -6,6 +6,8 @@ import { pictureIn, readPicture } from "./picture_files.js";
 export class Reference extends EventTarget {
   /** @type {?import("./picture_files.js").Source} */
   current = null;
+  /** Whether a kept request had one: the pictures that went in are not kept. */
+  missing = false;
 
   constructor() {
     super();
@@ -28,25 +30,33 @@ export class Reference extends EventTarget {
     try {
       picture = await readPicture(blob);
     } catch {
-      this.say("", "Your browser cannot read this file as a picture.");
+      this.#say("", "Your browser cannot read this file as a picture.");
       return;
     }
     this.remove();
     this.current = picture;
     by("reference-image").src = picture.url;
-    this.say(picture.remark);
+    this.#say(picture.remark);
     this.#changed();
   }
 
   remove() {
     if (this.current) URL.revokeObjectURL(this.current.url);
     this.current = null;
+    this.missing = false;
     by("reference-image").removeAttribute("src");
-    this.say("");
+    this.#say("");
     this.#changed();
   }
 
-  say(remark, error = "") {
+  /** For settings that were used with one. */
+  ask() {
+    this.missing = true;
+    this.#say("", "The reference picture that was used is not kept: choose it again.");
+    this.#changed();
+  }
+
+  #say(remark, error = "") {
     by("reference-remark").textContent = remark;
     by("reference-error").textContent = error;
     by("reference-error").hidden = !error;

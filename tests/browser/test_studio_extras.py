@@ -195,7 +195,7 @@ def test_what_was_kept_is_not_dropped_where_the_pool_no_longer_can(studio: Studi
         route.fulfill(response=answer, json=answer.json() | cannot | {"loras": []})
 
     page = studio.page
-    studio.add_lora("add-detail", 0.5).set(clip_skip=2).page.check("#hires")
+    studio.add_lora("add-detail", 0.5).set(clip_skip=2).choose_reference(photo((64, 64))).page.check("#hires")
     studio.generate().wait_for("done")
     expect(page.locator("#history li")).to_have_count(1)
     page.route("**/options", without)
@@ -207,4 +207,5 @@ def test_what_was_kept_is_not_dropped_where_the_pool_no_longer_can(studio: Studi
     expect(studio.weight("add-detail")).to_have_value("0.5")
     expect(page.locator("#hires")).to_be_checked()
     expect(page.locator("#clip_skip")).to_have_value("2")
+    expect(page.locator("#reference-error")).to_contain_text("is not kept: choose it again")
     page.unroute_all(behavior="wait")
