@@ -82,6 +82,8 @@ def _prompt(request: Request) -> str:
 
 def without(kind: str, seconds: float | None, request: Request) -> Request:
     """The request as a WebUI sees it that leaves out a part of it, or takes another upscaler."""
+    if not request.body:
+        return request
     body = json.loads(request.body)
     if kind.startswith("cn-"):
         mark = {FAULT: kind} if kind != "cn-slow-first" else {SECONDS: seconds or DEFAULT_SLOW_S}

@@ -196,7 +196,7 @@ class FailoverStore:
         """What was written or deleted while Redis was down."""
         if self._kept is None:
             return
-        for name, _, left_s in _until_error(self._items(before=_MISSED)):
+        for name, _, left_s in _until_error(self._items(before=_MISSED), []):
             with suppress(StoreError):
                 self._kept.delete(name)  # first: what is written from now on is missed anew
             try:
@@ -214,10 +214,11 @@ class FailoverStore:
             self._redis.put(key, value, ttl_s=left_s)
 
     def _push_all(self) -> None:
-        """Redis has lost what it had, or sees this host for the first time."""
-        if self._kept is not None:
-            self._redis.add(_until_error(self._items()))
-        self._redis.put(self._mark, b"1", ttl_s=_DAY_S)
+        """Redis has lost what it had, or sees this host for the first time. If the disk fails, the next look repeats it."""
+        errors: list[StoreError] = []
+        self._redis.add(_until_error(self._items(), errors))
+        if not errors:
+            self._redis.put(self._mark, b"1", ttl_s=_DAY_S)
 
     def _items(self, before: str = "") -> Iterator[tuple[str, bytes, float]]:
         """What this host keeps of durable keys, or of others that are named after them. :raises StoreError:"""
@@ -253,7 +254,15 @@ def _read(kept: Store, key: str) -> bytes | None:
     return None
 
 
-def _until_error(items: Iterator[tuple[str, bytes, float]]) -> Iterator[tuple[str, bytes, float]]:
-    """A disk that fails is no reason to do without Redis."""
-    with suppress(StoreError):
+def _until_error(
+    items: Iterator[tuple[str, bytes, float]], errors: list[StoreError]
+) -> Iterator[tuple[str, bytes, float]]:
+    """
+    A disk that fails is no reason to do without Redis.
+
+    :param errors: receives the one that ended it.
+    """
+    try:
         yield from items
+    except StoreError as error:
+        errors.append(error)

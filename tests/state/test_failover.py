@@ -159,6 +159,21 @@ def test_what_an_emptied_redis_has_lost_is_put_back(
     assert one.changed_at == 0.0
 
 
+def test_what_could_not_be_read_when_redis_was_emptied_is_put_back_later(
+    make_host: MakeHost, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    one = make_host("one")
+    one.put("kept:key", b"1", ttl_s=60)
+    (tmp_path / "one").rename(tmp_path / "elsewhere")
+    (tmp_path / "one").write_text("no folder")
+    redis_server.empty()
+    time.sleep(1)  # some looks
+    (tmp_path / "one").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "one")
+    two = make_host("two")
+    wait_until(lambda: two.get("kept:key") == b"1", "it is there again")
+
+
 def test_what_a_stopped_process_wrote_is_pushed_by_the_next(make_host: MakeHost, redis_server: RedisServer) -> None:
     one = make_host("one")
     redis_server.freeze()
