@@ -214,7 +214,7 @@ class FailoverStore:
             self._redis.put(key, value, ttl_s=left_s)
 
     def _push_all(self) -> None:
-        """Redis has lost what it had, or sees this host for the first time. If the disk fails, the next look repeats it."""
+        """Redis has lost what it had, or sees this host for the first time. Repeated if the disk fails meanwhile."""
         errors: list[StoreError] = []
         self._redis.add(_until_error(self._items(), errors))
         if not errors:
