@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from simulator import Simulator
-from simulator.faults import KINDS
+from simulator.faults import DROP_KINDS, KINDS
 from tests.api.answers import problem_of
 from tests.running import PREFIX, service_in_process, wait_until
 
@@ -48,7 +48,7 @@ ANSWERS: dict[str, tuple[int, str, str | None, bool, str]] = {
 }
 #: fault -> the exception that the WebUI names
 EXCEPTIONS = {"nan": "NansException", "load-failed": "AttributeError", "error-json": "RuntimeError"}
-HARMLESS = {"slow:seconds=0.05", "interim", "no-info", "empty-info", "jpeg", "webp"}
+HARMLESS = {"slow:seconds=0.05", "interim", "no-info", "empty-info", "jpeg", "webp", *DROP_KINDS}
 TOO_LATE = {"hang-before", "hang-middle", "drip"}
 
 
