@@ -28,6 +28,7 @@ from api.schemas import (
     root,
     to_request,
 )
+from api.schemas.picture_fields import PICTURE_FIELDS
 from api.schemas.values import whole
 from api.transfers import Uploads, still_there
 from observability.metrics import Metrics
@@ -50,12 +51,12 @@ class Received:
     """
     What an entrance has read, in the terms of :mod:`api.schemas`, and not checked.
 
-    :param values: of the fields; pictures as base64 text or as bytes.
+    :param values: of the fields; pictures as base64 text or as bytes, which are removed once they have been read.
     :param problems: what is wrong with the body as such.
     """
 
     mode: Mode
-    values: Mapping[str, object]
+    values: dict[str, object]
     problems: Sequence[Problem] = ()
 
 
@@ -136,11 +137,14 @@ class Generations:
             problems += refuse(checked)
             if problems:
                 raise InvalidParamsError(problems)
+            idempotency = None if key is None else (key, fingerprint(received.mode, received.values))
+            for name in PICTURE_FIELDS:  # a picture without its metadata is another one: the job needs no second copy
+                received.values.pop(name, None)
             yield Asked(
                 wanted=to_request(received.mode, checked),
                 fields=checked,
                 wait_s=wait_s,
-                idempotency=None if key is None else (key, fingerprint(received.mode, received.values)),
+                idempotency=idempotency,
                 decoding=decoding,
             )
 

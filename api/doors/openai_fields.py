@@ -120,7 +120,9 @@ def translate(route: Route, body: Mapping[str, object], *, most_steps: int, has_
         _carry_fidelity(found)
     found.check_neutral(_NEUTRAL)
     _refuse_unknown(found, route)
-    return found, _look(found, has_urls)
+    look = _look(found, has_urls)
+    found.given = {}
+    return found, look
 
 
 def _carry_own(found: Translation, route: Route) -> None:
