@@ -18,7 +18,7 @@ PACKAGES := $(PYTHON_OF_VENV) tools/packages.py
 UV_LOCK := tools/requirements-uv.txt
 # An environment for each of the programs that `make test-clients` drives.
 CLIENTS := $(patsubst tests/clients/python/%.txt,tests/clients/.environments/%/.installed,$(wildcard tests/clients/python/*.txt))
-CLIENTS += tests/clients/node/node_modules/.package-lock.json
+CLIENTS += $(patsubst %/package.json,%/node_modules/.package-lock.json,$(wildcard tests/clients/*/package.json))
 # What mypy checks; ruff alone checks tests and examples.
 TYPED := $(wildcard api services sd_client state storage observability doctor simulator tools/*.py config.py config_types.py stable_diffusion_api.py gunicorn.conf.py)
 
@@ -135,12 +135,13 @@ lock: install ## write the requirements files from pyproject.toml; newer version
 	echo uv | $(LOCK) - -o $(UV_LOCK) $(ARGS)
 	for name in tests/clients/python/*.in; do \
 	  $(LOCK) --excludes tests/clients/python/excluded $$name -o $${name%.in}.txt $(ARGS) || exit 1; done
-	npm install --prefix tests/clients/node --package-lock-only --no-audit --no-fund
+	for folder in $(dir $(wildcard tests/clients/*/package.json)); do \
+	  npm install --prefix $$folder --package-lock-only --ignore-scripts --no-audit --no-fund || exit 1; done
 
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean: ## remove .venv and caches; images in data/ stay
-	rm -rf .venv bench/.venv-litellm tests/clients/.environments tests/clients/node/node_modules site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv bench/.venv-litellm tests/clients/.environments tests/clients/*/node_modules site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted install is done again. `sync` also removes what is no longer required.
@@ -159,9 +160,9 @@ tests/clients/.environments/%/.installed: tests/clients/python/%.txt $(INSTALLED
 	@touch $@
 
 # npm writes this file when it is done.
-tests/clients/node/node_modules/.package-lock.json: tests/clients/node/package-lock.json
+tests/clients/%/node_modules/.package-lock.json: tests/clients/%/package-lock.json
 	@command -v npm > /dev/null || { echo "no npm: tests with programs for node will be skipped"; exit 0; }; \
-	  echo "installing programs for node for tests/clients" && npm ci --prefix tests/clients/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	  echo "installing $* for tests/clients" && npm ci --prefix tests/clients/$* --ignore-scripts --no-audit --no-fund --loglevel=error
 
 $(PYTHON_OF_VENV):
 	@$(PYTHON) -c '' || \

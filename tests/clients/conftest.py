@@ -16,16 +16,13 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
-from simulator import Simulator
+from simulator import ReceivedRequest, Simulator
 from tests.clients.programs import PROGRAMS, Program, Running
 from tests.running import Service, running_service
 
-#: In API_KEYS: each program's, and four people's.
-KEYS = {
-    "API_KEYS": ",".join(
-        [*(program.key for program in PROGRAMS.values()), "key-of-ann", "key-of-bob", "key-of-carl", "key-of-dora"]
-    )
-}
+#: In API_KEYS: each program's, and five people's.
+PEOPLE = ("ann", "bob", "carl", "dora", "emma")
+KEYS = {"API_KEYS": ",".join([*(program.key for program in PROGRAMS.values()), *(f"key-of-{name}" for name in PEOPLE)])}
 SIZE = 256
 #: What the masks give free, and the pixels around it that a blurred edge may change.
 FREE, EDGE = (64, 64, 192, 192), 24
@@ -106,6 +103,12 @@ def opened(encoded: str) -> Image.Image:
     picture = Image.open(io.BytesIO(base64.b64decode(encoded.rpartition(",")[2])))
     picture.load()
     return picture
+
+
+def model_of(job: ReceivedRequest) -> str:
+    """Its name alone: a WebUI adds a hash once it has loaded the file."""
+    title: str = json.loads(job.body)["override_settings"]["sd_model_checkpoint"]
+    return title.partition(".safetensors")[0]
 
 
 def generations(service: Service, *, since: int = 0) -> list[int]:

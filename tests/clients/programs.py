@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.running import DEADLINE_S, environment
 
@@ -60,6 +63,36 @@ class Running:
     def ask(self, call: Mapping[str, Any]) -> dict[str, Any]:
         self.send(call)
         return self.receive()
+
+
+@contextmanager
+def serving(command: Sequence[str], probe: str, log: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    """
+    A program that is a server, from its first answer to the end of the block. Its working folder is the log's.
+
+    :param probe: the URL that answers once it is ready; ``log``: a file for all that it prints.
+    """
+    with log.open("wb") as printed:
+        process = subprocess.Popen(command, env=environment(settings), cwd=log.parent, stdout=printed, stderr=printed)
+    try:
+        _wait_until_it_answers(process, probe, log)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], probe: str, log: Path) -> None:
+    """A quiet machine needs up to half a minute: one sets up its database, another compiles its page."""
+    deadline = time.monotonic() + 5 * DEADLINE_S
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            if requests.get(probe, timeout=DEADLINE_S).ok:
+                return
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True, kw_only=True)

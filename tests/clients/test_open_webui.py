@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +11,9 @@ import requests
 from PIL import Image
 
 from simulator import Simulator
-from tests.clients.programs import HERE
-from tests.running import DEADLINE_S, Service, environment, free_port
+from tests.clients.conftest import model_of
+from tests.clients.programs import HERE, serving
+from tests.running import DEADLINE_S, Service, free_port
 
 PROGRAM = HERE / ".environments" / "open-webui" / "bin" / "open-webui"
 KEY = "key-of-carl"
@@ -73,32 +70,12 @@ def open_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenWebUI]:
     if not PROGRAM.exists():
         pytest.skip("needs Open WebUI, which is for Python 3.11 and 3.12: `make test-clients` installs it")
     folder, port = tmp_path_factory.mktemp("open-webui"), free_port()
-    environ = environment({**SETTINGS, "DATA_DIR": str(folder)})
+    root = f"http://127.0.0.1:{port}"
     command = [str(PROGRAM), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, cwd=folder, stdout=log, stderr=log)
-    try:
-        root = f"http://127.0.0.1:{port}"
-        wait_until_it_answers(process, root, folder / "log")
+    with serving(command, f"{root}/health", folder / "log", {**SETTINGS, "DATA_DIR": str(folder)}):
         program = OpenWebUI(root)
         program.sign_up()
         yield program
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_until_it_answers(process: subprocess.Popen[bytes], root: str, log: Path) -> None:
-    """A quiet machine needs 15 seconds: it sets up its database."""
-    deadline = time.monotonic() + 5 * DEADLINE_S
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            if requests.get(f"{root}/health", timeout=DEADLINE_S).ok:
-                return
-        except requests.ConnectionError:
-            assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
 
 
 def chosen(service: Service, key: str) -> str:
@@ -125,7 +102,7 @@ def test_as_automatic1111(open_webui: OpenWebUI, guarded: Service, service_simul
     pictures = open_webui.pictures(open_webui.generate(n=2, size="256x192"))
     assert [picture.size for picture in pictures] == [(256, 192)] * 2
     (job,) = service_simulator.generations
-    assert json.loads(job.body)["override_settings"]["sd_model_checkpoint"].startswith("sd_xl_base")
+    assert model_of(job) == "sd_xl_base_1.0"
 
     assert open_webui.generate(size="20x20").status_code == 400
     assert open_webui.generate(model="nothing", size="256x256").status_code == 400, "not by another model"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from simulator import ReceivedRequest, Simulator
-from tests.clients.conftest import KEYS, SIZE, Edit, generations, opened
+from simulator import Simulator
+from tests.clients.conftest import KEYS, SIZE, Edit, generations, model_of, opened
 from tests.clients.programs import A1111, LANGCHAIN, OPENAI, WEBUIAPI, Program, Running
 from tests.running import DEADLINE_S, Service, free_port, running_service, wait_until
 
@@ -226,12 +225,6 @@ def test_two_callers_choose_models_at_the_same_time_and_each_gets_its_own(
         assert [client.receive()["model"] for _ in range(3)] == [models[name]] * 3
     asked = Counter(model_of(job) for job in service_simulator.generations)
     assert asked == {"dreamshaper_8": 3, "sd_xl_base_1.0": 3}
-
-
-def model_of(job: ReceivedRequest) -> str:
-    """Its name alone: a WebUI adds a hash once it has loaded the file."""
-    title: str = json.loads(job.body)["override_settings"]["sd_model_checkpoint"]
-    return title.partition(".safetensors")[0]
 
 
 def test_an_interrupt_ends_the_callers_own_job_alone(start: Start, slow: Service, painting: Painting) -> None:
