@@ -82,7 +82,7 @@ def test_the_service_asks_for_nothing_that_is_forbidden(
         ):
             traced(service, service.process)
     finally:
-        store.stop()
+        store.kill()
     trace = calls.read_text()
     used = set(re.findall(r"^\d+ +([a-z_0-9]+)\(", trace, re.MULTILINE))
     assert {"openat", "clone3"} <= used
