@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import functools
 import io
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from PIL import Image
 
@@ -33,24 +32,11 @@ from sd_client.models import (
     ReferenceWay,
     small_picture,
 )
-from sd_client.pixels import rgb
 from sd_client.references import dropped, possible_ways
-
-#: How long one that has failed is not tried again.
-FAILED_S = 600.0
-
-#: So many are remembered, which is more than any pool has.
-_MOST = 20_000
+from sd_client.trials import Trials, small_pixels
 
 #: WebUI, the model's path, and the way.
 _Key = tuple[str, str, ReferenceWay]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """:param failed: when it failed; None if it passed."""
-
-    failed: float | None = None
 
 
 class ReferenceTrials:
@@ -64,24 +50,21 @@ class ReferenceTrials:
         self, *, count: Callable[[str], None] = lambda result: None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._count = count
-        self._clock = clock
-        self._known: dict[_Key, _Trial] = {}
+        self._known: Trials[_Key] = Trials(clock=clock)
         self._since: dict[str, float] = {}
-        self._mutex = threading.Lock()
 
     def see(self, webui: str, since: float) -> None:
         """:param since: since when the WebUI has been there: one that was started anew may have other files."""
-        with self._mutex:
-            if self._since.get(webui) != since:
-                self._since[webui] = since
-                self._known = {key: trial for key, trial in self._known.items() if key[0] != webui}
+        if self._since.get(webui) != since:
+            self._since[webui] = since
+            self._known.forget_where(lambda key: key[0] == webui)
 
     def useless(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> UselessReferenceError | None:
         """What is to be said if all ways that the WebUI has for the job have failed lately."""
         if params.reference is None:
             return None
         ways = possible_ways(capabilities, params.reference)
-        if any(not self._has_failed((webui, params.checkpoint.path, way)) for way in ways):
+        if any(not self._known.has_failed((webui, params.checkpoint.path, way)) for way in ways):
             return None
         return _useless(ways)
 
@@ -118,9 +101,9 @@ class ReferenceTrials:
         plain: bytes | None = None
         for way in ways:
             key = (webui, params.checkpoint.path, way)
-            if self._has_failed(key):
+            if self._known.has_failed(key):
                 continue
-            if key in self._known:
+            if self._known.has_passed(key):
                 return way
             plain = plain or painted(None)
             if self._passes(key, functools.partial(painted, way), plain):
@@ -134,7 +117,7 @@ class ReferenceTrials:
             raise
         except (DroppedError, WebUIStatusError):  # left out without a word, or with one
             passed = False
-        self._put(key, _Trial(failed=None if passed else self._clock()))
+        self._known.put(key, passed=passed)
         self._count("passed" if passed else "failed")
         return passed
 
@@ -155,8 +138,7 @@ class ReferenceTrials:
 
         :raises DroppedError: it does not.
         """
-        with self._mutex:
-            self._known.pop((webui, params.checkpoint.path, way), None)
+        self._known.forget((webui, params.checkpoint.path, way))
         try:
             found = self.prove(webui, client, capabilities, params, task_id=task_id, timeout_s=timeout_s, call=call)
         except UselessReferenceError as error:
@@ -168,26 +150,10 @@ class ReferenceTrials:
         """The method by which the job was done did not work after all: it is not used for a while."""
         ways = possible_ways(capabilities, params.reference) if params.reference else ()
         keys = [(webui, params.checkpoint.path, way) for way in ways]
-        used = next((key[2].method for key in keys if not self._has_failed(key)), None)
+        used = next((key[2].method for key in keys if not self._known.has_failed(key)), None)
         for key in keys:
             if key[2].method == used:
-                self._put(key, _Trial(failed=self._clock()))
-
-    def _has_failed(self, key: _Key) -> bool:
-        trial = self._known.get(key)
-        if trial is None or trial.failed is None:
-            return False
-        if self._clock() - trial.failed < FAILED_S:
-            return True
-        with self._mutex:
-            self._known.pop(key, None)
-        return False
-
-    def _put(self, key: _Key, trial: _Trial) -> None:
-        with self._mutex:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[key] = trial
+                self._known.put(key, passed=False)
 
 
 def _useless(ways: tuple[ReferenceWay, ...]) -> UselessReferenceError:
@@ -206,7 +172,7 @@ def _paint(
     """The pixels of a small picture."""
     left_s = max(0.001, ends - time.monotonic())
     image = client.generate(small, capabilities, matched, task_id=task_id, timeout_s=left_s, call=call)[0]
-    return rgb(image.data, size=SMALL_SIZE, message="the WebUI painted a small picture in another size")
+    return small_pixels(image)
 
 
 @functools.cache

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 Door = Literal["own", "a1111", "openai"]
 
 #: The beginnings of paths that belong to a door. Programs ask A1111's for pages of its other extensions as well.
-_BELOW: Final = (
-    *((begin, "a1111") for begin in ("/sdapi/", "/controlnet/", "/internal/")),
-    ("/v1/", "openai"),
-)
-_WHOLE: Final = {"/config": "a1111", "/app_id": "a1111", "/login": "a1111"}
+_BELOW: Final[Mapping[str, Door]] = {
+    "/sdapi/": "a1111",
+    "/controlnet/": "a1111",
+    "/internal/": "a1111",
+    "/v1/": "openai",
+}
+_WHOLE: Final[Mapping[str, Door]] = {"/config": "a1111", "/app_id": "a1111", "/login": "a1111"}
 
 
 def door_of(path: str, doors: Collection[str]) -> Door:
     """
     :param doors: those that are open, ``DOORS``.
     """
-    found = _WHOLE.get(path) or next((door for begin, door in _BELOW if path.startswith(begin)), "own")
-    return found if found in doors else "own"  # type: ignore[return-value]
+    begin = next((begin for begin in _BELOW if path.startswith(begin)), None)
+    found = _WHOLE.get(path, "own") if begin is None else _BELOW[begin]
+    return found if found in doors else "own"

@@ -109,7 +109,7 @@ class Translation:
 
 
 def number(value: object) -> object:
-    """A number that came as text, as a number; anything else as it is: what is no number is refused as ever."""
+    """Text that is a number as that number; anything else unchanged, for the field's own check to refuse."""
     return from_form("txt2img", {"cfg_scale": value.strip()})["cfg_scale"] if isinstance(value, str) else value
 
 

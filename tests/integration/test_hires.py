@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,25 +11,11 @@ from flask.testing import FlaskClient
 
 from simulator import Simulator
 from tests.api.answers import problem_of
-from tests.running import PREFIX, service_in_process
+from tests.integration.conftest import Start
+from tests.running import PREFIX
 from tests.services import picture_samples as samples
 
 SMALL = {"prompt": "a harbour", "width": 64, "height": 128, "steps": 2, "seed": 7}
-
-Start = Callable[..., FlaskClient]
-
-
-@pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """The service in front of some WebUIs."""
-    with ExitStack() as stack:
-
-        def starting(*webuis: Simulator, **settings: str) -> FlaskClient:
-            urls = ",".join(stack.enter_context(webui).url for webui in webuis)
-            app = service_in_process(tmp_path_factory.mktemp("service"), urls, **settings)
-            return stack.enter_context(app).test_client()
-
-        yield starting
 
 
 def generate(client: FlaskClient, **fields: Any) -> dict[str, Any]:

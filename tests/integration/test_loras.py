@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 
 from simulator import Simulator
 from tests.api.answers import problem_of
-from tests.running import PREFIX, service_in_process, wait_until
+from tests.conftest import MakeApp
+from tests.integration.conftest import Start
+from tests.running import PREFIX, wait_until
 
 SMALL = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 2, "seed": 7}
 TAGGED = {**SMALL, "prompt": "a harbour <lora:add-detail:0.8>"}
-
-Start = Callable[..., FlaskClient]
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as entered:
-        yield entered
-
-
-@pytest.fixture
-def start(stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """The service in front of some WebUIs."""
-
-    def starting(*webuis: Simulator, **settings: str) -> FlaskClient:
-        urls = ",".join(webui.url for webui in webuis)
-        folder = tmp_path_factory.mktemp("service")
-        return stack.enter_context(service_in_process(folder, urls, **settings)).test_client()
-
-    return starting
-
-
-def simulator(stack: ExitStack, **settings: Any) -> Simulator:
-    return stack.enter_context(Simulator(**settings))
 
 
 def generate(client: FlaskClient, **fields: Any) -> dict[str, Any]:
@@ -59,8 +37,8 @@ def available(client: FlaskClient) -> int:
 
 
 @pytest.mark.parametrize("flavour", ["a1111", "a1111-1.6", "forge", "sdnext", "sdcpp"])
-def test_a_tag_and_the_field_are_the_same(stack: ExitStack, start: Start, flavour: str) -> None:
-    webui = simulator(stack, flavour=flavour)
+def test_a_tag_and_the_field_are_the_same(start: Start, flavour: str) -> None:
+    webui = Simulator(flavour=flavour)
     client = start(webui)
     plain = generate(client)
     by_field = generate(client, loras=[{"name": "add-detail", "weight": 0.8}])
@@ -82,18 +60,18 @@ def test_a_tag_and_the_field_are_the_same(stack: ExitStack, start: Start, flavou
 
 
 @pytest.mark.parametrize("route", ["img2img", "inpainting"])
-def test_all_three_routes_take_them(stack: ExitStack, start: Start, route: str) -> None:
+def test_all_three_routes_take_them(start: Start, route: str) -> None:
     from tests.api.bad_inputs import VALID
 
-    client = start(simulator(stack))
+    client = start(Simulator())
     body = {**VALID[route], "steps": 2, "seed": 7, "loras": [{"name": "add-detail"}], "batch_size": 2}
     answer = client.post(f"{PREFIX}/{route}", json=body)
     assert answer.status_code == 200, answer.text
     assert [lora["name"] for lora in answer.get_json()["used"]["loras"]] == ["add-detail"]
 
 
-def test_a_form_has_them_as_json(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_a_form_has_them_as_json(start: Start) -> None:
+    webui = Simulator()
     fields = {**SMALL, "loras": '[{"name": "red dress v1.2", "weight": -0.5}]'}
     answer = start(webui).post(f"{PREFIX}/txt2img", data=fields, content_type="multipart/form-data")
     assert answer.status_code == 200, answer.text
@@ -109,8 +87,8 @@ def test_a_form_has_them_as_json(stack: ExitStack, start: Start) -> None:
         ([{"name": "add-detail"}, {"name": "../add-detail"}], "loras[1].name", "is not a LoRA of this service"),
     ],
 )
-def test_what_is_not_there(stack: ExitStack, start: Start, loras: Any, field: str, says: str) -> None:
-    webui = simulator(stack)
+def test_what_is_not_there(start: Start, loras: Any, field: str, says: str) -> None:
+    webui = Simulator()
     told = problem_of(start(webui).post(f"{PREFIX}/txt2img", json={**SMALL, "loras": loras}))
     assert (told["status"], told["code"]) == (422, "validation_error")
     assert [entry["field"] for entry in told["errors"]] == [field]
@@ -129,8 +107,8 @@ def test_what_is_not_there(stack: ExitStack, start: Start, loras: Any, field: st
         ("<lora:add-detail:1> <lora:add-detail:1>", "is asked for twice"),
     ],
 )
-def test_tags_that_a_webui_would_ignore(stack: ExitStack, start: Start, tag: str, says: str) -> None:
-    webui = simulator(stack)
+def test_tags_that_a_webui_would_ignore(start: Start, tag: str, says: str) -> None:
+    webui = Simulator()
     told = problem_of(start(webui).post(f"{PREFIX}/txt2img", json={**SMALL, "prompt": f"a harbour {tag}"}))
     assert (told["status"], [entry["field"] for entry in told["errors"]]) == (422, ["prompt"])
     assert says in told["detail"]
@@ -138,8 +116,8 @@ def test_tags_that_a_webui_would_ignore(stack: ExitStack, start: Start, tag: str
 
 
 @pytest.mark.parametrize("flavour", ["koboldcpp", "koboldcpp-1.115"])
-def test_no_proof_no_lora(stack: ExitStack, start: Start, flavour: str) -> None:
-    webui = simulator(stack, flavour=flavour)
+def test_no_proof_no_lora(start: Start, flavour: str) -> None:
+    webui = Simulator(flavour=flavour)
     client = start(webui)
     for fields, field in (({"loras": [{"name": "add-detail"}]}, "loras"), ({"prompt": TAGGED["prompt"]}, "prompt")):
         told = problem_of(client.post(f"{PREFIX}/txt2img", json={**SMALL, **fields}))
@@ -149,9 +127,9 @@ def test_no_proof_no_lora(stack: ExitStack, start: Start, flavour: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "flavour"), [("corrupt", "a1111"), ("foreign", "a1111"), ("nomatch", "sdcpp")])
-def test_what_does_nothing_is_refused(stack: ExitStack, start: Start, name: str, flavour: str) -> None:
+def test_what_does_nothing_is_refused(start: Start, name: str, flavour: str) -> None:
     """The list has them all; a small picture shows that they do nothing."""
-    webui = simulator(stack, flavour=flavour)
+    webui = Simulator(flavour=flavour)
     client = start(webui)
     for _ in range(2):
         told = problem_of(client.post(f"{PREFIX}/txt2img", json={**SMALL, "loras": [{"name": name}]}))
@@ -164,8 +142,8 @@ def test_what_does_nothing_is_refused(stack: ExitStack, start: Start, name: str,
     assert [entry["field"] for entry in told["errors"]] == ["prompt"]
 
 
-def test_each_lora_is_tried_once_with_each_model(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_each_lora_is_tried_once_with_each_model(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     both = [{"name": "add-detail"}, {"name": "blue coat"}]
     generate(client, loras=both[:1])
@@ -181,8 +159,8 @@ def test_each_lora_is_tried_once_with_each_model(stack: ExitStack, start: Start)
 
 
 @pytest.mark.parametrize("flavour", ["a1111", "forge", "sdnext", "sdcpp"])
-def test_one_that_is_dropped_after_its_trial(stack: ExitStack, start: Start, flavour: str) -> None:
-    webui = simulator(stack, flavour=flavour)
+def test_one_that_is_dropped_after_its_trial(start: Start, flavour: str) -> None:
+    webui = Simulator(flavour=flavour)
     client = start(webui)
     loras = [{"name": "add-detail"}]
     generate(client, loras=loras)
@@ -200,8 +178,8 @@ def list_of_images(client: FlaskClient) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("sd_api_images_stored_total")]
 
 
-def test_another_webui_makes_it_good(stack: ExitStack, start: Start) -> None:
-    first, second = simulator(stack), simulator(stack)
+def test_another_webui_makes_it_good(start: Start) -> None:
+    first, second = Simulator(), Simulator()
     client = start(first, second)
     first.set_fault("lora-drop")
     for _ in range(3):
@@ -209,8 +187,8 @@ def test_another_webui_makes_it_good(stack: ExitStack, start: Start) -> None:
     assert len(jobs(second)) == 3
 
 
-def test_jobs_go_to_whom_has_the_lora(stack: ExitStack, start: Start) -> None:
-    able, other = simulator(stack), simulator(stack, flavour="koboldcpp", models=("v1-5-pruned-emaonly.safetensors",))
+def test_jobs_go_to_whom_has_the_lora(start: Start) -> None:
+    able, other = Simulator(), Simulator(flavour="koboldcpp", models=("v1-5-pruned-emaonly.safetensors",))
     client = start(other, able)
     for _ in range(3):
         generate(client, loras=[{"name": "add-detail"}])
@@ -222,13 +200,11 @@ def test_jobs_go_to_whom_has_the_lora(stack: ExitStack, start: Start) -> None:
     assert (told["status"], told["code"]) == (503, "webui_unavailable")
 
 
-def test_answers_name_loras_also_where_the_operator_turned_that_off(stack: ExitStack, start: Start) -> None:
-    import requests
-
-    webui = simulator(stack)
+def test_answers_name_loras_also_where_the_operator_turned_that_off(start: Start) -> None:
+    webui = Simulator()
+    client = start(webui)
     options = f"{webui.url}/sdapi/v1/options"
     requests.post(options, json={"lora_add_hashes_to_infotext": False}, timeout=20)
-    client = start(webui)
     generate(client, loras=[{"name": "add-detail"}])
     assert requests.get(options, timeout=20).json()["lora_add_hashes_to_infotext"] is False
 
@@ -237,16 +213,16 @@ def test_answers_name_loras_also_where_the_operator_turned_that_off(stack: ExitS
     "prompt",
     ["a harbour # with boats", "a harbour <3: <b", "# a harbour\na boat", "a<b <lora<lora:blue coat:1>:corrupt:1>"],
 )
-def test_nothing_in_a_prompt_swallows_a_tag(stack: ExitStack, start: Start, prompt: str) -> None:
-    webui = simulator(stack)
+def test_nothing_in_a_prompt_swallows_a_tag(start: Start, prompt: str) -> None:
+    webui = Simulator()
     body = generate(start(webui), prompt=prompt, loras=[{"name": "add-detail"}])
     assert "add-detail" in [lora["name"] for lora in body["used"]["loras"]]
     assert "<lora:corrupt" not in jobs(webui)[0]["prompt"]
 
 
-def test_one_does_nothing_and_the_other_is_away(stack: ExitStack, start: Start) -> None:
-    """Whether the one that is away could do it is not known."""
-    first, second = simulator(stack), simulator(stack)
+def test_one_does_nothing_and_the_other_is_away(start: Start) -> None:
+    """Whether the one that is down could do it is not known."""
+    first, second = Simulator(), Simulator()
     client = start(first, second)
     generate(client)
     second.set_fault("refuse", route="*")
@@ -262,8 +238,8 @@ def test_one_does_nothing_and_the_other_is_away(stack: ExitStack, start: Start) 
     wait_until(is_refused, "both have tried it")
 
 
-def test_a_replay_says_the_same(stack: ExitStack, start: Start) -> None:
-    client = start(simulator(stack))
+def test_a_replay_says_the_same(start: Start) -> None:
+    client = start(Simulator())
     answers = [
         client.post(f"{PREFIX}/txt2img", json=TAGGED, headers={"Idempotency-Key": "one"}).get_json() for _ in range(2)
     ]
@@ -272,11 +248,11 @@ def test_a_replay_says_the_same(stack: ExitStack, start: Start) -> None:
     assert answers[0]["used"]["loras"]
 
 
-def test_sdcpp_right_after_its_start(stack: ExitStack, start: Start) -> None:
+def test_sdcpp_right_after_its_start(stack: ExitStack, make_app: MakeApp) -> None:
     """It refuses each LoRA until its list was read, and a restart may be shorter than the pause between two looks."""
     with Simulator(flavour="sdcpp") as webui:
-        client = start(webui)
+        client = make_app(webui.url).test_client()
         generate(client, loras=[{"name": "add-detail"}])
         port = int(webui.url.rpartition(":")[2])
-    simulator(stack, flavour="sdcpp", port=port)
+    stack.enter_context(Simulator(flavour="sdcpp", port=port))
     generate(client, loras=[{"name": "add-detail"}])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,13 +15,13 @@ from PIL import Image
 from simulator import Simulator
 from tests.api.answers import problem_of
 from tests.api.bad_inputs import VALID
-from tests.running import PREFIX, service_in_process, wait_until
+from tests.conftest import MakeApp
+from tests.integration.conftest import Start
+from tests.running import PREFIX, wait_until
 
 SMALL = {"prompt": "a harbour", "width": 64, "height": 64, "steps": 2, "seed": 7}
 BOTH = {"methods": ["adapter", "attention"]}
 SMALL_PROMPT = "a small picture"
-
-Start = Callable[..., FlaskClient]
 
 
 def garment(colour: str = "red", size: tuple[int, int] = (100, 160)) -> bytes:
@@ -36,28 +35,6 @@ def base64(picture: bytes) -> str:
 
 
 REFERENCE = {"reference": base64(garment())}
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as entered:
-        yield entered
-
-
-@pytest.fixture
-def start(stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """The service in front of some WebUIs."""
-
-    def starting(*webuis: Simulator, **settings: str) -> FlaskClient:
-        urls = ",".join(webui.url for webui in webuis)
-        folder = tmp_path_factory.mktemp("service")
-        return stack.enter_context(service_in_process(folder, urls, **settings)).test_client()
-
-    return starting
-
-
-def simulator(stack: ExitStack, **settings: Any) -> Simulator:
-    return stack.enter_context(Simulator(**settings))
 
 
 def generate(client: FlaskClient, route: str = "txt2img", **fields: Any) -> dict[str, Any]:
@@ -104,8 +81,8 @@ def options(client: FlaskClient) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("flavour", ["a1111", "a1111-1.6"])
-def test_an_adapter(stack: ExitStack, start: Start, flavour: str) -> None:
-    webui = simulator(stack, flavour=flavour)
+def test_an_adapter(start: Start, flavour: str) -> None:
+    webui = Simulator(flavour=flavour)
     client = start(webui)
     plain = generate(client)
     red = generate(client, **REFERENCE)
@@ -145,8 +122,8 @@ def test_an_adapter(stack: ExitStack, start: Start, flavour: str) -> None:
 
 @pytest.mark.parametrize("method", ["adapter", "attention"])
 @pytest.mark.parametrize("route", ["txt2img", "img2img", "inpainting"])
-def test_all_three_routes(stack: ExitStack, start: Start, route: str, method: str) -> None:
-    webui = simulator(stack)
+def test_all_three_routes(start: Start, route: str, method: str) -> None:
+    webui = Simulator()
     client = start(webui)
     body = {**VALID[route], "steps": 2, "seed": 7, "batch_size": 2}
     asked = {**REFERENCE, "reference_method": method, "reference_weight": 0.5}
@@ -160,9 +137,9 @@ def test_all_three_routes(stack: ExitStack, start: Start, route: str, method: st
     assert unit(jobs(webui)[1])["weight"] == 0.5
 
 
-def test_attention(stack: ExitStack, start: Start) -> None:
+def test_attention(start: Start) -> None:
     """The picture is sent at the size of the generation, on white."""
-    webui = simulator(stack)
+    webui = Simulator()
     client = start(webui)
     answer = generate(client, width=128, reference=base64(garment(size=(40, 20))), reference_method="attention")
     assert answer["used"] == {"reference": {"method": "attention", "model": None}}
@@ -176,8 +153,8 @@ def test_attention(stack: ExitStack, start: Start) -> None:
 
 
 @pytest.mark.parametrize("method", ["adapter", "attention"])
-def test_with_a_second_pass_and_a_lora(stack: ExitStack, start: Start, method: str) -> None:
-    client = start(simulator(stack))
+def test_with_a_second_pass_and_a_lora(start: Start, method: str) -> None:
+    client = start(Simulator())
     answer = generate(
         client, **REFERENCE, reference_method=method, hires={"scale": 2}, loras=[{"name": "add-detail"}], batch_size=2
     )
@@ -186,7 +163,7 @@ def test_with_a_second_pass_and_a_lora(stack: ExitStack, start: Start, method: s
     assert set(answer["used"]) == {"reference", "loras", "hires"}
 
 
-def test_a_caller_s_own_padding_makes_no_difference(stack: ExitStack, start: Start) -> None:
+def test_a_caller_s_own_padding_makes_no_difference(start: Start) -> None:
     long = Image.new("RGB", (400, 1200), "white")
     long.paste("darkgreen", (40, 100, 333, 1111))
     square = Image.new("RGB", (1200, 1200), "white")
@@ -196,7 +173,7 @@ def test_a_caller_s_own_padding_makes_no_difference(stack: ExitStack, start: Sta
         file = io.BytesIO()
         image.save(file, "PNG")
         files.append(file.getvalue())
-    webui = simulator(stack)
+    webui = Simulator()
     client = start(webui)
     first, second = (generate(client, reference=base64(file))["image_base64"] for file in files)
     assert first == second
@@ -205,29 +182,29 @@ def test_a_caller_s_own_padding_makes_no_difference(stack: ExitStack, start: Sta
     assert images[0].tobytes() == images[1].tobytes()
 
 
-def test_a_small_mask_shows_the_whole_garment(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_a_small_mask_shows_the_whole_garment(start: Start) -> None:
+    webui = Simulator()
     body = {**VALID["inpainting"], "steps": 2, "inpaint_area": "masked", **REFERENCE}
     answer = start(webui).post(f"{PREFIX}/inpainting", json=body)
     assert answer.status_code == 200, answer.text
 
 
-def test_a_form(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_a_form(start: Start) -> None:
+    webui = Simulator()
     fields = {**SMALL, "reference": (io.BytesIO(garment()), "dress.png"), "reference_weight": "0.6"}
     answer = start(webui).post(f"{PREFIX}/txt2img", data=fields, content_type="multipart/form-data")
     assert answer.status_code == 200, answer.text
     assert unit(jobs(webui)[0])["weight"] == 0.6
 
 
-def test_the_same_request_twice(stack: ExitStack, start: Start) -> None:
-    client = start(simulator(stack))
+def test_the_same_request_twice(start: Start) -> None:
+    client = start(Simulator())
     first, second = (generate(client, **REFERENCE)["image_base64"] for _ in range(2))
     assert first == second
 
 
-def test_it_is_tried_once_with_each_model(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_it_is_tried_once_with_each_model(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     for _ in range(2):
         generate(client, **REFERENCE)
@@ -260,8 +237,8 @@ def test_it_is_tried_once_with_each_model(stack: ExitStack, start: Start) -> Non
         ({"alwayson_scripts": {}}, "alwayson_scripts", "'reference'"),
     ],
 )
-def test_fields(stack: ExitStack, start: Start, fields: Any, field: str, says: str) -> None:
-    webui = simulator(stack)
+def test_fields(start: Start, fields: Any, field: str, says: str) -> None:
+    webui = Simulator()
     told = refused(start(webui), **fields)
     assert (told["status"], told["code"]) == (422, "validation_error")
     assert [entry["field"] for entry in told["errors"]] == [field]
@@ -276,9 +253,9 @@ def test_fields(stack: ExitStack, start: Start, fields: Any, field: str, says: s
         *({"flavour": "forge", "has_page": False}, {"flavour": "forge", "controlnet": "forge-nosysinfo"}),
     ],
 )
-def test_no_proof_no_reference(stack: ExitStack, start: Start, settings: dict[str, Any]) -> None:
+def test_no_proof_no_reference(start: Start, settings: dict[str, Any]) -> None:
     """Pictures that come as JPEG cannot be compared."""
-    webui = simulator(stack, **settings)
+    webui = Simulator(**settings)
     client = start(webui)
     told = refused(client, **REFERENCE)
     assert (told["status"], told["code"], told["retryable"]) == (422, "capability_missing", False)
@@ -288,8 +265,8 @@ def test_no_proof_no_reference(stack: ExitStack, start: Start, settings: dict[st
     assert options(client)["reference"] is None
 
 
-def test_no_adapter_for_this_model(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack, models=("sd_xl_base_1.0.safetensors",))
+def test_no_adapter_for_this_model(start: Start) -> None:
+    webui = Simulator(models=("sd_xl_base_1.0.safetensors",))
     webui.set_fault("cn-drop")
     client = start(webui, SD_MODEL="sd_xl_base_1.0")
     for _ in range(2):
@@ -305,9 +282,9 @@ def test_no_adapter_for_this_model(stack: ExitStack, start: Start) -> None:
 
 
 @pytest.mark.parametrize("fault", ["cn-drop", "cn-drop-keep-map"])
-def test_one_that_never_works(stack: ExitStack, start: Start, fault: str) -> None:
+def test_one_that_never_works(start: Start, fault: str) -> None:
     """A map without an effect does not pass the trial."""
-    webui = simulator(stack)
+    webui = Simulator()
     webui.set_fault(fault)
     told = refused(start(webui), **REFERENCE)
     assert (told["status"], told["code"]) == (422, "capability_missing")
@@ -317,8 +294,8 @@ def test_one_that_never_works(stack: ExitStack, start: Start, fault: str) -> Non
 
 @pytest.mark.parametrize("method", ["adapter", "attention"])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_one_that_is_dropped_after_its_trial(stack: ExitStack, start: Start, method: str, batch_size: int) -> None:
-    webui = simulator(stack)
+def test_one_that_is_dropped_after_its_trial(start: Start, method: str, batch_size: int) -> None:
+    webui = Simulator()
     client = start(webui)
     asked = {**REFERENCE, "reference_method": method, "batch_size": batch_size}
     generate(client, **asked)
@@ -334,8 +311,8 @@ def test_one_that_is_dropped_after_its_trial(stack: ExitStack, start: Start, met
     generate(client)
 
 
-def test_the_other_method_goes_on(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_the_other_method_goes_on(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     generate(client, **REFERENCE)
     webui.set_fault("cn-drop", times=1)
@@ -343,8 +320,8 @@ def test_the_other_method_goes_on(stack: ExitStack, start: Start) -> None:
     assert generate(client, **REFERENCE)["used"]["reference"]["method"] == "attention"
 
 
-def test_another_webui_makes_it_good(stack: ExitStack, start: Start) -> None:
-    first, second = simulator(stack), simulator(stack)
+def test_another_webui_makes_it_good(start: Start) -> None:
+    first, second = Simulator(), Simulator()
     client = start(first, second)
     wait_until(lambda: options(client)["reference"] == {**BOTH, "webuis": 2}, what="both WebUIs are seen")
     for _ in range(4):
@@ -357,8 +334,8 @@ def test_another_webui_makes_it_good(stack: ExitStack, start: Start) -> None:
     assert jobs(second)
 
 
-def test_jobs_go_where_it_can_be_done(stack: ExitStack, start: Start) -> None:
-    plain, able = simulator(stack, controlnet="none"), simulator(stack)
+def test_jobs_go_where_it_can_be_done(start: Start) -> None:
+    plain, able = Simulator(controlnet="none"), Simulator()
     client = start(plain, able)
     wait_until(lambda: options(client)["reference"] == {**BOTH, "webuis": 1}, what="both WebUIs are seen")
     for _ in range(3):
@@ -372,8 +349,8 @@ def test_jobs_go_where_it_can_be_done(stack: ExitStack, start: Start) -> None:
     generate(client)
 
 
-def test_an_operator_who_hides_maps(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_an_operator_who_hides_maps(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     webui_options(webui, control_net_no_detectmap=True)
     generate(client, **REFERENCE)
@@ -386,8 +363,8 @@ def webui_options(webui: Simulator, **changes: Any) -> None:
     assert answer.status_code == 200
 
 
-def test_too_little_memory(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_too_little_memory(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     generate(client, **REFERENCE)
     webui.set_fault("cn-oom", times=1)
@@ -395,8 +372,8 @@ def test_too_little_memory(stack: ExitStack, start: Start) -> None:
     generate(client, **REFERENCE)
 
 
-def test_the_first_job_waits_for_the_encoder(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_the_first_job_waits_for_the_encoder(start: Start) -> None:
+    webui = Simulator()
     webui.set_fault("cn-slow-first:times=2:seconds=1.5")
     answer = generate(start(webui), **REFERENCE)
     assert answer["processing_time"] > 1.5
@@ -406,8 +383,8 @@ def test_the_first_job_waits_for_the_encoder(stack: ExitStack, start: Start) -> 
 
 
 @pytest.mark.parametrize("route", ["txt2img", "img2img", "inpainting"])
-def test_sdnext(stack: ExitStack, start: Start, route: str) -> None:
-    webui = simulator(stack, flavour="sdnext")
+def test_sdnext(start: Start, route: str) -> None:
+    webui = Simulator(flavour="sdnext")
     client = start(webui)
     body = {**VALID[route], "steps": 2, "seed": 7}
     plain, used = (
@@ -424,15 +401,15 @@ def test_sdnext(stack: ExitStack, start: Start, route: str) -> None:
     assert "ip_adapter" not in jobs(webui)[0]
 
 
-def test_sdnext_with_another_kind_of_model(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack, flavour="sdnext", models=("sd_xl_base_1.0.safetensors",))
+def test_sdnext_with_another_kind_of_model(start: Start) -> None:
+    webui = Simulator(flavour="sdnext", models=("sd_xl_base_1.0.safetensors",))
     client = start(webui, SD_MODEL="sd_xl_base_1.0")
     assert generate(client, **REFERENCE)["used"]["reference"]["model"] == "Plus ViT-H SDXL"
     assert trials(client) == {"passed": 1, "failed": 2}
 
 
-def test_sdnext_has_no_attention(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack, flavour="sdnext")
+def test_sdnext_has_no_attention(start: Start) -> None:
+    webui = Simulator(flavour="sdnext")
     told = refused(start(webui), **REFERENCE, reference_method="attention")
     assert (told["status"], told["code"]) == (422, "capability_missing")
     assert [entry["field"] for entry in told["errors"]] == ["reference_method"]
@@ -440,8 +417,8 @@ def test_sdnext_has_no_attention(stack: ExitStack, start: Start) -> None:
     assert webui.generations == []
 
 
-def test_sdnext_drops_it_after_its_trial(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack, flavour="sdnext")
+def test_sdnext_drops_it_after_its_trial(start: Start) -> None:
+    webui = Simulator(flavour="sdnext")
     client = start(webui)
     generate(client, **REFERENCE)
     before = stored(client)
@@ -460,8 +437,8 @@ def looks(webui: Simulator) -> int:
 
 @pytest.mark.parametrize("method", ["adapter", "attention"])
 @pytest.mark.parametrize("route", ["txt2img", "img2img", "inpainting"])
-def test_forge(stack: ExitStack, start: Start, route: str, method: str) -> None:
-    webui = simulator(stack, flavour="forge")
+def test_forge(start: Start, route: str, method: str) -> None:
+    webui = Simulator(flavour="forge")
     client = start(webui)
     body = {**VALID[route], "steps": 2, "seed": 7, "batch_size": 2}
     asked = {**REFERENCE, "reference_method": method}
@@ -477,24 +454,24 @@ def test_forge(stack: ExitStack, start: Start, route: str, method: str) -> None:
     }[method]
 
 
-def test_forge_with_a_second_pass(stack: ExitStack, start: Start) -> None:
-    client = start(simulator(stack, flavour="forge"))
+def test_forge_with_a_second_pass(start: Start) -> None:
+    client = start(Simulator(flavour="forge"))
     answer = generate(client, **REFERENCE, reference_method="attention", hires={"scale": 2})
     assert (answer["width"], answer["used"]["reference"]["method"]) == (128, "attention")
 
 
-def test_forge_with_another_kind_of_model(stack: ExitStack, start: Start) -> None:
+def test_forge_with_another_kind_of_model(start: Start) -> None:
     """There the map of an adapter that does not fit is in the answer all the same."""
-    webui = simulator(stack, flavour="forge", models=("sd_xl_base_1.0.safetensors",))
+    webui = Simulator(flavour="forge", models=("sd_xl_base_1.0.safetensors",))
     client = start(webui, SD_MODEL="sd_xl_base_1.0")
     assert generate(client, **REFERENCE)["used"]["reference"]["model"] == "ip-adapter-plus_sdxl_vit-h"
 
 
 @pytest.mark.parametrize("fault", ["cn-drop", "cn-drop-keep-map"])
 @pytest.mark.parametrize("method", ["adapter", "attention"])
-def test_forge_drops_it_after_its_trial(stack: ExitStack, start: Start, fault: str, method: str) -> None:
+def test_forge_drops_it_after_its_trial(start: Start, fault: str, method: str) -> None:
     """The answer may have everything in it but the effect; the exceptions say so."""
-    webui = simulator(stack, flavour="forge")
+    webui = Simulator(flavour="forge")
     client = start(webui)
     asked = {**REFERENCE, "reference_method": method}
     generate(client, **asked)
@@ -507,14 +484,14 @@ def test_forge_drops_it_after_its_trial(stack: ExitStack, start: Start, fault: s
     generate(client)
 
 
-def test_forge_whose_list_of_exceptions_is_full(stack: ExitStack, start: Start) -> None:
+def test_forge_whose_list_of_exceptions_is_full(start: Start, make_app: MakeApp) -> None:
     """One more of the same leaves it as it is: a trial after the job decides."""
-    webui = simulator(stack, flavour="forge", models=("sd_xl_base_1.0.safetensors",))
+    webui = Simulator(flavour="forge", models=("sd_xl_base_1.0.safetensors",))
     client = start(webui, SD_MODEL="sd_xl_base_1.0")
     webui.set_fault("cn-drop-keep-map", times=12)  # five adapters and attention, and the plain pictures between
     refused(client, **REFERENCE)
     webui.clear_faults()
-    second = start(webui, SD_MODEL="sd_xl_base_1.0")  # knows nothing of that
+    second = make_app(webui.url, SD_MODEL="sd_xl_base_1.0").test_client()  # knows nothing of that
     asked = {**REFERENCE, "reference_method": "attention"}
     generate(second, **asked)
     webui.forget_requests()
@@ -527,8 +504,8 @@ def test_forge_whose_list_of_exceptions_is_full(stack: ExitStack, start: Start) 
     assert stored(second) == before
 
 
-def test_jobs_without_it_cost_forge_nothing(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack, flavour="forge")
+def test_jobs_without_it_cost_forge_nothing(start: Start) -> None:
+    webui = Simulator(flavour="forge")
     client = start(webui)
     generate(client)
     assert looks(webui) == 1, "with the first look at what it can do"
@@ -537,13 +514,13 @@ def test_jobs_without_it_cost_forge_nothing(stack: ExitStack, start: Start) -> N
 
 
 def test_a_webui_that_was_started_anew_is_tried_again(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack, flavour="forge")
+    webui = Simulator(flavour="forge")
     client = start(webui)
     generate(client, **REFERENCE)
     port = int(webui.url.rpartition(":")[2])
     webui.close()
     wait_until(lambda: available(client) == 0, what="it is seen to be down")
-    again = simulator(stack, flavour="forge", port=port)
+    again = stack.enter_context(Simulator(flavour="forge", port=port))
     wait_until(lambda: available(client) == 1, what="it is there again")
     generate(client, **REFERENCE)
     assert len([job for job in sent(again) if job["prompt"] == SMALL_PROMPT]) == 2
@@ -553,8 +530,8 @@ def available(client: FlaskClient) -> int:
     return int(client.get(f"{PREFIX}/health").get_json()["webuis"]["available"])
 
 
-def test_a_stored_image_by_its_id(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_a_stored_image_by_its_id(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     image_id = generate(client)["image_id"]
     assert generate(client, reference=image_id)["used"]["reference"]["method"] == "adapter"
@@ -570,8 +547,8 @@ def a1111_unit(**changes: Any) -> dict[str, Any]:
     return {"enabled": True, "module": "ip-adapter_clip_sd15", "model": "ip-adapter_sd15", "image": image, **changes}
 
 
-def test_a_unit_of_a1111_s_api(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_a_unit_of_a1111_s_api(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     args = [{"enabled": False, "module": "canny"}, a1111_unit(weight="0.5", control_mode="Balanced", guidance_end=1)]
     body = {**SMALL, "alwayson_scripts": {"ControlNet": {"args": args}}}
@@ -603,8 +580,8 @@ def test_a_unit_of_a1111_s_api(stack: ExitStack, start: Start) -> None:
         ([a1111_unit(pulid_mode="Fidelity")], "alwayson_scripts.controlnet.args[0].pulid_mode"),
     ],
 )
-def test_units_that_are_no_reference(stack: ExitStack, start: Start, args: Any, field: str) -> None:
-    webui = simulator(stack)
+def test_units_that_are_no_reference(start: Start, args: Any, field: str) -> None:
+    webui = Simulator()
     body = {**SMALL, "alwayson_scripts": {"controlnet": {"args": args}}}
     answer = start(webui).post("/sdapi/v1/txt2img", json=body)
     assert answer.status_code == 422, answer.text
@@ -612,19 +589,19 @@ def test_units_that_are_no_reference(stack: ExitStack, start: Start, args: Any, 
     assert webui.generations == []
 
 
-def test_a_large_unit(stack: ExitStack, start: Start) -> None:
+def test_a_large_unit(start: Start) -> None:
     """As large as a body may be, as every picture."""
     file = io.BytesIO()
     Image.effect_noise((1400, 1400), 90).convert("RGB").save(file, "PNG", compress_level=0)
     body = {**SMALL, "alwayson_scripts": {"controlnet": {"args": [a1111_unit(image=base64(file.getvalue()))]}}}
-    webui = simulator(stack)
+    webui = Simulator()
     answer = start(webui).post("/sdapi/v1/txt2img", json=body)
     assert answer.status_code == 200, answer.text
     assert picture(unit(jobs(webui)[0])["image"]).size == (512, 512)
 
 
-def test_the_second_picture_of_openai_s_edits(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_the_second_picture_of_openai_s_edits(start: Start) -> None:
+    webui = Simulator()
     client = start(webui)
     fields = {"prompt": "a harbour", "size": "64x64", "steps": "2", "seed": "7"}
     files = [(io.BytesIO(garment("grey", (64, 64))), "photo.png"), (io.BytesIO(garment()), "dress.png")]
@@ -636,16 +613,16 @@ def test_the_second_picture_of_openai_s_edits(stack: ExitStack, start: Start) ->
     assert picture(job["init_images"][0]).getpixel((0, 0)) == (128, 128, 128)
 
 
-def test_openai_s_generations_take_the_field(stack: ExitStack, start: Start) -> None:
-    webui = simulator(stack)
+def test_openai_s_generations_take_the_field(start: Start) -> None:
+    webui = Simulator()
     body = {"prompt": "a harbour", "size": "64x64", "steps": 2, **REFERENCE, "reference_method": "attention"}
     answer = start(webui).post("/v1/images/generations", json=body)
     assert answer.status_code == 200, answer.text
     assert unit(jobs(webui)[0])["module"] == "reference_only"
 
 
-def test_a_replay_says_the_same(stack: ExitStack, start: Start) -> None:
-    client = start(simulator(stack))
+def test_a_replay_says_the_same(start: Start) -> None:
+    client = start(Simulator())
     asked = {"json": {**SMALL, **REFERENCE}, "headers": {"Idempotency-Key": "one"}}
     first, second = (client.post(f"{PREFIX}/txt2img", **asked) for _ in range(2))  # type: ignore[arg-type]
     assert second.headers["Idempotency-Replayed"] == "true"

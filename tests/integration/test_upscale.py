@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +17,8 @@ from werkzeug.test import TestResponse
 
 from simulator import Simulator
 from tests.api.answers import a1111_failure_of, problem_of
-from tests.running import PREFIX, service_in_process, wait_until
+from tests.integration.conftest import Start
+from tests.running import PREFIX, wait_until
 from tests.scraped import scraped
 from tests.services import picture_samples as samples
 
@@ -27,21 +26,6 @@ PICTURE = samples.encode(samples.noise(80, 64))
 TEXT = base64.b64encode(PICTURE).decode()
 ROUTE = f"{PREFIX}/upscale"
 EXTRAS = "/sdapi/v1/extra-single-image"
-
-Start = Callable[..., FlaskClient]
-
-
-@pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """The service in front of some WebUIs."""
-    with ExitStack() as stack:
-
-        def starting(*webuis: Simulator, **settings: str) -> FlaskClient:
-            urls = ",".join(stack.enter_context(webui).url for webui in webuis)
-            app = service_in_process(tmp_path_factory.mktemp("service"), urls, **settings)
-            return stack.enter_context(app).test_client()
-
-        yield starting
 
 
 def upscale(client: FlaskClient, *, headers: dict[str, str] | None = None, **fields: Any) -> TestResponse:

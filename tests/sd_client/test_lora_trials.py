@@ -10,8 +10,9 @@ import pytest
 
 from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import DroppedError, InvalidAnswerError, UselessLoraError
-from sd_client.lora_trials import FAILED_S, LoraTrials
+from sd_client.lora_trials import LoraTrials
 from sd_client.models import Capabilities, GenerationParams, Lora, UsedLora
+from sd_client.trials import FAILED_S
 from simulator import Simulator
 from tests.sd_client.jobs import job
 
