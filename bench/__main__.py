@@ -2,8 +2,8 @@
 Everything side by side, in interleaved rounds: ``make bench``, or ``python -m bench``.
 
 Writes ``bench/results/<name>.json`` and prints what :mod:`bench.report` makes of that file. Ends within ten
-minutes, with ``--older`` within fifteen; on Ctrl-C or SIGTERM at once, leaving nothing running. Linux only: it reads
-/proc.
+minutes, with one ``--older`` within fifteen, with two within twenty; on Ctrl-C or SIGTERM at once, leaving nothing
+running. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory, overload, report, starts
+from bench import last_run, machine, memory, overload, report, starts
 from bench.load import Callers
+from bench.results_file import Results
 from bench.rounds import QUICK, Pace, Rounds
 from bench.stage import Stage, Upstream
-from bench.targets import OLDER, SERVICE, Cast, cast
+from bench.targets import SERVICE, Cast, build, cast
 from bench.workloads import workloads
 from tests.running import ROOT
 from tools.children import RunError
 
 RESULTS = ROOT / "bench" / "results"
 
-#: Seconds after which no measurement of the rounds begins.
+#: Seconds after which no measurement of the rounds begins, and how many more for each older checkout.
 ROUNDS_S = 330.0
+OLDER_S = 120.0
 
 
 def say(text: str) -> None:
@@ -42,15 +44,25 @@ def main() -> int:
     parser.add_argument("--name", help="of the results' file (default: bench, with --quick: quick)")
     parser.add_argument("--quick", action="store_true", help="short rounds and small bursts, to see that it works")
     parser.add_argument("--no-litellm", action="store_true", help="without it even where it is installed")
-    parser.add_argument("--older", type=Path, metavar="FOLDER", help="another checkout of this service, as a peer")
+    parser.add_argument(
+        "--older",
+        type=Path,
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="another checkout of this service, as a peer; may be given again",
+    )
+    parser.add_argument("--last", type=Path, metavar="FILE", help="the run to compare with (default: the one replaced)")
     args = parser.parse_args()
-    if args.older and not (args.older / "gunicorn.conf.py").exists():
-        parser.error(f"--older: {args.older} is not a checkout of this service")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = RESULTS / f"{args.name or ('quick' if args.quick else 'bench')}.json"
-    checkouts = {SERVICE: ROOT} | ({OLDER: args.older.resolve()} if args.older else {})
     try:
-        results = measured(checkouts, quick=args.quick, litellm=not args.no_litellm)
+        older = older_checkouts(args.older)
+        last = last_summary(args.last or path, needed=args.last is not None)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        results = {"last": last} | measured(older, quick=args.quick, litellm=not args.no_litellm)
     except KeyboardInterrupt:
         say("stopped; nothing was written")
         return 130
@@ -64,9 +76,37 @@ def main() -> int:
     return 0
 
 
-def measured(checkouts: Mapping[str, Path], *, quick: bool, litellm: bool) -> dict[str, Any]:
-    """Everything that is saved."""
+def older_checkouts(folders: Sequence[Path]) -> dict[str, Path]:
+    """By name, which says the commit. :raises ValueError: one is no checkout of this service, or is there twice."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        commit = machine.commit(folder)
+        if not commit or not (folder / "gunicorn.conf.py").exists():
+            raise ValueError(f"--older: {folder} is not a git checkout of this service")
+        if build(commit) in found:
+            raise ValueError(f"--older: {folder} is at {commit}, as another one is")
+        found[build(commit)] = folder.resolve()
+    return found
+
+
+def last_summary(path: Path, *, needed: bool) -> dict[str, Any] | None:
+    """
+    What is kept of an earlier run; None if there is none.
+
+    :raises ValueError: there has to be one, or it cannot be read.
+    """
+    if not needed and not path.exists():
+        return None
+    try:
+        return last_run.summary(Results(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, LookupError) as error:
+        raise ValueError(f"{path} does not hold the results of a run: remove it, or name another by --last") from error
+
+
+def measured(older: Mapping[str, Path], *, quick: bool, litellm: bool) -> dict[str, Any]:
+    """Everything that is measured. :param older: checkouts by name."""
     began = time.monotonic()
+    checkouts = {SERVICE: ROOT, **older}
     with Stage() as stage, Callers() as callers, Callers() as prober:
         upstream = stage.upstream()
         results: dict[str, Any] = {"about": machine.about(), "quick": quick}
@@ -79,8 +119,9 @@ def measured(checkouts: Mapping[str, Path], *, quick: bool, litellm: bool) -> di
         upstream.order()  # the pauses that overload ordered would hold up each first request
         say("starting everybody")
         with Stage() as everybody:
-            found = cast(everybody, upstream, litellm=litellm, older=checkouts.get(OLDER))
-            rows = _rounds(callers, upstream, found, quick=quick)
+            found = cast(everybody, upstream, litellm=litellm, older=older)
+            until = time.monotonic() + ROUNDS_S + OLDER_S * len(older)
+            rows = _rounds(callers, upstream, found, until=until, quick=quick)
     return results | {"absent": found.absent, "rows": rows, "took_s": round(time.monotonic() - began)}
 
 
@@ -96,11 +137,11 @@ def _overload(
     return rows + [{"target": SERVICE} | overload.row(situation, callers, prober, upstream) for situation in own]
 
 
-def _rounds(callers: Callers, upstream: Upstream, found: Cast, *, quick: bool) -> list[dict[str, Any]]:
+def _rounds(callers: Callers, upstream: Upstream, found: Cast, *, until: float, quick: bool) -> list[dict[str, Any]]:
     rounds = Rounds(callers, upstream, found.targets, QUICK if quick else Pace())
     everything = workloads()
     rounds.warm_up(everything)
-    return rounds.run(everything, until=time.monotonic() + ROUNDS_S, say=say)
+    return rounds.run(everything, until=until, say=say)
 
 
 if __name__ == "__main__":

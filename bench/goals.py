@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from bench.results_file import Results
+from bench.results_file import Results, quotient
 from bench.tables import NONE, Table, number
-from bench.targets import LITELLM_PROXY, OLDER, OPENAI, SERVICE
+from bench.targets import LITELLM_PROXY, OPENAI, SERVICE, build
 
-#: The most that one request may cost, as a multiple of an older checkout's CPU.
-CPU_RATIOS = {
-    "txt2img 512²": 0.75,
-    "txt2img 1024²": 1.1,
-    "img2img 1024²": 1.1,
-    "GET image 1024²": 1.0,
-    "GET health": 1.0,
+#: The most that one request may cost, as a multiple of an older build's CPU, by the commit of that build.
+CPU_RATIOS: Mapping[str, Mapping[str, float]] = {
+    "85dd92f": {
+        "txt2img 512²": 0.75,
+        "txt2img 1024²": 1.1,
+        "img2img 1024²": 1.1,
+        "GET image 1024²": 1.0,
+        "GET health": 1.0,
+    },
+    "c0e2bf9": {
+        "inpainting 1024²": 0.5,
+        "inpainting 1024², not kept": 0.6,
+        "inpainting 12 MP JPEG": 0.5,
+        "img2img 1024²": 0.7,
+    },
 }
-#: The same of a picture through OpenAI's API, by whom it is compared to.
+#: The same of what a start shows, by the key of its row.
+START_RATIOS: Mapping[str, Mapping[str, float]] = {
+    "85dd92f": {"start_s": 1.0, "idle_mb": 1.0},
+    "c0e2bf9": {"pss_mb": 0.85},
+}
+START_KEYS = {
+    "start_s": "from start to healthy",
+    "idle_mb": "RSS of an idle worker",
+    "pss_mb": "PSS of two idle workers",
+}
+#: The same of the CPU a second that an idle service takes before so many WebUIs: by the commit, how many WebUIs are
+#: before this service and how many before that build.
+IDLE_RATIOS: Mapping[str, Mapping[tuple[int, int], float]] = {"c0e2bf9": {(16, 16): 0.25, (200, 16): 1.0}}
+#: Of a picture through OpenAI's API, by whom it is compared to.
 OPENAI_RATIOS = {SERVICE: 1.15, LITELLM_PROXY: 0.33}
 #: Of 50 WebUIs.
 BUSY_SHARE = 0.95
@@ -53,17 +73,30 @@ def table(results: Results) -> Table:
 
 
 def goals(results: Results) -> list[Goal]:
-    older = list(_against_older(results)) if results.start(OLDER) else []
-    return [*older, *_openai(results), *_memory(results), *_busy(results)]
+    return [*_cpu(results), *_starts(results), *_idle(results), *_openai(results), *_memory(results), *_busy(results)]
 
 
-def _against_older(results: Results) -> Iterator[Goal]:
-    for workload, bound in CPU_RATIOS.items():
-        measured = results.ratio(workload, SERVICE, OLDER)
-        yield Goal(what=f"CPU of {workload}, against the {OLDER}", bound=bound, unit="×", measured=measured)
-    for key, what in (("start_s", "from start to healthy"), ("idle_mb", "RSS of an idle worker")):
-        measured = _quotient(results.start(SERVICE), results.start(OLDER), key)
-        yield Goal(what=f"{what}, against the {OLDER}", bound=1.0, unit="×", measured=measured)
+def _cpu(results: Results) -> Iterator[Goal]:
+    for commit, bounds in CPU_RATIOS.items():
+        for workload, bound in bounds.items():
+            measured = results.ratio(workload, SERVICE, build(commit))
+            yield Goal(what=f"CPU of {workload}, against {build(commit)}", bound=bound, unit="×", measured=measured)
+
+
+def _starts(results: Results) -> Iterator[Goal]:
+    for commit, bounds in START_RATIOS.items():
+        for key, bound in bounds.items():
+            measured = quotient(results.start(SERVICE), results.start(build(commit)), key)
+            what = f"{START_KEYS[key]}, against {build(commit)}"
+            yield Goal(what=what, bound=bound, unit="×", measured=measured)
+
+
+def _idle(results: Results) -> Iterator[Goal]:
+    for commit, bounds in IDLE_RATIOS.items():
+        for (webuis, theirs), bound in bounds.items():
+            mine, other = results.idle(webuis, SERVICE), results.idle(theirs, build(commit))
+            what = f"CPU of an idle service before {webuis} WebUIs, against {build(commit)} before {theirs}"
+            yield Goal(what=what, bound=bound, unit="×", measured=quotient(mine, other, "cpu_ms_per_s"))
 
 
 def _openai(results: Results) -> Iterator[Goal]:
@@ -74,15 +107,12 @@ def _openai(results: Results) -> Iterator[Goal]:
         )
 
 
-def _quotient(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None, key: str) -> float | None:
-    return None if one is None or other is None else float(one[key]) / float(other[key])
-
-
 def _memory(results: Results) -> Iterator[Goal]:
     for what, bound, row, key in (
         ("peak RSS per simultaneous answer of 2 MB", 5, "txt2img 1024²", "peak_mb_per_job"),
         ("RSS per running img2img of 3.2 MB", 4, "img2img 1024²", "waiting_mb_per_job"),
         ("RSS per queued img2img of 3.2 MB", 4, "img2img 1024², in the queue", "waiting_mb_per_job"),
+        ("RSS per queued inpainting of a 12 MP photo", 6, "inpainting 12 MP, in the queue", "waiting_mb_per_job"),
     ):
         found = results.memory(row)
         yield Goal(what=what, bound=bound, unit="MB", measured=None if found is None else found[key])

@@ -51,10 +51,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """The short hash, with ``+`` if tracked files differ from it."""
-    found = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD").strip()
-    changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no").strip()
+def commit(root: Path = ROOT) -> str:
+    """The short hash of a checkout, with ``+`` if tracked files differ from it."""
+    found = _said("git", "-C", str(root), "rev-parse", "--short=7", "HEAD").strip()
+    changed = _said("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no").strip()
     return f"{found}{'+' if changed else ''}"
 
 

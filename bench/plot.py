@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.results_file import Results
 from bench.tables import number
-from bench.targets import OPENAI, REDIS, SERVICE, UPSTREAM
+from bench.targets import A1111_DOOR, OPENAI, REDIS, SERVICE, UPSTREAM
 
 if TYPE_CHECKING:  # importing it takes longer than a report
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def comparison(results: Results, path: Path) -> None:
 
     panels = ("txt2img 1024²", "img2img 1024²")
     with mpl.rc_context(_STEADY):
-        figure = Figure(figsize=(9, 3), layout="constrained")
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
         for axes, workload in zip(figure.subplots(1, len(panels)), panels, strict=True):
             rows = [row for row in results.rows(workload, 1) if row["target"] != UPSTREAM]
             _bars(axes, workload, rows)
@@ -39,7 +39,7 @@ def _bars(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """``rows``: of one workload; without any the panel stays empty."""
     rows = sorted(rows, key=lambda row: row["cpu_ms"], reverse=True)
     names, values = [row["target"] for row in rows], [row["cpu_ms"] for row in rows]
-    colours = [OURS if name in (SERVICE, OPENAI, REDIS) else THEIRS for name in names]
+    colours = [OURS if name in (SERVICE, OPENAI, A1111_DOOR, REDIS) else THEIRS for name in names]
     bars = axes.barh(names, values, color=colours)
     axes.bar_label(bars, [number(value) for value in values], padding=3)
     axes.margins(x=0.15)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import goals, plot
+from bench import goals, last_run, plot
 from bench.results_file import Results
 from bench.tables import NONE, Table, as_markdown, as_text, number
 from bench.targets import NGINX, SERVICE, STATIC
@@ -27,7 +27,8 @@ BEGIN, END = "<!-- bench: made by `python -m bench.report --publish` -->", "<!--
 
 
 def tables(results: Results) -> list[Table]:
-    return [_comparison(results), goals.table(results), _starts(results), _memory(results), _overload(results)]
+    found = [_comparison(results), goals.table(results), last_run.table(results)]
+    return [table for table in (*found, _starts(results), _memory(results), _overload(results)) if table]
 
 
 def about(results: Results) -> str:

@@ -9,6 +9,14 @@ from typing import Any
 from bench.targets import SERVICE
 
 
+def quotient(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None, key: str) -> float | None:
+    """Of the same figure in two rows; None where a row is missing or does not have it."""
+    if one is None or other is None:
+        return None
+    mine, theirs = one.get(key), other.get(key)
+    return mine / theirs if mine is not None and theirs else None
+
+
 class Results:
     """:param saved: the JSON of a file in ``bench/results/``."""
 
@@ -40,6 +48,11 @@ class Results:
 
     def start(self, target: str) -> Mapping[str, Any] | None:
         return next((row for row in self.saved["starts"] if row["target"] == target), None)
+
+    def idle(self, webuis: int, target: str) -> Mapping[str, Any] | None:
+        """CPU without a request, before so many WebUIs. Files of before it was measured have none."""
+        rows = self.saved.get("idle", [])
+        return next((row for row in rows if (row["webuis"], row["target"]) == (webuis, target)), None)
 
     def memory(self, what: str, target: str = SERVICE) -> Mapping[str, Any] | None:
         rows = self.saved["memory"]

@@ -74,6 +74,30 @@ http {{
 }}
 """
 
+#: As it comes, but for what pictures and their seconds need at least.
+_STOCK_NGINX = """
+{user}
+worker_processes 2;
+daemon off;
+pid nginx.pid;
+error_log error.log;
+events {{ }}
+http {{
+  access_log access.log;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  client_max_body_size 64m;
+  proxy_read_timeout 600s;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://127.0.0.1:{upstream}; }}
+  }}
+}}
+"""
+
 _LITELLM = """
 model_list:
   - model_name: painter
@@ -184,12 +208,18 @@ class Stage:
 
     def nginx(self, name: str, upstream: Upstream, *, upstreams: str = "", more: str = "") -> Server:
         """``upstreams``: further ones; ``more``: further locations."""
+        return self._nginx(name, _NGINX, upstream, upstreams=upstreams, more=more)
+
+    def stock_nginx(self, name: str, upstream: Upstream) -> Server:
+        """As somebody sets it up who knows nothing of what is behind it."""
+        return self._nginx(name, _STOCK_NGINX, upstream)
+
+    def _nginx(self, name: str, template: str, upstream: Upstream, **more: str) -> Server:
         folder = self._folder / name
         folder.mkdir()
         port = free_port()
         user = "user root;" if os.getuid() == 0 else ""
-        text = _NGINX.format(port=port, upstream=upstream.server.port, user=user, upstreams=upstreams, more=more)
-        (folder / "nginx.conf").write_text(text)
+        (folder / "nginx.conf").write_text(template.format(port=port, upstream=upstream.server.port, user=user, **more))
         command = [shutil.which("nginx") or "nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
         pid = self._start(name, command)
         self._wait(name, port, "/bench")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from tools.children import RunError
 WEBUIS = 16
 
 GENERATIONS: tuple[Mode, ...] = ("txt2img", "img2img", "inpainting")
+A1111: tuple[Mode, ...] = (*GENERATIONS, "upscale")
 
 SERVICE = "this service"
 OPENAI = "this service, OpenAI's API"
-OLDER = "older checkout"
+A1111_DOOR = "this service, A1111's API"
 REDIS = "this service, Redis"
 X_ACCEL = "this service, nginx X-Accel"
 NGINX = "nginx proxy_pass"
+STOCK_NGINX = "nginx as it comes"
 STATIC = "nginx static"
 N1 = "tutorial with Pillow (N1)"
 N3 = "tutorial without Pillow (N3)"
@@ -83,8 +85,13 @@ class Cast:
     absent: dict[str, str]
 
 
-def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True, older: Path | None = None) -> Cast:
-    """:param older: another checkout of this service, to be measured beside it."""
+def build(commit: str) -> str:
+    """The name of an older checkout of this service. :param commit: its short hash."""
+    return f"build {commit}"
+
+
+def cast(stage: Stage, upstream: Upstream, *, litellm: bool, older: Mapping[str, Path]) -> Cast:
+    """:param older: other checkouts of this service by name, to be measured beside it."""
     absent: dict[str, str] = {}
     webuis = upstream.webuis(WEBUIS)
     alias = f"{OPENAI_MODEL}={MODEL['sd_model_checkpoint']}"
@@ -95,12 +102,13 @@ def cast(stage: Stage, upstream: Upstream, *, litellm: bool = True, older: Path 
     targets = [
         service,
         Target(name=OPENAI, server=service.server, dialect="openai", modes=("txt2img",)),
-        *([_service(OLDER, stage.service("service-older", webuis, root=older))] if older else []),
+        Target(name=A1111_DOOR, server=service.server, dialect="webui", modes=A1111),
+        *(_service(name, stage.service(name.replace(" ", "-"), webuis, root=root)) for name, root in older.items()),
         _service(REDIS, with_redis),
         *_behind_nginx(stage, upstream, service, absent),
         Target(name=N3, server=stage.peer("without_pillow", upstream)),
         Target(name=N1, server=stage.peer("with_pillow", upstream)),
-        Target(name=UPSTREAM, server=upstream.server, dialect="webui"),
+        Target(name=UPSTREAM, server=upstream.server, dialect="webui", modes=A1111),
     ]
     if litellm:
         targets += _litellm(stage, upstream, absent)
@@ -124,26 +132,30 @@ def _litellm(stage: Stage, upstream: Upstream, absent: dict[str, str]) -> Iterat
 
 
 def _service(name: str, server: Server) -> Target:
-    """The service, with one stored picture to fetch."""
+    """The service, with one stored picture to fetch; builds from before it could enlarge pictures do not do that."""
     image_id = _made(server)
+    upscales: tuple[Mode, ...] = ("upscale",) if _options(server).get("upscale") else ()
     assert server.images is not None
     requests: dict[Mode, Request] = {
         "image": Request(method="GET", path=f"{PREFIX}/image/{image_id}", headers={}),
         "health": Request(method="GET", path=f"{PREFIX}/health", headers={}),
     }
     keeps = next(server.images.rglob(f"{image_id}.png"))
-    return Target(name=name, server=server, modes=(*GENERATIONS, "image", "health"), requests=requests, keeps=keeps)
+    modes = (*GENERATIONS, *upscales, "image", "health")
+    return Target(name=name, server=server, modes=modes, requests=requests, keeps=keeps)
 
 
 def _behind_nginx(stage: Stage, upstream: Upstream, service: Target, absent: dict[str, str]) -> Iterator[Target]:
     if shutil.which("nginx") is None:
-        absent |= dict.fromkeys((NGINX, STATIC, X_ACCEL), "nginx is not installed")
+        absent |= dict.fromkeys((NGINX, STOCK_NGINX, STATIC, X_ACCEL), "nginx is not installed")
         return
     assert service.keeps is not None
     static = f"location = /static.png {{ alias {service.keeps}; }}"
     nginx = stage.nginx("nginx", upstream, more=static)
     fetch = Request(method="GET", path="/static.png", headers={})
-    yield Target(name=NGINX, server=nginx, dialect="webui")
+    yield Target(name=NGINX, server=nginx, dialect="webui", modes=A1111)
+    stock = stage.stock_nginx("nginx-stock", upstream)
+    yield Target(name=STOCK_NGINX, server=stock, dialect="webui", modes=A1111)
     yield Target(name=STATIC, server=nginx, modes=("image",), requests={"image": fetch})
     accelerated = stage.service("service-x-accel", upstream.webuis(WEBUIS), SENDFILE_HEADER="X-Accel-Redirect")
     made = _service(X_ACCEL, accelerated)
@@ -154,6 +166,14 @@ def _behind_nginx(stage: Stage, upstream: Upstream, service: Target, absent: dic
     nginx = stage.nginx("nginx-x-accel", upstream, upstreams=upstreams, more=f"{front}\n{internal}")
     server = Server(port=nginx.port, pids=(*nginx.pids, *accelerated.pids), images=accelerated.images)
     yield Target(name=X_ACCEL, server=server, modes=("image",), requests=made.requests, keeps=made.keeps)
+
+
+def _options(server: Server) -> Mapping[str, object]:
+    """What the service can be asked for."""
+    with requests.get(f"http://127.0.0.1:{server.port}{PREFIX}/options", timeout=60) as answer:
+        found = answer.json()
+    assert isinstance(found, dict)
+    return found
 
 
 def _made(server: Server) -> str:

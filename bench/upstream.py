@@ -4,13 +4,15 @@ A WebUI with ready-made pictures, so that only the server in front of it is meas
 Unlike the simulator, which paints, it sends the same noisy PNG every time, after a pause, for hardly any CPU. It serves
 A1111's ``/sdapi/v1`` with the simulator's lists, and reports the seed and model it "used". Every path may begin with a
 number, ``/7/sdapi/v1/txt2img``: any number of WebUIs in one process. ``/v1/images/generations`` is OpenAI's route for
-the same picture. ``POST /bench`` with an :class:`Order` sets how the next jobs go; ``GET /bench`` counts them.
+the same picture; of a picture to enlarge only the size is looked at. ``POST /bench`` with an :class:`Order` sets how
+the next jobs go; ``GET /bench`` counts them.
 
 ``python -m bench.upstream FD`` serves the listening socket with that number.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import random
 import re
@@ -171,6 +173,8 @@ class Upstream:
         name = path.removeprefix("/sdapi/v1/")
         if head.method == "POST" and name in ("txt2img", "img2img"):
             return "200 OK", self._painted(from_json(body))
+        if head.method == "POST" and name == "extra-single-image":
+            return "200 OK", self._enlarged(from_json(body))
         if head.method == "POST" and path == "/v1/images/generations":
             return "200 OK", self._painted_for_openai(from_json(body))
         if path == "/bench":
@@ -201,6 +205,16 @@ class Upstream:
         }
         tail = {"parameters": {"prompt": job.get("prompt")}, "info": json.dumps(info)}
         return [b'{"images":', *quoted, b'"],' + json.dumps(tail)[1:].encode()]
+
+    def _enlarged(self, job: dict[str, Any]) -> list[bytes]:
+        """Another picture than the one that was sent, but of the size that is due."""
+        self._jobs.paint()
+        with Image.open(BytesIO(pybase64.b64decode(job["image"]))) as sent:
+            width, height = sent.size
+        scale = job["upscaling_resize"]
+        info = f"<p>Postprocess upscale by: {scale}, Postprocess upscaler: {html.escape(job['upscaler_1'])}</p>"
+        image = _encoded(int(width * scale), int(height * scale))
+        return [b'{"html_info":', json.dumps(info).encode(), b',"image":"', image, b'"}']
 
     def _painted_for_openai(self, job: dict[str, Any]) -> list[bytes]:
         self._jobs.paint()

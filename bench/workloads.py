@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from bench.load import Work
 from bench.upstream import picture
 
-Mode = Literal["txt2img", "img2img", "inpainting", "image", "health"]
+Mode = Literal["txt2img", "img2img", "inpainting", "upscale", "image", "health"]
 #: "service": our own API, which the tutorial's proxies have as well; "webui": /sdapi/v1; "openai": /v1.
 Dialect = Literal["service", "webui", "openai"]
 
@@ -25,9 +25,14 @@ CLIENTS = (1, 16)
 #: The only model that litellm's proxy is set up with.
 OPENAI_MODEL = "painter"
 
+#: One that the simulated WebUI lists, with its weights.
+UPSCALER = "R-ESRGAN 4x+"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
+    """:param side: of the picture that is answered, and of the one that is sent; an upscale's is sent at half of it."""
+
     name: str
     mode: Mode
     side: int = 1024
@@ -41,6 +46,7 @@ def workloads() -> list[Workload]:
         Workload(name="txt2img 4 × 1024²", mode="txt2img", count=4),
         Workload(name="img2img 1024²", mode="img2img"),
         Workload(name="inpainting 1024²", mode="inpainting"),
+        Workload(name="upscale 512² to 1024²", mode="upscale"),
         Workload(name="GET image 1024²", mode="image"),
         Workload(name="GET health", mode="health"),
     ]
@@ -60,7 +66,9 @@ class Request:
 
 @cache
 def generation(mode: Mode, side: int, count: int, dialect: Dialect) -> Request:
-    """The request for a generation in a server's dialect."""
+    """The request for a generation, or an upscale, in a server's dialect."""
+    if mode == "upscale":
+        return _upscale(side, dialect)
     fields: dict[str, object] = {"prompt": "a lighthouse at sunset", "width": side, "height": side, "steps": 20}
     fields |= {"seed": 7, "batch_size": count}
     if dialect == "openai":
@@ -73,6 +81,16 @@ def generation(mode: Mode, side: int, count: int, dialect: Dialect) -> Request:
         fields["mask"] = pybase64.b64encode(mask(side)).decode()
     path = f"{PREFIX}/{mode}" if dialect == "service" else f"/sdapi/v1/{'txt2img' if mode == 'txt2img' else 'img2img'}"
     return Request(path=path, body=json.dumps(fields).encode())
+
+
+def _upscale(side: int, dialect: Dialect) -> Request:
+    image = pybase64.b64encode(picture(side // 2, side // 2)).decode()
+    if dialect == "service":
+        return Request(
+            path=f"{PREFIX}/upscale", body=json.dumps({"image": image, "upscaler": UPSCALER, "scale": 2}).encode()
+        )
+    fields = {"image": image, "upscaler_1": UPSCALER, "upscaling_resize": 2}
+    return Request(path="/sdapi/v1/extra-single-image", body=json.dumps(fields).encode())
 
 
 def mask(side: int) -> bytes:

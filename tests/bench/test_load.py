@@ -97,6 +97,9 @@ def test_the_upstream_sends_the_pictures_that_were_asked_for(upstream: Upstream)
     answer = requests.post(f"{url}/3{asked.path}", asked.body, timeout=60).json()
     assert [b64decode(image) for image in answer["images"]] == [picture(512, 512)] * 2
     assert json.loads(answer["info"])["all_seeds"] == [7, 8]
+    asked = generation("upscale", 1024, 1, "webui")
+    answer = requests.post(url + asked.path, asked.body, timeout=60).json()
+    assert b64decode(answer["image"]) == picture(1024, 1024)
     asked = generation("txt2img", 512, 1, "openai")
     answer = requests.post(url + asked.path, asked.body, timeout=60).json()
     assert [b64decode(one["b64_json"]) for one in answer["data"]] == [picture(512, 512)]
