@@ -165,7 +165,8 @@ def findings(soak: Soak) -> list[str]:
     kills = [moment for trouble in soak.trouble for moment in trouble.kills]
     for sent, broke, name in soak.tally.lost:
         if not any(sent - 0.5 <= kill <= broke and broke - kill < _KILLED_S for kill in kills):
-            problems.append(f"{name}: no answer, and no worker was killed")
+            since = min((broke - kill for kill in kills if kill <= broke), default=float("inf"))
+            problems.append(f"{name}: no answer after {broke - sent:.1f} s, {since:.1f} s after a worker was killed")
     problems += _images(soak.service.images, [*soak.tally.images, *soak.calm.images])
     problems += _leases(soak)
     problems += _growth(soak)
