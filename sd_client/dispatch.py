@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 
@@ -23,12 +24,14 @@ from sd_client.limits import Limits, after_painting, png_size
 from sd_client.lora_trials import LoraTrials
 from sd_client.model_check import ModelChecker
 from sd_client.models import Capabilities, GenerationParams, PaintedImage, UpscaleParams
-from sd_client.probing import Probing, WebUIState
+from sd_client.probing import Probing
 from sd_client.queue import JobQueue
 from sd_client.reference_trials import ReferenceTrials
-from sd_client.routing import can_do
+from sd_client.routing import States, can_do
 from sd_client.running_job import RunningJob
 from sd_client.shared_schedule import SharedSchedule
+from sd_client.trials import Trials
+from state.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """
     :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``.
+    :param store: of all processes that share the schedule.
     :param crowded: a WebUI may have several jobs at the same time.
     :param count_trial: receives the result of each trial of a reference picture.
     """
@@ -46,6 +50,7 @@ class Dispatcher:
         shared: SharedSchedule,
         queue: JobQueue,
         probing: Probing,
+        store: Store,
         *,
         crowded: bool,
         count_trial: Callable[[str], None] = lambda result: None,
@@ -56,9 +61,10 @@ class Dispatcher:
         self._queue = queue
         self._probing = probing
         self._crowded = crowded
-        self._trials = LoraTrials()
+        kept = functools.partial(Trials, store, start_of=probing.start_of, now=store.now)
+        self._trials = LoraTrials(kept("lora"))
         self._drops = Drops()
-        self._references = ReferenceTrials(count=count_trial)
+        self._references = ReferenceTrials(kept("reference"), count=count_trial)
 
     def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
         """
@@ -118,7 +124,7 @@ class Dispatcher:
         those that have left out such things lately, if another can do the job now.
         """
         params, states = request.params, self._probing.states()
-        useless = {webui: why for webui in self._clients if (why := self._useless(webui, states.get(webui), request))}
+        useless = self._useless(request, states)
         met = next(iter(useless.values()), None)
         shunned = {webui for webui in self._clients if self._drops.lately(webui, params)}
         unfit = useless.keys() | shunned
@@ -127,22 +133,23 @@ class Dispatcher:
             return frozenset(unfit), met
         return frozenset(useless), met
 
-    def _useless(self, webui: str, state: WebUIState | None, request: JobRequest) -> UselessError | None:
+    def _useless(self, request: JobRequest, states: States) -> dict[str, UselessError]:
+        """What is known to do nothing of the job's extras, by the WebUIs that can do the job otherwise."""
         params = request.params
         if isinstance(params, UpscaleParams):
-            return None
-        if name := self._trials.useless(webui, params):
-            return UselessLoraError(name)
-        if params.reference is None or state is None or not can_do(request, webui, state):
-            return None
-        self._references.see(webui, state.since)
-        return self._references.useless(webui, state.capabilities, params) if state.capabilities else None
+            return {}
+        able = {w: s.capabilities for w, s in states.items() if s.capabilities and can_do(request, w, s)}
+        loras = self._trials.useless(params)
+        return {
+            **self._references.useless(able, params),
+            **{webui: UselessLoraError(loras[webui]) for webui in able if webui in loras},
+        }
 
     def _could_do(self, request: JobRequest) -> bool:
         """Whether a WebUI that is not reachable now has the job's extras, and is not known to do nothing with them."""
         states = self._probing.states()
-        able = (webui for webui, state in states.items() if can_do(request, webui, state))
-        return any(self._useless(webui, states[webui], request) is None for webui in able)
+        useless = self._useless(request, states)
+        return any(can_do(request, webui, state) and webui not in useless for webui, state in states.items())
 
     def _run_on(self, lease: Lease, request: JobRequest) -> tuple[PaintedImage, ...] | None:
         """
@@ -155,8 +162,6 @@ class Dispatcher:
         if state is None or state.capabilities is None or not can_do(request, webui, state):
             self._queue.leave(lease.ticket)
             return None
-        if isinstance(request.params, GenerationParams) and request.params.reference is not None:
-            self._references.see(webui, state.since)
         request.report.webui = self._places[webui]
         request.report.switches += lease.switches
         try:

@@ -6,7 +6,6 @@ answer, and does nothing; which kinds go together no WebUI says.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from sd_client.client import JobCall, WebUIClient
@@ -15,20 +14,20 @@ from sd_client.matching import match
 from sd_client.models import Capabilities, GenerationParams, Lora, PaintedImage, UsedLora, small_picture
 from sd_client.trials import Trials, small_pixels
 
-#: WebUI, the model's path, and the LoRA's name.
-_Key = tuple[str, str, str]
-
 
 class LoraTrials:
-    """What this process knows of each LoRA with each model, by the WebUI's id."""
+    """:param known: what is known of each LoRA with each model, by its name."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._known: Trials[_Key] = Trials(clock=clock)
+    def __init__(self, known: Trials) -> None:
+        self._known = known
 
-    def useless(self, webui: str, params: GenerationParams) -> str | None:
-        """The first of the job's LoRAs that has failed lately there."""
-        failed = (lora.name for lora in params.loras if self._known.has_failed(_key(webui, params, lora.name)))
-        return next(failed, None)
+    def useless(self, params: GenerationParams) -> dict[str, str]:
+        """By WebUI, the first of the job's LoRAs that has failed lately there."""
+        failed: dict[str, str] = {}
+        for lora in params.loras:
+            for webui in self._known.failed(params.checkpoint, lora.name):
+                failed.setdefault(webui, lora.name)
+        return failed
 
     def prove(
         self,
@@ -57,36 +56,33 @@ class LoraTrials:
             left_s = max(0.001, ends - time.monotonic())
             return client.generate(small, capabilities, matched, task_id=task_id, timeout_s=left_s, call=call)[0]
 
-        if name := self.useless(webui, params):
+        if name := self.useless(params).get(webui):
             raise UselessLoraError(name)
         plain: bytes | None = None
         for lora in params.loras:
-            key = _key(webui, params, lora.name)
-            if self._known.has_passed(key):
+            if self._known.find(webui, params.checkpoint, lora.name):
                 continue
             plain = plain or small_pixels(painted())
             try:
                 changed = painted(replace(lora, weight=1.0))
             except DroppedError as error:
-                self._known.put(key, passed=False)
+                self._known.put(webui, params.checkpoint, lora.name, passed=False)
                 raise UselessLoraError(lora.name) from error
             passed = small_pixels(changed) != plain
-            self._known.put(key, passed=passed, hash=changed.used.loras[0].hash)
+            hash_ = changed.used.loras[0].hash
+            self._known.put(webui, params.checkpoint, lora.name, passed=passed, hash=hash_)
             if not passed:
                 raise UselessLoraError(lora.name)
 
     def check(self, webui: str, params: GenerationParams, used: tuple[UsedLora, ...]) -> None:
         """:raises DroppedError: a file is not the one that was tried; the next job tries it."""
         for lora in used:
-            tried = self._known.hash(_key(webui, params, lora.name))
-            if tried and lora.hash and tried != lora.hash:
+            tried = self._known.find(webui, params.checkpoint, lora.name)
+            if tried and tried.hash and lora.hash and tried.hash != lora.hash:
                 self.forget(webui, params)
                 raise DroppedError("a LoRA's file has changed since it was tried", reason="lora_dropped")
 
     def forget(self, webui: str, params: GenerationParams) -> None:
         """The next job with one of these LoRAs tries them again."""
-        self._known.forget(*(_key(webui, params, lora.name) for lora in params.loras))
-
-
-def _key(webui: str, params: GenerationParams, name: str) -> _Key:
-    return webui, params.checkpoint.path, name
+        for lora in params.loras:
+            self._known.forget(webui, params.checkpoint, lora.name)

@@ -85,6 +85,7 @@ class WebUIPool:
             holders,
             is_busy=lambda webui: self._shared.seen().busy(webui) > 0,
             on_return=lambda webui: self._queue.mended(webui),
+            shared=store,
         )
         self._queue = JobQueue(
             self._shared,
@@ -98,7 +99,7 @@ class WebUIPool:
             now=store.now,
         )
         self._dispatcher = Dispatcher(
-            self._clients, self._shared, self._queue, self._probing, crowded=slots > 1, count_trial=count_trial
+            self._clients, self._shared, self._queue, self._probing, store, crowded=slots > 1, count_trial=count_trial
         )
 
     def start(self) -> None:

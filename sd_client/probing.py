@@ -11,6 +11,7 @@ import hashlib
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -59,14 +60,15 @@ class WebUIState:
     """
     :param capabilities: the last that were seen, kept while the WebUI is down; None if it never answered.
     :param seen: when it was looked at last, seconds of ``time.monotonic``.
-    :param since: since when it has been there without interruption.
+    :param start: names its start as far as it is known: as long as somebody finds it there with every look, it was not
+        started anew, and it is the same on all hosts. "" while it is not there, or if that cannot be said.
     :param full_look: when all its capabilities were read.
     :param reason: why it is not available, for the log; "" if it is.
     """
 
     available: bool
     seen: float
-    since: float = 0.0
+    start: str = ""
     full_look: float = 0.0
     capabilities: Capabilities | None = None
     reason: str = ""
@@ -83,6 +85,7 @@ class Probing:
     :param clients: by the WebUI's id, in the order of ``SD_WEBUI_URL``; the log names them by their place in it.
     :param store: of this host: another one may reach other WebUIs.
     :param is_busy: whether a WebUI runs one of this pool's jobs: one that is too busy to answer a look is not down.
+    :param shared: of all hosts; None if there is one.
     :param on_return: called when one is there that was not, or that lists other models than before.
     """
 
@@ -94,6 +97,7 @@ class Probing:
         *,
         is_busy: Callable[[str], bool],
         on_return: Callable[[str], None] = lambda webui: None,
+        shared: Store | None = None,
         pace: Pace = DEFAULT_PACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -102,6 +106,7 @@ class Probing:
         # Whoever serves the same WebUIs looks at them once.
         self._pool = hashlib.sha256(" ".join(sorted(clients)).encode()).hexdigest()[:12]
         self._store = store
+        self._starts = shared or store
         self._election = Election(store, holders, f"probing:{self._pool}")
         self._is_busy = is_busy
         self._on_return = on_return
@@ -149,6 +154,11 @@ class Probing:
             state = self._states.get(webui)
             if state is not None and state.capabilities is not None:
                 self._limits.learn(webui, state.capabilities, limits)
+
+    def start_of(self, webui: str) -> str:
+        """See :class:`WebUIState`; "" of one that was not looked at yet."""
+        state = self._states.get(webui)
+        return state.start if state else ""
 
     def wait_for_first_look(self, timeout_s: float) -> bool:
         """Whether every WebUI has been looked at, waiting for it if need be."""
@@ -238,6 +248,7 @@ class Probing:
             self._wake[webui].clear()
             before = self._states.get(webui)
             state = self._look_safely(webui, before)
+            state = replace(state, start=self._named_start(webui, available=state.available))
             self._publish(webui, state)
             self._log_broken_lists(webui, before, state)
             if state.available and (before is None or not before.available or _paths(before) != _paths(state)):
@@ -287,14 +298,28 @@ class Probing:
                 seen = _with_models(seen, known.checkpoints)
             # What came too late is asked for again with the next look; what is broken may well stay so.
             full_look = 0.0 if any(broken.late for broken in seen.broken) else begun
-            since = before.since if before and before.available else begun
-            return WebUIState(available=True, seen=begun, since=since, full_look=full_look, capabilities=seen)
+            return WebUIState(available=True, seen=begun, full_look=full_look, capabilities=seen)
         except WebUITimeoutError as error:
             busy = before is not None and before.available and self._is_busy(webui)
-            reason, since = "" if busy else str(error), before.since if before else 0.0
-            return WebUIState(available=busy, seen=begun, since=since, capabilities=known, reason=reason)
+            return WebUIState(available=busy, seen=begun, capabilities=known, reason="" if busy else str(error))
         except WebUIError as error:
             return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))
+
+    def _named_start(self, webui: str, *, available: bool) -> str:
+        """The name that the last look of any host gave it, if that was not too long ago."""
+        key = f"webui-start:{webui}"
+        try:
+            if not available:
+                self._starts.delete(key)
+                return ""
+            name = self._starts.get(key) or uuid.uuid4().hex.encode()
+            self._starts.put(key, name, ttl_s=self._pace.stale_s)
+        except StoreError as error:
+            log.error(
+                "whether a webui was started anew cannot be kept: %s", error, extra={"webui": self._places[webui]}
+            )
+            return ""
+        return name.decode()
 
     def _publish(self, webui: str, state: WebUIState) -> None:
         with self._mutex:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from PIL import Image
@@ -35,38 +35,28 @@ from sd_client.models import (
 from sd_client.references import dropped, possible_ways
 from sd_client.trials import Trials, small_pixels
 
-#: WebUI, the model's path, and the way.
-_Key = tuple[str, str, ReferenceWay]
-
 
 class ReferenceTrials:
     """
-    What this process knows of each way with each model, by the WebUI's id.
-
+    :param known: what is known of each way with each model.
     :param count: receives ``passed`` or ``failed`` after each trial.
     """
 
-    def __init__(
-        self, *, count: Callable[[str], None] = lambda result: None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, known: Trials, *, count: Callable[[str], None] = lambda result: None) -> None:
+        self._known = known
         self._count = count
-        self._known: Trials[_Key] = Trials(clock=clock)
-        self._since: dict[str, float] = {}
 
-    def see(self, webui: str, since: float) -> None:
-        """:param since: since when the WebUI has been there: one that was started anew may have other files."""
-        if self._since.get(webui) != since:
-            self._since[webui] = since
-            self._known.forget_where(lambda key: key[0] == webui)
+    def useless(self, able: Mapping[str, Capabilities], params: GenerationParams) -> dict[str, UselessReferenceError]:
+        """
+        What is to be said of the WebUIs of which all ways for the job have failed lately.
 
-    def useless(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> UselessReferenceError | None:
-        """What is to be said if all ways that the WebUI has for the job have failed lately."""
+        :param able: those that can do the job otherwise.
+        """
         if params.reference is None:
-            return None
-        ways = possible_ways(capabilities, params.reference)
-        if any(not self._known.has_failed((webui, params.checkpoint.path, way)) for way in ways):
-            return None
-        return _useless(ways)
+            return {}
+        failed = functools.cache(lambda way: self._known.failed(params.checkpoint, _name(way)))
+        ways = {webui: possible_ways(capabilities, params.reference) for webui, capabilities in able.items()}
+        return {webui: _useless(own) for webui, own in ways.items() if all(webui in failed(way) for way in own)}
 
     def prove(
         self,
@@ -100,26 +90,23 @@ class ReferenceTrials:
         ways = possible_ways(capabilities, params.reference)
         plain: bytes | None = None
         for way in ways:
-            key = (webui, params.checkpoint.path, way)
-            if self._known.has_failed(key):
-                continue
-            if self._known.has_passed(key):
-                return way
-            plain = plain or painted(None)
-            if self._passes(key, functools.partial(painted, way), plain):
+            known = self._known.find(webui, params.checkpoint, _name(way))
+            if known is None:
+                plain = plain or painted(None)
+                passed = self._passes(functools.partial(painted, way), plain)
+                self._known.put(webui, params.checkpoint, _name(way), passed=passed)
+                self._count("passed" if passed else "failed")
+            if passed if known is None else known.passed:
                 return way
         raise _useless(ways)
 
-    def _passes(self, key: _Key, paint: Callable[[], bytes], plain: bytes) -> bool:
+    def _passes(self, paint: Callable[[], bytes], plain: bytes) -> bool:
         try:
-            passed = paint() != plain
+            return paint() != plain
         except (OutOfMemoryError, WebUIBusyError, WebUIAuthError, MissingRouteError):
             raise
         except (DroppedError, WebUIStatusError):  # left out without a word, or with one
-            passed = False
-        self._known.put(key, passed=passed)
-        self._count("passed" if passed else "failed")
-        return passed
+            return False
 
     def check(
         self,
@@ -138,7 +125,7 @@ class ReferenceTrials:
 
         :raises DroppedError: it does not.
         """
-        self._known.forget((webui, params.checkpoint.path, way))
+        self._known.forget(webui, params.checkpoint, _name(way))
         try:
             found = self.prove(webui, client, capabilities, params, task_id=task_id, timeout_s=timeout_s, call=call)
         except UselessReferenceError as error:
@@ -149,11 +136,15 @@ class ReferenceTrials:
     def fail(self, webui: str, capabilities: Capabilities, params: GenerationParams) -> None:
         """The method by which the job was done did not work after all: it is not used for a while."""
         ways = possible_ways(capabilities, params.reference) if params.reference else ()
-        keys = [(webui, params.checkpoint.path, way) for way in ways]
-        used = next((key[2].method for key in keys if not self._known.has_failed(key)), None)
-        for key in keys:
-            if key[2].method == used:
-                self._known.put(key, passed=False)
+        model = params.checkpoint
+        used = next((way.method for way in ways if webui not in self._known.failed(model, _name(way))), None)
+        for way in ways:
+            if way.method == used:
+                self._known.put(webui, model, _name(way), passed=False)
+
+
+def _name(way: ReferenceWay) -> str:
+    return "\0".join((way.method, way.model, way.module))
 
 
 def _useless(ways: tuple[ReferenceWay, ...]) -> UselessReferenceError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -12,18 +14,11 @@ from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import DroppedError, InvalidAnswerError, UselessLoraError
 from sd_client.lora_trials import LoraTrials
 from sd_client.models import Capabilities, GenerationParams, Lora, UsedLora
-from sd_client.trials import FAILED_S
+from sd_client.trials import FAILED_S, Trials
 from simulator import Simulator
+from state.sqlite import STATE_FILE, SqliteStore
+from tests.clock import Clock
 from tests.sd_client.jobs import job
-
-
-class Clock:
-    """Seconds, moved by hand."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +44,12 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    with Simulator() as webui:
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with Simulator() as webui, closing(SqliteStore(tmp_path / STATE_FILE)) as store:
         client, clock = WebUIClient(webui.url), Clock()
+        known = Trials(store, "lora", start_of=lambda webui: "its start", now=clock)
         seen = client.capabilities()
-        yield Stage(webui=webui, client=client, capabilities=seen, trials=LoraTrials(clock=clock), clock=clock)
+        yield Stage(webui=webui, client=client, capabilities=seen, trials=LoraTrials(known), clock=clock)
 
 
 def test_each_is_tried_once_with_each_model(stage: Stage) -> None:
@@ -73,15 +69,14 @@ def test_one_that_does_nothing_is_tried_again_after_a_while(stage: Stage, name: 
     with pytest.raises(UselessLoraError) as caught:
         stage.prove(params)
     assert caught.value.name == name
-    assert stage.trials.useless("w", params) == name
-    assert stage.trials.useless("another", params) is None
+    assert stage.trials.useless(params) == {"w": name}
     tried = len(stage.painted)
     stage.clock.now += FAILED_S - 1
     with pytest.raises(UselessLoraError):
         stage.prove(params)
     assert len(stage.painted) == tried
     stage.clock.now += 2
-    assert stage.trials.useless("w", params) is None
+    assert stage.trials.useless(params) == {}
     with pytest.raises(UselessLoraError):
         stage.prove(params)
     assert len(stage.painted) == tried + 2
@@ -114,7 +109,7 @@ def test_a_picture_that_is_none_says_nothing_of_a_lora(stage: Stage, fault: str)
     with pytest.raises(InvalidAnswerError) as caught:
         stage.prove(params)
     assert not isinstance(caught.value, DroppedError)
-    assert stage.trials.useless("w", params) is None
+    assert stage.trials.useless(params) == {}
     stage.prove(params)
 
 
