@@ -136,13 +136,6 @@ def _of_capabilities(subject: str, capabilities: Capabilities, config: Config) -
 def _of_pool(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
     if not seen:
         return [error("webuis", "none can be used: every generation is answered 503", "see above")]
-    return [*_of_names(config, seen), *_of_gpus(config, seen)]
-
-
-def _of_names(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
-    """Whether requests without model, sampler and scheduler can be served, and which names are ambiguous."""
-    if not any(one.checkpoints for one in seen):
-        return []  # each WebUI has its own finding
     states = {str(i): WebUIState(available=True, seen=0.0, capabilities=one) for i, one in enumerate(seen)}
     pool = PoolView(states=states, schedule=Schedule(), webuis=tuple(states), draining=False)
     catalog = Catalog(
@@ -152,7 +145,27 @@ def _of_names(config: Config, seen: Sequence[Capabilities]) -> list[Finding]:
         default_sampler=config.sd_sampler,
         default_scheduler=config.sd_scheduler,
         default_clip_skip=config.sd_clip_skip,
+        default_upscaler=config.sd_upscaler,
     )
+    return [*_of_upscalers(config, seen, catalog), *_of_names(config, pool, catalog), *_of_gpus(config, seen)]
+
+
+def _of_upscalers(config: Config, seen: Sequence[Capabilities], catalog: Catalog) -> list[Finding]:
+    """Whether pictures can be enlarged, also by requests that name no upscaler where SD_UPSCALER is set."""
+    if config.sd_upscaler and (problems := catalog.upscaler_problems(None)):
+        remedy = "correct SD_UPSCALER, or make sure that a WebUI offers it and has its weights"
+        return [error("upscalers", one.message, remedy) for one in problems]
+    able = sum(one.upscales for one in seen)
+    if not able:
+        return [ok("upscalers", "no WebUI can enlarge pictures: an upscale is answered 422 capability_missing")]
+    names = catalog.upscale_upscalers()
+    return [ok("upscalers", f"{able} of {len(seen)} WebUIs that answer can enlarge pictures, with {', '.join(names)}")]
+
+
+def _of_names(config: Config, pool: PoolView, catalog: Catalog) -> list[Finding]:
+    """Whether requests without model, sampler and scheduler can be served, and which names are ambiguous."""
+    if not any(one.checkpoints for one in pool.capabilities()):
+        return []  # each WebUI has its own finding
     remedy = "rename one of the files, or give both WebUIs the same one, so that the name means one model"
     ambiguous = [warning("models", text, remedy) for text in catalog.namesakes(pool)]
     if problems := catalog.problems(Wanted()):

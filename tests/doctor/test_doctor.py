@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,38 @@ def test_every_flavour_in_order(flavour: str) -> None:
 def test_reference_pictures(simulator: Simulator) -> None:
     texts = [found.text for found in webuis.check(settings(SD_WEBUI_URL=simulator.url))]
     assert any("by adapter and attention" in text and "2.5 GB" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("flavours", "expected"),
+    [
+        (["a1111"], "1 of 1 WebUIs that answer can enlarge pictures, with Lanczos, Nearest, 4x-UltraSharp"),
+        (["a1111", "sdcpp"], "1 of 2 WebUIs that answer can enlarge pictures, with"),
+        (["sdcpp", "koboldcpp"], "no WebUI can enlarge pictures: an upscale is answered 422 capability_missing"),
+    ],
+)
+def test_whether_pictures_can_be_enlarged(flavours: list[str], expected: str) -> None:
+    with ExitStack() as stack:
+        urls = [stack.enter_context(Simulator(flavour=flavour)).url for flavour in flavours]
+        findings = webuis.check(settings(SD_WEBUI_URL=",".join(urls)))
+    assert wrong(findings) == []
+    assert [expected in one.text for one in findings if one.subject == "upscalers"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "upscaler", "expected"),
+    [
+        ("a1111", "4x-ultrasharp", None),
+        ("a1111", "nothing", "SD_UPSCALER, this service's default, is not an upscaler of this service"),
+        ("a1111", "R-ESRGAN 4x+", "SD_UPSCALER, this service's default, is not an upscaler of this service"),
+        ("sdcpp", "4x-ultrasharp", "enlarge"),
+    ],
+)
+def test_a_default_upscaler(flavour: str, upscaler: str, expected: str | None) -> None:
+    with Simulator(flavour=flavour) as webui:
+        found = wrong(webuis.check(settings(SD_WEBUI_URL=webui.url, SD_UPSCALER=upscaler)))
+    assert [(one.level, one.subject) for one in found] == ([("error", "upscalers")] if expected else [])
+    assert all(expected in one.text and "SD_UPSCALER" in one.remedy for one in found)
 
 
 def test_a_broken_list_is_told(simulator: Simulator) -> None:

@@ -58,6 +58,9 @@ class Service:
         body = {name: value for name, value in (self.smallest | fields).items() if name not in leave_out}
         return self._client.post(f"{PREFIX}/{route}", json=body)
 
+    def upscale(self, **fields):
+        return self._client.post(f"{PREFIX}/upscale", json=fields)
+
 
 def _app(url: str, folder: Path, **settings: str) -> Flask:
     environ = {"SD_WEBUI_URL": url, "RUNTIME_DIR": str(folder / "run"), "IMAGE_DIR": str(folder / "images")}

@@ -314,6 +314,24 @@ def test_the_masked_area_is_painted_by_itself(service):
     assert ImageChops.difference(whole, masked).crop((104, 104, 152, 152)).getbbox() is not None
 
 
+def test_a_picture_is_enlarged(service):
+    """By the first upscaler that a program can tell from Lanczos, if the WebUI has one; by Lanczos where not."""
+    offered = service.get("options").get_json()["upscale"]
+    if offered is None:
+        pytest.skip("this WebUI enlarges no pictures")
+    names = offered["upscalers"]
+    name = next((one for one in names if "lanczos" not in one.lower()), names[0])
+    blots = Image.effect_noise((12, 8), 120).convert("RGB").resize((96, 64), Image.Resampling.BICUBIC)
+    answer = service.upscale(image=_png(blots), upscaler=name, scale=2)
+    enlarged = _painted(answer)
+    assert enlarged.size == (192, 128)
+    assert answer.get_json()["used"] == {"upscale": {"upscaler": name}}
+    # It is the same picture, and none of one colour.
+    small = enlarged.convert("RGB").resize(blots.size, Image.Resampling.BOX)
+    assert max(ImageStat.Stat(ImageChops.difference(small, blots)).mean) < 16
+    assert min(ImageStat.Stat(enlarged.convert("RGB")).stddev) > 8
+
+
 def test_the_stored_image_is_the_answered_one(service):
     answer = service.post("txt2img")
     data = answer.get_json()["image_base64"].removeprefix("data:image/png;base64,")
