@@ -50,9 +50,9 @@ test: install ## run all tests but those of the other test- targets
 	@$(PACKAGES)
 	$(PYTHON_OF_VENV) -m pytest $(BESIDE) --ignore=tests/clients --ignore=tests/scale --ignore=tests/deploy --ignore=tests/faults --ignore=tests/hosts $(ARGS)
 
-# Each column of the matrix has one service and stays in one process.
+# Each class of the matrix has one service and stays in one process.
 test-faults: install ## every way a WebUI can fail x route x worker x Redis, each state of Redis, processes that die at random (minutes)
-	$(PYTHON_OF_VENV) -m pytest -n auto --dist loadgroup tests/faults $(ARGS)
+	$(PYTHON_OF_VENV) -m pytest -n auto --dist loadscope tests/faults $(ARGS)
 
 # One after the other: they need the machine to themselves. Those with network namespaces are skipped without root.
 test-scale: install ## many WebUIs, and networks that break (minutes; some need root)

@@ -20,8 +20,10 @@ from tests.running import PREFIX, service_in_process, wait_until
 PROMPT = "a secret harbour"
 BODY = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 1, "sampler": "Euler"}
 
-#: fault -> (status, code, reason, retryable, a part of the detail)
-ANSWERS: dict[str, tuple[int, str, str | None, bool, str]] = {
+#: Status, code, reason, retryable, and a part of the detail.
+Expected = tuple[int, str, str | None, bool, str]
+
+ANSWERS: dict[str, Expected] = {
     "refuse": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
     "reset-before": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
     "reset-after": (502, "webui_error", "connection_lost", True, "the connection to the WebUI broke"),
@@ -56,9 +58,9 @@ def test_every_fault_is_tried() -> None:
     assert {*ANSWERS, *TOO_LATE, *(name.partition(":")[0] for name in HARMLESS)} == KINDS
 
 
-def assert_problem(problem: dict[str, Any], fault: str) -> None:
-    *expected, words = ANSWERS[fault]
-    assert [problem["status"], problem["code"], problem.get("reason"), problem["retryable"]] == expected
+def assert_problem(problem: dict[str, Any], expected: Expected) -> None:
+    *values, words = expected
+    assert [problem["status"], problem["code"], problem.get("reason"), problem["retryable"]] == values
     assert words in problem["detail"]
 
 
@@ -68,7 +70,7 @@ def test_fault(client: FlaskClient, simulator: Simulator, fault: str) -> None:
     answer = client.post(f"{PREFIX}/txt2img", json=BODY)
 
     problem = problem_of(answer)
-    assert_problem(problem, fault)
+    assert_problem(problem, ANSWERS[fault])
     assert EXCEPTIONS.get(fault, "") in problem["detail"]
     assert PROMPT not in answer.text
     assert ("Retry-After" in answer.headers) == (problem["status"] == 503 and problem["retryable"])
@@ -87,7 +89,7 @@ def test_errors_of_other_servers(tmp_path_factory: pytest.TempPathFactory, flavo
         client = app.test_client()
         webui.set_fault(fault, times=1)
         answer = client.post(f"{PREFIX}/txt2img", json=body)
-        assert_problem(problem_of(answer), fault)
+        assert_problem(problem_of(answer), ANSWERS[fault])
         assert PROMPT not in answer.text
         assert client.post(f"{PREFIX}/txt2img", json=body).status_code == 200
 
