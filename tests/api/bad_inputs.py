@@ -172,8 +172,7 @@ def hires() -> Iterator[BadRequest]:
             yield _form("txt2img", f"hires {shown}", name, *parts, says=says)
     for route in ("img2img", "inpainting"):
         yield _wrong(route, "hires", "hires", "only of txt2img", hires={})
-    for name in ("enable_hr", "hires_fix", "hr_upscaler", "upscale"):
-        yield _wrong("txt2img", f"a name of others {name}", name, "'hires'", **{name: True})
+    yield _wrong("txt2img", "a name of others hr_upscaler", "hr_upscaler", "'hires'", hr_upscaler="Latent")
 
 
 def loras() -> Iterator[BadRequest]:
@@ -190,7 +189,7 @@ def loras() -> Iterator[BadRequest]:
     both = {"prompt": f"a {tags}", "loras": [{"name": "add-detail"}, {"name": "blue coat"}]}
     yield _wrong("txt2img", "six LoRAs", "prompt", "asks for 6 LoRAs", **both)
     yield _wrong("txt2img", "nothing but a tag", "prompt", "it has nothing but tags", prompt=" <lora:add-detail:1> ")
-    for name in ("lora", "Loras", "lora_weights"):
+    for name in ("Loras", "lora_weights"):
         yield _wrong("txt2img", f"a name of others {name}", name, "'loras'", **{name: 1})
 
 
@@ -254,9 +253,6 @@ _OTHER_NAMES = (
     ("img2img", "init_images", "use 'image': one picture, not a list"),
     ("img2img", "image_url", "use 'image': the picture itself"),
     ("inpainting", "mask_url", "use 'mask': the picture itself"),
-    ("inpainting", "garment_image", "use 'reference': the picture of the garment"),
-    ("txt2img", "ip_adapter_image", "use 'reference'"),
-    ("img2img", "controlnet", "scripts of the WebUI are not run"),
     ("inpainting", "person_image", "use 'image': the photo of the person"),
     ("inpainting", "inpaint_full_res", "use 'inpaint_area': 'masked' for true"),
     ("inpainting", "inpaint_full_res_padding", "use 'inpaint_padding': in pixels"),
@@ -264,10 +260,28 @@ _OTHER_NAMES = (
     ("inpainting", "inpainting_fill", "use 'inpaint_fill': 0 is 'fill', 1 'original'"),
     ("txt2img", "sampler_name", "use 'sampler'"),
     ("txt2img", "override_settings", "use 'model'"),
-    ("txt2img", "alwayson_scripts", "scripts of the WebUI are not run"),
     ("txt2img", "infotext", "an infotext is not read"),
     ("txt2img", "webhook", "there are no callbacks"),
     ("txt2img", "api_key", "a key belongs in the header"),
+)
+
+#: What other APIs call reference pictures, LoRAs, the second pass and clip skip, and what is said about it.
+_NAMES_OF_EXTRAS = (
+    *(
+        (name, "use 'reference': the picture of the garment")
+        for name in ("garment", "garment_image", "cloth_image", "clothing_image", "product_image")
+    ),
+    *((name, "use 'reference'") for name in ("reference_image", "ref_image", "ip_adapter_image", "style_image")),
+    *(
+        (name, "scripts of the WebUI are not run; a picture that the result is to resemble is 'reference'")
+        for name in ("control", "controlnet", "alwayson_scripts")
+    ),
+    ("lora", "use 'loras': a list of"),
+    *(
+        (name, 'use \'hires\': an object, {"scale", "upscaler", "steps", "strength"}; {} for true')
+        for name in ("enable_hr", "hires_fix", "upscale")
+    ),
+    ("CLIP_stop_at_last_layers", "use 'clip_skip'"),
 )
 
 
@@ -281,6 +295,11 @@ def names() -> Iterator[BadRequest]:
         yield _wrong("txt2img", f"spelt {name}", name, f"did you mean '{meant}'", **{name: 1})
     for route, name, says in _OTHER_NAMES:
         yield _wrong(route, f"another API's {name}", name, f"unknown field; {says}", **{name: "x"})
+    for route in ("txt2img", "img2img", "inpainting"):
+        for name, says in _NAMES_OF_EXTRAS:
+            where = " (a field of txt2img)" if "'hires'" in says and route != "txt2img" else ""
+            said = f"unknown field; {says}{where}"
+            yield _wrong(route, f"another API's {name} for an extra", name, said, **{name: "x"})
     yield _wrong("txt2img", "nothing is near", "zzz", "unknown field; the fields of txt2img are prompt, neg", zzz=1)
     for name in ("script_name", "__proto__", "", "x" * 300, "a\0b", "prompt ", "_bounds", "model_config"):
         shown = name if len(name) <= 100 else name[:100] + "…"
