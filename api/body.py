@@ -128,7 +128,7 @@ def read_fields_of_form(
     are still texts.
 
     :param pictures: the names of fields that take one.
-    :param seconds: by a field's name, what the second of it stands for.
+    :param seconds: by the name of a picture's field, what the second of it is called.
     :raises UnsupportedMediaTypeError: the body is no form; and what else :func:`read_values` raises.
     """
     if request.mimetype != _FORM:

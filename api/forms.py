@@ -62,7 +62,7 @@ def read_form(
     :param pieces: the body as it arrives, each of at most ``piece_bytes``.
     :param most_text: bytes that it may have besides its pictures.
     :param pictures: the names of fields that take one.
-    :param seconds: by a field's name, what the second of it stands for.
+    :param seconds: by the name of a picture's field, what the second of it is called.
     :raises MalformedRequestError: it is not a form.
     :raises PayloadTooLargeError: it has more parts, or more text, than any request needs.
     """
@@ -76,7 +76,7 @@ def read_form(
         raise MalformedRequestError("the form has no fields, or its boundary is wrong")
     form = Form(texts={}, files={}, problems=_given_twice(parts))
     for part in parts:
-        _add(part, form, pictures)
+        _add(part, form, {*pictures, *seconds.values()})
     return form
 
 

@@ -18,8 +18,9 @@ Route = Literal["generations", "edits"]
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
 
 PICTURES: Final = ("image", "image[]", "mask", "reference")
-#: The first of several pictures is edited, and resembles the second.
-SECONDS: Final = {"image[]": "reference"}
+#: Of several pictures the first is edited, and the result is to resemble the second. A form calls both the same.
+_SECOND: Final = "image[1]"
+SECONDS: Final = {"image[]": _SECOND}
 
 #: The service's own fields that have another name or another value here.
 _OTHERWISE: Final = ("width", "height", "batch_size", "response_format", "image", "mask")
@@ -162,13 +163,22 @@ def _carry_quality(found: Translation, most_steps: int) -> None:
 def _carry_pictures(found: Translation) -> None:
     pictures = [name for name in ("image", "image[]") if name in found.given]
     for name in pictures[:1]:
-        found.carry(name, "image", found.given[name])
+        found.carry("image[0]" if _has_second(found) else name, "image", found.given[name])
     for name in pictures[1:]:
         found.refuse(name, ONE_PICTURE, with_value=False)
+    if _has_second(found) and "reference" in found.given:
+        found.refuse(_SECOND, ONE_PICTURE, with_value=False)
+    elif _has_second(found):
+        found.carry(_SECOND, "reference", found.given[_SECOND])
+        found.words = (*found.words, ("'reference'", _SECOND))
     if "mask" in found.given:
         found.carry("mask", "mask", found.given["mask"])
         if "mask_mode" not in found.given:
             found.carry("mask", "mask_mode", "alpha")
+
+
+def _has_second(found: Translation) -> bool:
+    return found.given.keys() >= SECONDS.keys() | {_SECOND}
 
 
 #: Why a second picture is refused.
@@ -192,7 +202,8 @@ def _carry_fidelity(found: Translation) -> None:
 def _refuse_unknown(found: Translation, route: Route) -> None:
     other: Route = "edits" if route == "generations" else "generations"
     known = KNOWN[route]
-    for name in [name for name in found.given if name not in known][:MOST_PROBLEMS]:
+    carried = {_SECOND} if route == "edits" and _has_second(found) else ()
+    for name in [name for name in found.given if name not in known and name not in carried][:MOST_PROBLEMS]:
         if name in _REFUSED:
             message = _REFUSED[name]
         elif name in KNOWN[other]:
