@@ -80,7 +80,7 @@ class OpenAIRoutes:
             if look.stream:
                 events = partial(self._events, asked, look, _EVENTS[route])
                 response = streamed(events, failed_event, until_over=stack.pop_all())
-                return with_outcome(response, asked, replayed=False)
+                return with_outcome(response, asked, replayed=g.get("replayed", False))
             generation, replayed = self.generations.run(asked)
         response = as_json(generation, look, image_url=partial(self._url, look), picture=partial(self._picture, look))
         return with_outcome(response, asked, replayed=replayed)
@@ -100,7 +100,7 @@ class OpenAIRoutes:
         return Received(mode=g.translation.mode, values=g.translation.values, problems=g.translation.problems)
 
     def _events(self, asked: Asked, look: Look, kind: str, waits: Callable[[], None]) -> Iterator[bytes]:
-        generation, _ = self.generations.run(asked, waits=waits)
+        generation, g.replayed = self.generations.run(asked, waits=waits)
         pictures = [self._picture(look, image) for image in generation.images]
         return completed(kind, generation, look, pictures)
 

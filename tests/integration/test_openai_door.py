@@ -159,6 +159,14 @@ def test_a_stream_with_a_key_is_painted_once(service: Service, service_simulator
     assert ask(service, json=SMALL, headers=key).json()["data"][0]["b64_json"] in pictures
 
 
+def test_a_stream_of_what_is_there_says_that_it_is_a_replay(service: Service, service_simulator: Simulator) -> None:
+    key = {"Idempotency-Key": uuid4().hex}
+    first, second = (ask(service, json={**SMALL, "stream": True}, headers=key) for _ in range(2))
+    assert [answer.headers.get("Idempotency-Replayed") for answer in (first, second)] == [None, "true"]
+    assert events_of(first.text)[0][1]["b64_json"] == events_of(second.text)[0][1]["b64_json"]
+    assert len(service_simulator.generations) == 1
+
+
 def hang_up_while_painting(service: Service, webui: Simulator, body: dict[str, Any], *headers: str) -> None:
     data = json.dumps(body).encode()
     head = ["POST /v1/images/generations HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
