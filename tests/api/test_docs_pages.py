@@ -95,6 +95,26 @@ def test_a_caller_that_is_refused_can_read_why(make_app: MakeApp, simulator: Sim
 # What the codes mean.
 
 
+#: What belongs to a door alone: its paths, and what its routes do.
+OF_DOORS = {
+    "a1111": re.compile(r"/sdapi|A1111's API|A1111 door|AUTOMATIC1111's API|<code>interrupt</code>|`interrupt`"),
+    "openai": re.compile(r"(?<!/api)(?<!/sdapi)/v1/|OpenAI"),
+}
+
+
+@pytest.mark.parametrize("doors", [(), ("a1111",), ("openai",), ("a1111", "openai")])
+def test_nothing_is_said_of_a_door_that_is_closed(
+    make_app: MakeApp, simulator: Simulator, doors: tuple[str, ...]
+) -> None:
+    client = make_app(simulator.url, DOORS=",".join(doors) or "none").test_client()
+    pages = ("/", "/docs", "/docs/errors", "/openapi.json")
+    texts = {path: html.unescape(client.get(path).text) for path in pages}
+    for door, words in OF_DOORS.items():
+        assert bool(words.search(texts["/openapi.json"])) == (door in doors)
+        if door not in doors:
+            assert [found[0] for text in texts.values() for found in words.finditer(text)] == []
+
+
 def test_every_code_has_its_place_on_the_page(client: FlaskClient) -> None:
     page = client.get("/docs/errors").text
     shown = re.findall(r'<section id="(\w+)"', page)
