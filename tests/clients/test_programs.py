@@ -238,6 +238,17 @@ def test_an_interrupt_ends_the_callers_own_job_alone(start: Start, slow: Service
     assert len(bobs.receive()["pictures"]) == 1
 
 
+def test_webuiapi_enlarges_a_picture(start: Start, guarded: Service, edited: Edit) -> None:
+    client = start(WEBUIAPI)
+    enlarge = {"do": "enlarge", **where(guarded, WEBUIAPI), "image": str(edited.image)}
+    outcome = client.ask(enlarge)
+    (picture,) = [opened(encoded) for encoded in outcome["pictures"]]
+    assert picture.size == (2 * SIZE, 2 * SIZE)
+    assert "Postprocess upscaler: Lanczos" in outcome["info"]
+    refused = client.ask({**enlarge, "upscaler": "R-ESRGAN 4x+"})
+    assert "upscaler_1: is not an upscaler of this service" in refused["error"]
+
+
 def test_what_webuiapi_asks_for_besides(start: Start, guarded: Service) -> None:
     answers = start(WEBUIAPI).ask({"do": "lists", **where(guarded, WEBUIAPI)})
     assert "Euler a" in answers["samplers"]

@@ -37,9 +37,9 @@ def edit(*, root: str, key: str, image: str, mask: str) -> dict[str, Any]:
     return {"pictures": _pictures(painted)}
 
 
-def enlarge(*, root: str, key: str, image: str) -> dict[str, Any]:
+def enlarge(*, root: str, key: str, image: str, upscaler: str = "Lanczos") -> dict[str, Any]:
     with Image.open(image) as opened:
-        enlarged = _api(root, key).extra_single_image(opened, upscaler_1="Lanczos", upscaling_resize=2)
+        enlarged = _api(root, key).extra_single_image(opened, upscaler_1=upscaler, upscaling_resize=2)
     return {"pictures": _pictures(enlarged), "info": enlarged.info}
 
 
