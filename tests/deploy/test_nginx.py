@@ -18,6 +18,7 @@ import requests
 from PIL import Image
 
 from simulator import Simulator
+from tests.api.answers import a1111_failure_of
 from tests.deploy.nginx_server import Nginx, needs_nginx, running_nginx
 from tests.running import DEADLINE_S, PREFIX, Service, free_port, running_service, wait_until
 
@@ -25,6 +26,10 @@ pytestmark = needs_nginx
 
 BODY = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "response_format": "url"}
 ORIGIN = "https://shop.example"
+TIMEOUTS = (
+    "proxy_read_timeout 60s;",
+    "proxy_read_timeout 500s;",
+)
 SETTINGS = {"TRUSTED_PROXIES": "1", "CORS_ORIGINS": ORIGIN, "RATE_LIMIT_GLOBAL": "100000/minute"}
 
 
@@ -159,7 +164,6 @@ def problem_of(answer: requests.Response) -> dict[str, Any]:
         ("GET", f"{PREFIX}/image/{{id}}", {"Range": "bytes=99999999-"}, 416, "range_not_satisfiable"),
         ("GET", f"{PREFIX}/image/{{id}}", {"If-Match": '"other"'}, 412, "precondition_failed"),
         ("GET", "/_images/00/00/x.png", {}, 404, "not_found"),
-        ("GET", "/_problem", {}, 404, "not_found"),
         ("GET", "/metrics", {}, 404, "not_found"),
         ("GET", "/" + "a" * 20_000, {}, 414, "malformed_request"),
         ("GET", "/", {"X-Long": "a" * 20_000}, 431, "malformed_request"),
@@ -356,6 +360,65 @@ def test_no_service_and_a_silent_one(tmp_path: Path) -> None:
         assert answer.headers["X-Should-Retry"] == "false", "OpenAI's libraries would have it generated again"
 
 
+def a1111_said(answer: requests.Response) -> tuple[str, str]:
+    """Sentence and code, in the shape that A1111's programs read."""
+    return a1111_failure_of(answer)["error"], answer.json()["code"]
+
+
+def openai_said(answer: requests.Response) -> tuple[str, str]:
+    """Sentence and code, in the shape that OpenAI's programs read."""
+    assert answer.headers["Content-Type"] == "application/json"
+    (error,) = answer.json().values()
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["param"] is None
+    expected = {429: "rate_limit_error", 500: "server_error", 502: "server_error", 504: "server_error"}
+    assert error["type"] == expected.get(answer.status_code, "invalid_request_error")
+    return error["message"], error["code"]
+
+
+DOORS = {
+    "/sdapi/v1/txt2img": a1111_said,
+    "/sdapi/v1/progress": a1111_said,
+    "/controlnet/version": a1111_said,
+    "/v1/images/generations": openai_said,
+    "/v1/models": openai_said,
+}
+
+
+@pytest.mark.parametrize("path", DOORS)
+def test_failures_of_nginx_have_the_shape_of_a_paths_api(tmp_path: Path, path: str) -> None:
+    said = DOORS[path]
+    changes = {"limit_conn callers 100;": "limit_conn callers 1;", **dict.fromkeys(TIMEOUTS, "proxy_read_timeout 2s;")}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = int(silent.getsockname()[1])
+        with running_nginx(tmp_path / "silent", port, changes=changes) as nginx:
+            with socket.create_connection(("127.0.0.1", nginx.port)) as waiting:
+                waiting.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                with silent.accept()[0]:
+                    refused = requests.get(nginx.root + path, timeout=DEADLINE_S)
+                    late = _received(waiting)
+            large = requests.post(nginx.root + path, data=b" " * (32 * 1024**2 + 1), timeout=DEADLINE_S)
+    with running_nginx(tmp_path / "down", free_port()) as nginx:
+        down = requests.get(nginx.root + path, timeout=DEADLINE_S)
+    again = "; try again in 5 s" if said is a1111_said else ""
+    found = [(answer.status_code, *said(answer)) for answer in (refused, late, large, down)]
+    assert found == [
+        (429, f"too many requests of this address are being answered at once{again}", "rate_limited"),
+        (504, "the service did not answer in time", "service_timeout"),
+        (413, "the body is larger than is accepted", "payload_too_large"),
+        (502, f"the service cannot be reached, or its answer was lost{again}", "service_unavailable"),
+    ]
+    assert [answer.headers["X-Should-Retry"] for answer in (refused, late, large, down)] == [
+        *("true", "false", "false", "true")
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "_a1111", "_openai", "_nothing"])
+def test_nobody_asks_for_the_failures_themselves(nginx: Nginx, name: str) -> None:
+    answer = requests.get(f"{nginx.root}/_problem{name}", timeout=DEADLINE_S)
+    assert problem_of(answer)["code"] == "not_found"
+
+
 def test_the_services_own_errors_pass_through(nginx: Nginx) -> None:
     problem = problem_of(call(nginx, "POST", "/txt2img", json={**BODY, "steps": 0}))
     assert (problem["status"], problem["code"], problem["errors"][0]["field"]) == (422, "validation_error", "steps")
@@ -393,8 +456,12 @@ def _exchange(nginx: Nginx, request: str) -> requests.Response:
 
 def _read(connection: socket.socket, request: str) -> requests.Response:
     """As it was written, to the letter: no client library in between."""
-    connection.settimeout(DEADLINE_S)
     connection.sendall(request.encode())
+    return _received(connection)
+
+
+def _received(connection: socket.socket) -> requests.Response:
+    connection.settimeout(DEADLINE_S)
     data = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = data.partition(b"\r\n\r\n")
     line, *fields = head.decode().split("\r\n")
