@@ -70,8 +70,8 @@ async function generate() {
 /** The picture that is shown, by an upscaler. What it was painted by comes along: the enlarged one keeps that. */
 async function enlarge({ made, image }) {
   const of = { mode: made.mode, fields: made.fields, model: made.model, used: made.used, seed: image.seed, blob: image.blob };
-  const fields = { image: image.imageId, ...enlarging.fields() };
-  await repeat({ mode: "upscale", fields, files: {}, ratio: image.width / image.height, of });
+  const ratio = image.width / image.height;
+  await repeat({ mode: "upscale", fields: { image: image.imageId, ...enlarging.fields(ratio) }, files: {}, ratio, of });
 }
 
 function repeat(request) {
@@ -149,15 +149,36 @@ function changed() {
 }
 
 function showCode() {
+  const enlarges = chosen("call") === "upscale" && !by("code-calls").hidden;
+  const call = enlarges ? enlargingCall() : generatingCall();
+  by("code").textContent = snippet(chosen("language"), { ...call, needsKey });
+  const files = Object.values(call.files);
+  by("code-remark").textContent = `It reads ${files.join(" and ")} from the folder where it runs.`;
+  by("code-files").hidden = files.length === 0;
+  by("code-reference").hidden = !call.files.reference;
+  for (const id of ["code-image", "code-mask"]) {
+    by(id).hidden = enlarges || !by(id).dataset.modes.split(" ").includes(form.mode);
+    by(id).disabled = source.current === null;
+  }
+}
+
+function generatingCall() {
   const { image, mask, reference } = fileNames();
   const files = { txt2img: {}, img2img: { image }, inpainting: { image, mask } }[form.mode];
   if (reference) files.reference = reference;
-  const call = { url: api.base + form.mode, fields: form.fields(), files, needsKey };
-  by("code").textContent = snippet(document.querySelector("[name=language]:checked").value, call);
-  by("code-remark").textContent = `It reads ${Object.values(files).join(" and ")} from the folder where it runs.`;
-  by("code-files").hidden = Object.keys(files).length === 0;
-  by("code-reference").hidden = !reference;
-  by("code-image").disabled = by("code-mask").disabled = source.current === null;
+  return { url: api.base + form.mode, fields: form.fields(), files };
+}
+
+/** The picture that is shown, which the service knows by its id; before there is one, a file. */
+function enlargingCall() {
+  const { image } = result;
+  const fields = enlarging.fields(image ? image.width / image.height : 1);
+  const url = `${api.base}upscale`;
+  return image ? { url, fields: { image: image.imageId, ...fields }, files: {} } : { url, fields, files: { image: "picture.png" } };
+}
+
+function chosen(name) {
+  return document.querySelector(`[name=${name}]:checked`).value;
 }
 
 /** As the user has them, or as they are saved here. @returns {{image: string, mask: string, reference: ?string}} */
@@ -245,6 +266,7 @@ function wire() {
     showMaskSize();
     changed();
   });
+  for (const part of [result, enlarging]) part.addEventListener("change", showCode);
   result.addEventListener("use-seed", ({ detail }) => form.set({ seed: detail.image.seed }));
   result.addEventListener("use-picture", ({ detail }) => paintOn(detail));
   result.addEventListener("upscale", ({ detail }) => enlarge(detail));
@@ -256,7 +278,7 @@ function wire() {
   by("code-image").addEventListener("click", saveImage);
   by("code-reference").addEventListener("click", saveReference);
   by("code-copy").addEventListener("click", copyCode);
-  for (const radio of document.querySelectorAll("[name=language]")) radio.addEventListener("change", changed);
+  for (const radio of document.querySelectorAll("[name=language], [name=call]")) radio.addEventListener("change", showCode);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
   });

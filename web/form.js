@@ -10,6 +10,8 @@ const NUMBERS = [
   ...["width", "height", "steps", "cfg_scale", "seed", "batch_size", "strength"],
   ...["mask_blur", "inpaint_padding", "clip_skip", "reference_weight"],
 ];
+/** Members of the second pass that are numbers. */
+const OF_HIRES = ["scale", "steps", "strength"];
 const TEXTS = ["prompt", "negative_prompt", "model", "sampler", "scheduler", "resize_mode", "inpaint_fill", "inpaint_area", "reference_method"];
 /** Those that say how a reference picture is used; without one they mean nothing. */
 const OF_REFERENCE = ["reference_weight", "reference_method"];
@@ -61,7 +63,7 @@ export class Form extends EventTarget {
    */
   fill(options, models) {
     this.#defaults = options.defaults;
-    for (const name of [...NUMBERS, "hires.scale"]) setBounds(name, options.limits[name]);
+    for (const name of [...NUMBERS, ...OF_HIRES.map((member) => `hires.${member}`)]) setBounds(name, options.limits[name]);
     choices(by("model"), [["", `${models.default} (default)`], ...models.models.filter((one) => !one.default).map((one) => [one.id, one.id])]);
     choices(by("sampler"), [["", "The default"], ...options.samplers.map((name) => [name, name])]);
     choices(by("scheduler"), [["", "The default"], ...options.schedulers.map((name) => [name, name])]);
@@ -119,7 +121,8 @@ export class Form extends EventTarget {
     this.mode = mode;
     this.#loras.value = loras;
     by("hires").checked = hires !== undefined;
-    if (hires) this.set(Object.fromEntries(Object.entries(hires).map(([name, value]) => [`hires.${name}`, value])));
+    const members = hires ? Object.entries({ steps: "", strength: "", ...hires }) : [];
+    this.set(Object.fromEntries(members.map(([name, value]) => [`hires.${name}`, value])));
     const names = [...TEXTS, ...NUMBERS].filter((name) => applies(by(name), mode));
     const empty = Object.fromEntries(names.map((name) => [name, this.#default(name)]));
     this.set({ ...empty, ...fields });
@@ -140,9 +143,8 @@ export class Form extends EventTarget {
   }
 
   #hires() {
-    const scale = numberOf(by("hires.scale"));
-    const upscaler = by("hires.upscaler").value;
-    return { ...(scale === "" ? {} : { scale }), ...(upscaler === "" ? {} : { upscaler }) };
+    const members = [...OF_HIRES.map((name) => [name, numberOf(by(`hires.${name}`))]), ["upscaler", by("hires.upscaler").value]];
+    return Object.fromEntries(members.filter(([, value]) => value !== ""));
   }
 
   #showAble() {

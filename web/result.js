@@ -21,7 +21,10 @@ const FACTS = ["Seed", "Size", "Model", "Time"];
 /** Those of what was used, by the fields and files that ask for it. */
 const USED = { reference: "Reference", loras: "LoRAs", hires: "Second pass", upscale: "Enlarged by" };
 
-/** Says "upscale", "use-seed", "use-picture" and "use-settings" with { made, image } as its detail. */
+/**
+ * Says "upscale", "use-seed", "use-picture" and "use-settings" with { made, image } as its detail, and "change" when
+ * another picture is shown.
+ */
 export class Result extends EventTarget {
   /** @type {?Made} */
   #made = null;
@@ -39,10 +42,15 @@ export class Result extends EventTarget {
     by("download").addEventListener("click", () => this.#download());
     for (const name of ["upscale", "use-seed", "use-picture", "use-settings"]) {
       by(name).addEventListener("click", () => {
-        const detail = { made: this.#made, image: this.#made.images[this.#chosen] };
+        const detail = { made: this.#made, image: this.image };
         this.dispatchEvent(new CustomEvent(name, { detail }));
       });
     }
+  }
+
+  /** The picture that is shown, or was shown last; null before the first. */
+  get image() {
+    return this.#made?.images[this.#chosen] ?? null;
   }
 
   /** While nothing is shown that has a shape. @param {number} ratio width / height */
@@ -94,8 +102,8 @@ export class Result extends EventTarget {
   }
 
   #show() {
+    const { image } = this;
     const made = this.#made;
-    const image = made.images[this.#chosen];
     this.#shape(image.width / image.height);
     by("compare-button").disabled = made.before === null;
     by("compare-button").setAttribute("aria-pressed", String(this.#comparing));
@@ -107,6 +115,7 @@ export class Result extends EventTarget {
     }
     this.#showBatch();
     this.#showFacts(image);
+    this.dispatchEvent(new Event("change"));
   }
 
   #showBatch() {
@@ -138,7 +147,7 @@ export class Result extends EventTarget {
   }
 
   #download() {
-    const image = this.#made.images[this.#chosen];
+    const { image } = this;
     Object.assign(document.createElement("a"), { href: image.url, download: `${image.imageId}.png` }).click();
   }
 }

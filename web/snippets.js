@@ -54,8 +54,13 @@ function javascript(call) {
     ...request,
     "});",
     "if (!answer.ok) throw new Error((await answer.json()).detail);",
-    asFile(call) ? "const picture = await answer.blob(); // its seed: answer.headers.get(\"X-Seed\")" : "const { images } = await answer.json();",
+    asFile(call) ? `const picture = await answer.blob();${seedRemark(call)}` : "const { images } = await answer.json();",
   ].join("\n");
+}
+
+/** An enlarged picture has none. */
+function seedRemark({ fields }) {
+  return "prompt" in fields ? ' // its seed: answer.headers.get("X-Seed")' : "";
 }
 
 function formLines({ fields, files }) {

@@ -90,6 +90,28 @@ def test_inpainting_of_a_picture_that_the_user_has_not_as_a_file(studio: Studio,
     assert run("curl", studio.copied_code("curl"), tmp_path).size == (96, 64)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_enlarging_the_picture_that_is_shown(
+    studio: Studio, service_simulator: Simulator, tmp_path: Path, language: str
+) -> None:
+    studio.set(steps=1, width=96, height=64).generate().wait_for("done").page.get_by_role(
+        "radio", name="Enlarge"
+    ).check(force=True)
+    studio.page.fill("[id='upscale.width']", "144")
+    assert run(language, studio.copied_code(language), tmp_path).size == (144, 96)
+    assert [one.route for one in service_simulator.generations] == ["txt2img", "extra-single-image"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_enlarging_a_file(studio: Studio, tmp_path: Path, language: str) -> None:
+    (tmp_path / "picture.png").write_bytes(photo((96, 64)))
+    studio.page.get_by_role("radio", name="Enlarge").check(force=True)
+    expect(studio.page.locator("#code-remark")).to_have_text("It reads picture.png from the folder where it runs.")
+    assert run(language, studio.copied_code(language), tmp_path, files={"image": "picture.png"}).size == (192, 128)
+    studio.page.get_by_role("radio", name="Generate").check(force=True)
+    expect(studio.page.locator("#code")).to_contain_text("/txt2img")
+
+
 def test_a_picture_made_here_is_called_as_its_download(studio: Studio, tmp_path: Path) -> None:
     studio.set(steps=1, width=64, height=64).generate().wait_for("done").save("download", tmp_path)
     studio.page.click("#use-picture")

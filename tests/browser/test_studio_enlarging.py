@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import Page, expect
@@ -11,6 +13,7 @@ from tests.browser.studio_page import Studio, studio_of
 from tests.running import Service
 
 UPSCALER, SCALE = "[id='upscale.upscaler']", "[id='upscale.scale']"
+WIDTH, HEIGHT = "[id='upscale.width']", "[id='upscale.height']"
 
 
 @pytest.fixture
@@ -75,6 +78,44 @@ def test_what_is_refused_is_said_at_its_input_and_can_be_changed(studio: Studio)
     enlarge(studio).wait_for("done")
     assert studio.result().size == (192, 192)
     expect(page.locator("main .error:visible")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("filled", "expected"),
+    [
+        ({WIDTH: "184"}, {"width": 184, "height": 120}),
+        ({HEIGHT: "96"}, {"width": 144, "height": 96}),
+        ({WIDTH: "192", HEIGHT: "128"}, {"width": 192, "height": 128}),
+    ],
+)
+def test_to_a_size(studio: Studio, filled: dict[str, str], expected: dict[str, int]) -> None:
+    """A side that is left out follows from the picture's shape."""
+    page = studio.set(width=96, height=64).generate().wait_for("done").page
+    for place, value in filled.items():
+        page.fill(place, value)
+    expect(page.locator(SCALE)).to_be_disabled()
+    with page.expect_request("**/upscale") as sent:
+        enlarge(studio).wait_for("done")
+    assert {name: sent.value.post_data_json.get(name) for name in ("width", "height", "scale")} == {
+        **expected,
+        "scale": None,
+    }
+    assert studio.result().size == (expected["width"], expected["height"])
+    for place in filled:
+        page.fill(place, "")
+    expect(page.locator(SCALE)).to_be_enabled()
+
+
+def test_a_size_that_does_not_fit_is_refused_at_its_input(studio: Studio) -> None:
+    page = studio.generate().wait_for("done").page
+    page.fill(WIDTH, "128")
+    page.fill(HEIGHT, "256")
+    enlarge(studio).wait_for("failed")
+    expect(page.locator(HEIGHT)).to_have_accessible_description(re.compile("^Height must fit the picture's shape"))
+    page.fill(WIDTH, "100")
+    page.fill(HEIGHT, "")
+    enlarge(studio).wait_for("failed")
+    expect(page.locator(WIDTH)).to_have_accessible_description(re.compile("^Width must be a multiple of 8"))
 
 
 def test_a_picture_that_is_gone_is_told_as_such(studio: Studio, service: Service) -> None:

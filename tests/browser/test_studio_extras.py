@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def controls(page: Page) -> dict[str, Locator]:
     """What is there only where the pool can do it, by the field's name."""
     page.evaluate("document.getElementById('more').open = true")
     found = {"loras": "#lora", "hires": "#hires", "clip_skip": "#clip_skip"}
-    found |= {"reference": "#reference-card", "upscale": "#enlarging"}
+    found |= {"reference": "#reference-card", "upscale": "#enlarging", "code": "#code-calls"}
     return {name: page.locator(place) for name, place in found.items()}
 
 
@@ -60,6 +61,25 @@ def test_a_second_pass_enlarges(studio: Studio, service: Service, service_simula
     studio.generate_again()
     assert studio.result().size == (64, 64)
     expect(page.locator("#meta dt", has_text="Second pass")).to_have_count(0)
+
+
+def test_steps_and_strength_of_a_second_pass(studio: Studio, service_simulator: Simulator) -> None:
+    page = studio.page
+    page.check("#hires")
+    with page.expect_request("**/txt2img") as sent:
+        studio.generate().wait_for("done")
+    assert sent.value.post_data_json["hires"].keys() == {"scale", "upscaler"}
+    page.fill("[id='hires.steps']", "3")
+    page.fill("[id='hires.strength']", "0.4")
+    studio.generate_again()
+    payload = last_payload(service_simulator)
+    assert (payload["hr_second_pass_steps"], payload["denoising_strength"]) == (3, 0.4)
+    page.fill("[id='hires.steps']", "999")
+    page.fill("[id='hires.strength']", "2")
+    studio.generate_again().wait_for("failed")
+    for name, message in (("steps", "Steps must be between 0 and 150."), ("strength", "Strength must be between 0.05")):
+        place = page.locator(f"[id='hires.{name}']")
+        expect(place).to_have_accessible_description(re.compile(f"^{message}"))
 
 
 def test_clip_skip(studio: Studio, service_simulator: Simulator) -> None:
@@ -147,7 +167,7 @@ def test_a_lora_that_does_nothing_is_refused_at_its_name(studio: Studio) -> None
     [
         ("koboldcpp", set()),
         ("sdcpp", {"loras", "hires", "clip_skip"}),
-        ("sdnext", {"loras", "clip_skip", "reference", "upscale"}),
+        ("sdnext", {"loras", "clip_skip", "reference", "upscale", "code"}),
     ],
 )
 def test_what_the_pool_cannot_is_not_there(page: Page, tmp_path: Path, flavour: str, there: set[str]) -> None:
@@ -164,6 +184,7 @@ def test_kept_settings_bring_them_back(studio: Studio) -> None:
     page = studio.page
     studio.add_lora("add-detail", 0.5).set(clip_skip=2).page.check("#hires")
     page.fill("[id='hires.scale']", "1.5")
+    page.fill("[id='hires.strength']", "0.4")
     page.select_option("[id='hires.upscaler']", "Lanczos")
     studio.generate().wait_for("done")
     expect(page.locator("#history li")).to_have_count(1)
@@ -176,7 +197,7 @@ def test_kept_settings_bring_them_back(studio: Studio) -> None:
         studio.generate_again()
     asked = sent.value.post_data_json
     assert asked["loras"] == [{"name": "add-detail", "weight": 0.5}]
-    assert asked["hires"] == {"scale": 1.5, "upscaler": "Lanczos"}
+    assert asked["hires"] == {"scale": 1.5, "upscaler": "Lanczos", "strength": 0.4}
     assert asked["clip_skip"] == 2
     page.locator("#history button").nth(1).click()  # without any of them
     expect(studio.fact("Second pass")).to_have_count(0)
