@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "examples" / "samples" / "person.jpg"
+GARMENT = ROOT / "examples" / "samples" / "sweater.jpg"
 IMAGES = ROOT / "docs" / "images"
 
 SIZE = (512, 768)
@@ -28,6 +29,7 @@ SWEATER = (
 )
 
 _SKIN, _HAIR, _SHIRT, _TROUSERS = "#e0ac8a", "#4a3327", "#9aa3ad", "#3b4a63"
+_WOOL, _STRIPE = "#b3202c", "#f0d9b5"
 
 
 def person() -> Image.Image:
@@ -67,14 +69,49 @@ def person() -> Image.Image:
     return image.resize(SIZE, Image.Resampling.LANCZOS)
 
 
+def garment() -> Image.Image:
+    """A striped sweater on a light ground."""
+    image = Image.new("RGB", (400 * SCALE, 400 * SCALE), "#f4f2ee")
+    pen = ImageDraw.Draw(image)
+
+    def shape(points: list[tuple[int, int]], colour: str) -> None:
+        pen.polygon([(x * SCALE, y * SCALE) for x, y in points], fill=colour)
+
+    shape(
+        [
+            (92, 24),
+            (308, 24),
+            (392, 290),
+            (326, 316),
+            (306, 220),
+            (306, 388),
+            (94, 388),
+            (94, 220),
+            (74, 316),
+            (8, 290),
+        ],
+        _WOOL,
+    )
+    for top in (180, 300):
+        shape([(94, top), (306, top), (306, top + 24), (94, top + 24)], _STRIPE)
+    pen.ellipse((150 * SCALE, -10 * SCALE, 250 * SCALE, 58 * SCALE), fill="#f4f2ee", outline=_STRIPE, width=8 * SCALE)
+    return image.resize((400, 400), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     person().save(SAMPLE, quality=92)
+    garment().save(GARMENT, quality=92)
+    _try_on("a forest sweater", IMAGES / "try-on.jpg")
+    _try_on("a forest sweater", IMAGES / "try-on-garment.jpg", "--garment", str(GARMENT), "--weight", "1")
+
+
+def _try_on(prompt: str, picture: Path, *more: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "examples" / "try_on.py"), str(SAMPLE), "a forest sweater"]
+        command = [sys.executable, str(ROOT / "examples" / "try_on.py"), str(SAMPLE), prompt, "--polygon", SWEATER]
         subprocess.run(  # noqa: S603 - our own example
-            [*command, "--polygon", SWEATER, "--seed", "11", "--out", folder], env=os.environ, check=True
+            [*command, "--seed", "11", "--out", folder, *more], env=os.environ, check=True
         )
-        Image.open(Path(folder) / "try-on.png").save(IMAGES / "try-on.jpg", quality=88)
+        Image.open(Path(folder) / "try-on.png").save(picture, quality=88)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tests.running import DEADLINE_S, PREFIX, ROOT, Service, environment, runnin
 
 EXAMPLES = ROOT / "examples"
 PERSON = EXAMPLES / "samples" / "person.jpg"
+GARMENT = EXAMPLES / "samples" / "sweater.jpg"
 
 #: What one page fetches of itself.
 PARTS_OF_PAGES = {"/docs/", "/docs/<name>", "/studio/<name>"}
@@ -183,6 +184,36 @@ def test_try_on_changes_what_the_polygon_holds_and_nothing_else(service: Service
     assert mask.getpixel((20, 20)) == 0
     assert changes(photo, result, mask) == (True, False)
     assert size_of(tmp_path / "try-on.png") == (3 * 256 + 2 * 12, 384)
+
+
+def test_try_on_with_a_picture_of_the_garment(service: Service, service_simulator: Simulator, tmp_path: Path) -> None:
+    arguments = [PERSON, "a red sweater", "--rectangle", "0.35,0.33,0.65,0.62", "--seed", 3]
+    run(service.root, "try_on.py", *arguments, "--out", tmp_path / "plain")
+    garment = ["--garment", GARMENT, "--weight", 0.7, "--out", tmp_path / "worn"]
+    printed = run(service.root, "try_on.py", *arguments, *garment)
+    assert "photo, mask, garment, result" in printed
+    plain, worn = (Image.open(tmp_path / name / "result.png").convert("RGB") for name in ("plain", "worn"))
+    mask = Image.open(tmp_path / "worn" / "mask.png")
+    assert changes(plain, worn, mask) == (True, False)
+    (unit,) = json.loads(service_simulator.generations[-1].body)["alwayson_scripts"]["controlnet"]["args"]
+    assert unit["weight"] == 0.7
+    assert size_of(tmp_path / "worn" / "try-on.png") == (3 * 256 + 384 + 3 * 12, 384)
+
+    status, printed = end(start(service.root, "try_on.py", *arguments, "--weight", 0.7))
+    assert (status, "say --garment as well" in printed) == (2, True)
+
+
+def test_try_on_where_no_webui_takes_a_garment(tmp_path: Path) -> None:
+    with (
+        Simulator(controlnet="none") as webui,
+        running_service(tmp_path / "service", webui.url, workers=1) as service,
+    ):
+        service.wait_until_answering()
+        arguments = [PERSON, "a red sweater", "--rectangle", "0.3,0.3,0.6,0.6", "--garment", GARMENT]
+        status, printed = end(start(service.root, "try_on.py", *arguments, "--out", tmp_path / "out"))
+    assert status == 1
+    assert "capability_missing: reference: no WebUI of this service can take a reference picture" in printed
+    assert not (tmp_path / "out").exists()
 
 
 def test_try_on_with_a_photo_that_lies_on_its_side(service: Service, tmp_path: Path) -> None:
