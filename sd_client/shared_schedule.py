@@ -64,6 +64,7 @@ class SharedSchedule:
     def look(self) -> Schedule:
         """
         The schedule as last written. As long as it is the one that was seen last, only a few bytes are read.
+        This process's jobs are in it, also before they have been put back into a store that has lost them.
 
         :raises QueueUnavailableError:
         """
@@ -74,7 +75,7 @@ class SharedSchedule:
             # Also of a process without jobs: it must not be the first to grant a place in a schedule that was lost.
             if schedule.epoch:
                 self._epochs.setdefault(self._is_shared(), schedule.epoch)
-            return self._see(schedule)
+            return self._see(schedule if schedule is self._seen else put_back(schedule, self._own.values()))
 
     def seen(self) -> Schedule:
         """What was read or written last; never waits."""

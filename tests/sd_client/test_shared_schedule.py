@@ -242,6 +242,21 @@ def test_after_it_was_lost_nobody_gets_a_place_before_all_have_put_their_jobs_ba
     assert (tickets(state.waiting), tickets(state.running)) == (["second", "third"], ["first"])
 
 
+@pytest.mark.parametrize("value", LOSSES.values(), ids=LOSSES.keys())
+def test_after_it_was_lost_a_process_still_sees_its_own_jobs(pair: Pair, value: bytes | None) -> None:
+    pair.one.enter("first")
+    pair.one.enter("waits")
+    if value is None:
+        pair.one.store.delete(KEY)
+    else:
+        pair.one.store.put(KEY, value, ttl_s=60)
+    for _ in range(2):
+        state = pair.one.shared.look()
+        assert (tickets(state.waiting), tickets(state.running)) == (["waits"], ["first"])
+    pair.one.leave("first")
+    assert "first" not in tickets(pair.one.shared.look().running)
+
+
 def test_after_it_was_lost_a_process_that_had_no_jobs_grants_none_either(pair: Pair) -> None:
     assert pair.one.enter("first") == "w"
     pair.other.shared.look()
