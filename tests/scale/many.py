@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,26 +25,33 @@ MODEL = "v1-5-pruned-emaonly"
 _PER_PROCESS = 10
 
 
-def _simulate(count: int, pipe: Connection) -> None:
+def _simulate(kinds: Sequence[Mapping[str, Any]], pipe: Connection) -> None:
     """In another process: sends the addresses, then whenever it is asked what the WebUIs have painted."""
     with ExitStack() as stack:
-        webuis = [stack.enter_context(Simulator(step_time=STEP_TIME)) for _ in range(count)]
+        webuis = [stack.enter_context(Simulator(step_time=STEP_TIME, **kind)) for kind in kinds]
         pipe.send([webui.url for webui in webuis])
         while pipe.recv():
             pipe.send([[(one.started, one.finished, one.body) for one in webui.generations] for webui in webuis])
 
 
 class WebUIs:
-    """Simulated ones, several to a process."""
+    """
+    Simulated ones, several to a process.
 
-    def __init__(self, count: int) -> None:
+    :param kinds: settings of the simulator that they have in turn.
+    """
+
+    def __init__(self, count: int, kinds: Sequence[Mapping[str, Any]] = ({},)) -> None:
+        settings = list(itertools.islice(itertools.cycle(kinds), count))
         context = multiprocessing.get_context("spawn")
         self._pipes = []
         self._processes = []
         self.urls: list[str] = []
         for start in range(0, count, _PER_PROCESS):
             pipe, theirs = context.Pipe()
-            process = context.Process(target=_simulate, args=(min(_PER_PROCESS, count - start), theirs), daemon=True)
+            process = context.Process(
+                target=_simulate, args=(settings[start : start + _PER_PROCESS], theirs), daemon=True
+            )
             process.start()
             self._pipes.append(pipe)
             self._processes.append(process)
@@ -56,6 +64,11 @@ class WebUIs:
             pipe.send(True)
         return [webui for pipe in self._pipes for webui in pipe.recv()]
 
+    def busy_share(self, begin: float, end: float) -> float:
+        """Of the time between two moments, over all of them."""
+        spans = [(max(came, begin), min(left or end, end)) for one in self.generations() for came, left, _ in one]
+        return sum(max(0.0, left - came) for came, left in spans) / ((end - begin) * len(self.urls))
+
     def close(self) -> None:
         for pipe, process in zip(self._pipes, self._processes, strict=True):
             pipe.send(False)
@@ -63,9 +76,9 @@ class WebUIs:
 
 
 @contextmanager
-def pool(count: int, *, redis: bool, **settings: str) -> Iterator[Any]:
+def pool(count: int, *, redis: bool, kinds: Sequence[Mapping[str, Any]] = ({},), **settings: str) -> Iterator[Any]:
     """A service in front of so many WebUIs, all of them available."""
-    webuis = WebUIs(count)
+    webuis = WebUIs(count, kinds)
     with ExitStack() as stack:
         stack.callback(webuis.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sd-")))
@@ -82,17 +95,30 @@ def pool(count: int, *, redis: bool, **settings: str) -> Iterator[Any]:
 
 
 class Callers(Repeating):
-    """Each asks again as soon as it has an answer, until the end. They begin at once."""
+    """
+    Each asks again as soon as it has an answer, until the end. They begin at once.
 
-    def __init__(self, url: str, count: int) -> None:
+    :param extras: fields that a third of the jobs have beside the others.
+    """
+
+    def __init__(self, url: str, count: int, *, steps: int = STEPS, extras: Mapping[str, Any] | None = None) -> None:
         super().__init__([self._ask] * count)
         self._url = url
+        self._steps = steps
+        self._extras = dict(extras or {})
         self.answers: list[int] = []
         self.start()
 
     def _ask(self) -> None:
-        body: dict[str, Any] = {"prompt": "a", "width": 64, "height": 64, "steps": STEPS, "response_format": "url"}
+        body: dict[str, Any] = {
+            "prompt": "a",
+            "width": 64,
+            "height": 64,
+            "steps": self._steps,
+            "response_format": "url",
+        }
         with requests.Session() as session:
             while not self.ended.is_set():
-                asked = body | {"seed": random.randrange(2**31)}
+                seed = random.randrange(2**31)
+                asked = body | {"seed": seed} | (self._extras if seed % 3 == 0 else {})
                 self.answers.append(session.post(f"{self._url}/txt2img", json=asked, timeout=120).status_code)

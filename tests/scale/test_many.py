@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_reference import REFERENCE
 from tests.pool.callers import callers, health, paint, statuses, wait_for_no_lease, wait_for_webuis, when
 from tests.pool.test_failures import assert_health_is_fast, worker_pids
 from tests.running import RedisServer, running_service
@@ -33,6 +34,27 @@ def test_many_webuis(count: int, redis: bool) -> None:
     for one in seen:
         spans = sorted((start, end) for start, end, _ in one)
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)), "two at once"
+
+
+def test_half_of_the_webuis_can_do_a_third_of_the_jobs() -> None:
+    """
+    None stands idle. On a quiet machine they are busy for more than 0.95 of the time, and what the schedule loses is
+    in tests/sd_client/test_schedule.py; here neighbours may delay every step between two jobs.
+    """
+    kinds = ({"controlnet": "strict"}, {"controlnet": "none"})
+    with pool(16, redis=False, kinds=kinds, SD_QUEUE_LIMIT="100") as (service, webuis):
+        load = Callers(service.url, 36, steps=32, extras=REFERENCE)
+        time.sleep(6)
+        begin = time.monotonic()
+        time.sleep(12)
+        busy = webuis.busy_share(begin, time.monotonic())
+        load.end()
+        assert set(load.answers) == {200}
+        seen = webuis.generations()
+    with_reference = [sum("alwayson_scripts" in json.loads(body) for _, _, body in one) for one in seen]
+    assert all(with_reference[::2]), "all that can do them got some"
+    assert not any(with_reference[1::2])
+    assert busy > 0.75
 
 
 def test_a_worker_is_killed_while_redis_keeps_its_places(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -461,3 +463,58 @@ def test_patience_ends() -> None:
     state = grant(state, slots=1, patience_s=5.0, now=0.0)
     assert len(state.waiting) == 1
     assert grant(state, slots=1, patience_s=5.0, now=5.0).waiting == ()
+
+
+class Pool:
+    """
+    WebUIs that get their jobs from the schedule alone: jobs take 0.8 to 1.2 s of its clock, nothing else takes any.
+
+    :param some: those that can do the third of the jobs that asks for more.
+    """
+
+    def __init__(self, webuis: tuple[str, ...], some: tuple[str, ...], *, callers: int) -> None:
+        self._random = random.Random(7)
+        self._webuis = webuis
+        self._some = some
+        self._schedule = Schedule(loaded=dict.fromkeys(webuis, "sd15"))
+        self._ends: list[tuple[float, str]] = []
+        self.waits: dict[tuple[str, ...], list[float]] = {webuis: [], some: []}
+        self.busy_s = 0.0
+        for _ in range(callers):
+            self._ask(0.0)
+
+    def run(self, until: float) -> None:
+        """Each caller asks again as soon as it has an answer."""
+        while self._ends[0][0] < until:
+            now, ticket = heapq.heappop(self._ends)
+            self._schedule = leave(self._schedule, ticket)
+            self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        job = Job(
+            ticket=f"job-{len(self._schedule.waiting)}-{now}-{self._random.random()}",
+            holder="worker-1",
+            model="sd15",
+            since=now,
+            webuis=self._some if self._random.random() < 1 / 3 else self._webuis,
+        )
+        before = {running.ticket for running in self._schedule.running}
+        waiting = {other.ticket: other.since for other in (*self._schedule.waiting, job)}
+        self._schedule = grant(enter(self._schedule, job), slots=1, patience_s=0.0, now=now)
+        for running in self._schedule.running:
+            if running.ticket not in before:
+                took_s = self._random.uniform(0.8, 1.2)
+                self.busy_s += took_s
+                self.waits[running.webuis].append(now - waiting[running.ticket])
+                heapq.heappush(self._ends, (now + took_s, running.ticket))
+
+
+@pytest.mark.parametrize("callers", [16, 24, 36])
+def test_webuis_of_which_half_can_do_a_third_of_the_jobs(callers: int) -> None:
+    """They are all busy, also with no more callers than WebUIs, and nobody waits much longer than the others."""
+    webuis = tuple(f"webui-{number}" for number in range(16))
+    pool, seconds = Pool(webuis, webuis[::2], callers=callers), 100.0
+    pool.run(until=seconds)
+    assert pool.busy_s / len(webuis) >= 0.93 * seconds
+    longest, longest_of_some = (max(pool.waits[able]) for able in (webuis, webuis[::2]))
+    assert longest_of_some < longest + 2
