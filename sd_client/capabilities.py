@@ -113,7 +113,7 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
             reports_tasks=reader.reports_tasks(known.reports_tasks),
         )
     elif reader.get(_IS_SDNEXT, broken=not known.inpaint_options):
-        # SD.Next takes inpainting_fill and reads it nowhere. Its second pass has fields of another meaning.
+        # SD.Next takes inpainting_fill and reads it nowhere. A second pass that failed leaves no trace in its answer.
         ways = reader.get(_IP_ADAPTERS, broken=known.references)
         read = replace(
             read,
