@@ -29,6 +29,7 @@ WORDS: Final = (
     ('use "stretch" or "fill"', "use 0 or 2"),
     ('use "original" or "fill"', "use 1 or 0"),
     ("strength x steps", "denoising_strength x steps"),
+    ("ask without 'reference'", "leave the unit out"),
 )
 
 
@@ -232,6 +233,7 @@ def _carry(found: Translation, table: Mapping[str, str]) -> None:
 
 def _carry_names(found: Translation) -> None:
     for own, names in {"sampler": ("sampler_name", "sampler_index"), "scheduler": ("scheduler",)}.items():
+        found.names[own] = names[0]  # also of the service's default
         for name in names:
             value = found.given.get(name, "")
             if value not in ("", "automatic", "Automatic"):

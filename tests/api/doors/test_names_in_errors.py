@@ -13,6 +13,7 @@ from simulator import Simulator
 from tests.api.answers import a1111_failure_of
 from tests.api.bad_inputs import MASK, PNG, form, part, text
 from tests.api.doors.openai_requests import HOLED, edit, error_of
+from tests.conftest import MakeApp
 
 GARBAGE = text(b"not a picture")
 
@@ -185,6 +186,27 @@ def test_openai(
     assert error["param"] == param
     assert error["message"].startswith(f"{param}: ")
     assert simulator.generations == []
+
+
+def test_defaults_of_the_service_have_the_doors_names(make_app: MakeApp, simulator: Simulator) -> None:
+    client = make_app(simulator.url, SD_SAMPLER="UniPC").test_client()
+    answer = client.post("/sdapi/v1/txt2img", json={**TXT2IMG, "steps": 1})
+    assert {"steps", "sampler_name"} == {one.partition(":")[0] for one in a1111_failure_of(answer)["error"].split("; ")}
+    error = error_of(client.post("/v1/images/generations", json={"prompt": "a", "size": "64x64", "steps": 1}))
+    assert {"steps", "sampler"} == {one.partition(":")[0] for one in error["message"].split("; ")}
+
+
+def test_what_no_webui_can_has_the_doors_names(make_app: MakeApp) -> None:
+    with Simulator(controlnet="none") as webui:
+        client = make_app(webui.url).test_client()
+        failure = a1111_failure_of(client.post("/sdapi/v1/txt2img", json=with_unit()))
+        pictures = (part("image[]", PNG, name) for name in ("a.png", "b.png"))
+        error = error_of(client.post("/v1/images/edits", **edit(*pictures, image=None)))
+    assert failure["error"].startswith("alwayson_scripts.ControlNet.args[0].image: no WebUI of this service")
+    assert failure["error"].endswith("in one, or leave the unit out")
+    assert error["message"].startswith("image[1]: no WebUI of this service")
+    assert error["message"].endswith("in one, or ask without image[1]")
+    assert (failure["code"], error["code"]) == ("capability_missing", "capability_missing")
 
 
 def test_every_field_has_a_case() -> None:
