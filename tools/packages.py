@@ -16,7 +16,7 @@ from pathlib import Path
 #: Program -> Debian's package.
 PACKAGES = {
     "nginx": "nginx",
-    "chromium": "chromium",
+    "chromium-headless-shell": "chromium-headless-shell",
     "promtool": "prometheus",
     "redis-server": "redis-server",
     "ip": "iproute2",
