@@ -31,12 +31,17 @@ def cpu_s(roots: Iterable[int]) -> float:
 
 def rss_mb(pids: Iterable[int]) -> float:
     """Resident memory now; pages that processes share count for each of them."""
-    return sum(_status_mb(pid, "VmRSS") for pid in pids)
+    return sum(_field_mb(pid, "status", "VmRSS") for pid in pids)
+
+
+def pss_mb(pids: Iterable[int]) -> float:
+    """The same where each shared page counts once, divided among those that share it."""
+    return sum(_field_mb(pid, "smaps_rollup", "Pss") for pid in pids)
 
 
 def peak_mb(pids: Iterable[int]) -> float:
     """The same at its highest since :func:`forget_peak`; the sum of each process's own peak."""
-    return sum(_status_mb(pid, "VmHWM") for pid in pids)
+    return sum(_field_mb(pid, "status", "VmHWM") for pid in pids)
 
 
 def forget_peak(pids: Iterable[int]) -> None:
@@ -55,9 +60,9 @@ def _cpu_of(pid: int) -> float:
     return own + (int(stat[13]) + int(stat[14])) / _TICKS
 
 
-def _status_mb(pid: int, field: str) -> float:
+def _field_mb(pid: int, file: str, field: str) -> float:
     with suppress(OSError):
-        for line in (_PROC / str(pid) / "status").read_text().splitlines():
+        for line in (_PROC / str(pid) / file).read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024 / 1e6
     return 0.0

@@ -20,8 +20,8 @@ CPU_RATIOS: Mapping[str, Mapping[str, float]] = {
     },
     "c0e2bf9": {
         "inpainting 1024²": 0.5,
-        "inpainting 1024², not kept": 0.6,
-        "inpainting 12 MP JPEG": 0.5,
+        "inpainting 1024², nothing kept": 0.6,
+        "inpainting of a 12 MP photo": 0.5,
         "img2img 1024²": 0.7,
     },
 }
@@ -33,7 +33,7 @@ START_RATIOS: Mapping[str, Mapping[str, float]] = {
 START_KEYS = {
     "start_s": "from start to healthy",
     "idle_mb": "RSS of an idle worker",
-    "pss_mb": "PSS of two idle workers",
+    "pss_mb": "PSS of two idle workers and their master",
 }
 #: The same of the CPU a second that an idle service takes before so many WebUIs: by the commit, how many WebUIs are
 #: before this service and how many before that build.
@@ -112,7 +112,12 @@ def _memory(results: Results) -> Iterator[Goal]:
         ("peak RSS per simultaneous answer of 2 MB", 5, "txt2img 1024²", "peak_mb_per_job"),
         ("RSS per running img2img of 3.2 MB", 4, "img2img 1024²", "waiting_mb_per_job"),
         ("RSS per queued img2img of 3.2 MB", 4, "img2img 1024², in the queue", "waiting_mb_per_job"),
-        ("RSS per queued inpainting of a 12 MP photo", 6, "inpainting 12 MP, in the queue", "waiting_mb_per_job"),
+        (
+            "RSS per queued inpainting of a 12 MP photo",
+            6,
+            "inpainting of a 12 MP photo, in the queue",
+            "waiting_mb_per_job",
+        ),
     ):
         found = results.memory(row)
         yield Goal(what=what, bound=bound, unit="MB", measured=None if found is None else found[key])

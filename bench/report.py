@@ -82,8 +82,11 @@ def _comparison(results: Results) -> Table:
 
 
 def _starts(results: Results) -> Table:
-    header = ("two workers", "from start to healthy, s", "RSS of an idle worker, MB")
-    rows = [[row["target"], number(row["start_s"], 2), number(row["idle_mb"])] for row in results.saved["starts"]]
+    header = ("two workers", "from start to healthy, s", "RSS of an idle worker, MB", "PSS of all, MB")
+    rows = [
+        [row["target"], number(row["start_s"], 2), number(row["idle_mb"]), number(row.get("pss_mb"))]
+        for row in results.saved["starts"]
+    ]
     return Table(title="Start", header=header, rows=rows)
 
 

@@ -96,3 +96,13 @@ def test_a_process_that_is_gone_has_nothing() -> None:
         process.wait()
     assert accounting.cpu_s([process.pid]) == 0
     assert accounting.rss_mb([process.pid]) == 0
+
+
+def test_a_page_that_is_shared_counts_once() -> None:
+    forking = "import os, sys; block = bytes(1) * 50_000_000; os.fork(); os.write(1, b'big\\n'); sys.stdin.readline()"
+    with program(forking) as process:
+        assert process.stdout
+        assert [process.stdout.readline() for _ in range(2)] == ["big\n"] * 2
+        pids = accounting.tree(process.pid)
+        assert accounting.rss_mb(pids) > 100
+        assert 50 < accounting.pss_mb(pids) < accounting.rss_mb(pids) - 40
