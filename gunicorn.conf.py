@@ -1,6 +1,7 @@
 """gunicorn's settings. gunicorn finds this file if it is started in this folder; the command line wins."""
 
 import ctypes
+import gc
 import os
 import resource
 import shutil
@@ -94,6 +95,17 @@ def on_starting(server: Any) -> None:
         *per_process(_config, asked),
     ):
         server.log.warning("%s; %s", found.text, found.remedy)
+
+
+def when_ready(server: Any) -> None:
+    """Called in the master before it forks: the memory of what is imported and built here is shared by the workers."""
+    # Not at the top: wrong settings are reported without it.
+    from stable_diffusion_api import bounds_of, field_set
+
+    field_set(bounds_of(_config))
+    # A worker's collections would write to every object, and so copy all of that memory.
+    gc.collect()
+    gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -6,6 +6,7 @@ Started by gunicorn (``gunicorn -w 2 -b 0.0.0.0:5002 stable_diffusion_api:app``)
 
 from __future__ import annotations
 
+import functools
 import logging.config
 import os
 import sys
@@ -55,7 +56,6 @@ from services.runtime_folder import RuntimeFolder
 from services.stored_images import StoredImages
 from services.thumbnails import Thumbnails
 from services.tracking import RequestService
-from state.connection import open_redis
 from state.election import Election
 from state.stores import Stores, open_stores
 from storage import StorageConfigurationError, open_storage
@@ -156,7 +156,7 @@ def create_app(config: Config) -> Flask:
         everything=config.rate_limit_global,
         generation=config.rate_limit_generation,
         images=config.rate_limit_images,
-        redis_client=open_redis(config.redis_url) if config.redis_url else None,
+        redis_client=stores.redis,
         redis_prefix=config.redis_prefix,
         store=failover,
         metrics=metrics,
@@ -167,7 +167,7 @@ def create_app(config: Config) -> Flask:
         hooks.allow_origins(app, config.cors_origins)
 
     # The routes.
-    fields = FieldSet(_bounds(config))
+    fields = field_set(bounds_of(config))
     downloads = Downloads(most=DOWNLOADS_AT_A_TIME)
     body_bytes = max(BODY_BYTES_AT_A_TIME, 2 * config.max_body_bytes)
     generations = Generations(
@@ -260,7 +260,13 @@ def _flask(config: Config) -> Flask:
     return app
 
 
-def _bounds(config: Config) -> Bounds:
+@functools.cache
+def field_set(bounds: Bounds) -> FieldSet:
+    """One for each process and those that are forked from it: it takes long to build, and 3 MB."""
+    return FieldSet(bounds)
+
+
+def bounds_of(config: Config) -> Bounds:
     return Bounds(
         max_prompt_chars=config.max_prompt_chars,
         max_steps=config.max_steps,

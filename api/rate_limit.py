@@ -14,17 +14,21 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import redis
 from flask import Flask, Response, g, request
 from flask_limiter import ExemptionScope, Limiter, RateLimitExceeded
 from limits import RateLimitItem
 
 from api.identity import caller
-from api.rate_limit_storage import ProcessStorage, SharedStorage
+from api.rate_limit_storage import ProcessStorage
 from observability.metrics import Metrics
 from state.failover import FailoverStore
+
+if TYPE_CHECKING:
+    import redis
+
+    from api.rate_limit_redis import SharedStorage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +63,15 @@ def create(
     :param redis_prefix: what the keys there begin with.
     :param store: knows whether Redis is up; None without Redis.
     """
-    on_error = metrics.redis_failed("limits")
-    shared: dict[str, Any] = {
-        "client": redis_client,
-        "prefix": redis_prefix,
-        "store": store,
-        "on_error": on_error,
-    }
+    uri, options = "process://", {}
+    if redis_client is not None:
+        from api.rate_limit_redis import SharedStorage
+
+        uri = f"{SharedStorage.STORAGE_SCHEME[0]}://"
+        on_error = metrics.redis_failed("limits")
+        options = {"client": redis_client, "prefix": redis_prefix, "store": store, "on_error": on_error}
     limiter = Limiter(
-        lambda: caller("limits"),
-        strategy="moving-window",
-        storage_uri="process://" if redis_client is None else "shared://",
-        storage_options={} if redis_client is None else shared,
+        lambda: caller("limits"), strategy="moving-window", storage_uri=uri, storage_options=cast("Any", options)
     )
     app.extensions.setdefault("limiter", set()).add(limiter)  # no hooks are installed for one that is there already
     limiter.init_app(app)

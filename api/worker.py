@@ -36,6 +36,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.connection import PAUSE_S, Connection, ConnectionResponse, Next
+from api.no_request import refusal
 from api.siblings import SIBLINGS, State
 
 log = logging.getLogger(__name__)
@@ -350,7 +351,5 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answers a request with which the service cannot be called."""
-        from api.no_request import refusal  # not above: the master imports this module, and nothing of the service
-
         with contextlib.suppress(OSError):
             client.sendall(refusal(exc, errors_page=self.wsgi.config["ERRORS_PAGE"]))

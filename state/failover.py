@@ -8,11 +8,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from state.redis import RedisStore
 from state.sqlite import SqliteStore
 from state.store import Change, Store, StoreError
+
+if TYPE_CHECKING:
+    from state.redis import RedisStore
 
 log = logging.getLogger(__name__)
 

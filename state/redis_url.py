@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-import redis
-from redis.connection import parse_url
-
 _SENTINEL_PORT = 26379
 _SENTINELS = re.compile(
     r"redis(?P<tls>s?)\+sentinel://(?:(?P<user>[^@/?#:]*)(?::(?P<password>[^@/?#]*))?@)?(?P<hosts>[^@/?#]+)"
@@ -100,6 +97,8 @@ def _parameters(query: str, *, tls: bool) -> dict[str, str]:
 
 def _tls(asked: Mapping[str, str]) -> dict[str, Any]:
     """:param asked: ``ssl_`` parameters, which are read as in ``rediss://``."""
+    from redis.connection import parse_url
+
     url = f"rediss:///?{urlencode(asked)}"
     _check_parameters(url)
     options = parse_url(url)  # type: ignore[no-untyped-call]
@@ -107,6 +106,8 @@ def _tls(asked: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_parameters(url: str) -> None:
+    import redis  # not above: without a URL nobody needs it, and it takes 6 MB
+
     try:
         redis.ConnectionPool.from_url(url).make_connection()  # contacts nobody
     except (TypeError, ValueError, redis.RedisError):

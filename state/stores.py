@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from state.connection import open_redis
 from state.failover import FailoverStore
 from state.holders import Holders
-from state.redis import RedisStore
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Store
+
+if TYPE_CHECKING:
+    import redis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +22,15 @@ class Stores:
     :param host: for what is this host's own, such as which WebUIs it can reach.
     :param shared: for what all hosts share; without Redis it is ``host``.
     :param durable: for what all hosts share, and must outlive a restart.
-    :param failover: whether Redis is up; None without Redis.
+    :param failover: whether Redis is up, and ``redis``, the connections to it; None without Redis.
     """
 
     host: SqliteStore
     shared: Store
     durable: Store
     holders: Holders
-    failover: FailoverStore | None
+    failover: FailoverStore | None = None
+    redis: redis.Redis | None = None
 
     def start(self) -> None:
         """To be called in the process that serves, after any fork."""
@@ -59,8 +62,12 @@ def open_stores(
     host = SqliteStore(runtime_dir / STATE_FILE)
     kept = SqliteStore(durable_dir / STATE_FILE, journal="TRUNCATE")
     if redis_url is None:
-        return Stores(host=host, shared=host, durable=kept, holders=Holders(runtime_dir), failover=None)
-    redis = RedisStore(open_redis(redis_url), prefix=redis_prefix)
-    failover = FailoverStore(host, redis, durable=durable, kept=kept, on_error=on_redis_error)
+        return Stores(host=host, shared=host, durable=kept, holders=Holders(runtime_dir))
+    from state.connection import open_redis
+    from state.redis import RedisStore
+
+    client = open_redis(redis_url)
+    store = RedisStore(client, prefix=redis_prefix)
+    failover = FailoverStore(host, store, durable=durable, kept=kept, on_error=on_redis_error)
     holders = Holders(runtime_dir, failover)
-    return Stores(host=host, shared=failover, durable=failover, holders=holders, failover=failover)
+    return Stores(host=host, shared=failover, durable=failover, holders=holders, failover=failover, redis=client)

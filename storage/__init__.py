@@ -15,7 +15,6 @@ from storage.errors import (
     UnavailableReason,
 )
 from storage.local import LocalStorage
-from storage.s3 import S3Storage
 from storage.s3_address import S3Address
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "LocalStorage",
     "OpenImage",
     "S3Address",
-    "S3Storage",
     "StorageConfigurationError",
     "StorageError",
     "StorageUnavailableError",
@@ -52,6 +50,8 @@ def open_storage(url_or_path: str, *, on_failure: Callable[[str], None] = lambda
     if scheme is None:
         return LocalStorage(_checked_path(url_or_path), on_failure=on_failure)
     if scheme[1].lower() == "s3":
+        from storage.s3 import S3Storage  # not above: the library for it takes 4 MB
+
         return S3Storage(S3Address.parse(url_or_path), on_failure=on_failure)
     if scheme[1].lower() != "file":
         # Only the scheme is repeated: the rest of a URL may hold credentials.

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "config": {"config_types"},
     "config_types": {"state", "storage"},
     "stable_diffusion_api": {"api", "services", "sd_client", "state", "storage", "observability", "config"},
-    "gunicorn.conf": {"api", "config", "doctor", "observability"},
+    "gunicorn.conf": {"stable_diffusion_api", "api", "config", "doctor", "observability"},
     "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.rate_limit_storage import SWEEP_S, ProcessStorage, SharedStorage
+from api.rate_limit_redis import SharedStorage
+from api.rate_limit_storage import SWEEP_S, ProcessStorage
 from state.connection import open_redis
 from state.failover import FailoverStore
 from state.redis import RedisStore

@@ -136,6 +136,19 @@ def test_without_any_webui(tmp_path: Path) -> None:
         assert service.post("/txt2img", {"steps": 0}).status_code == 422
 
 
+def test_without_a_setting_its_library_is_not_imported() -> None:
+    code = "import sys, api.worker, stable_diffusion_api; print({'redis', 'obstore'} & sys.modules.keys())"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment({}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert (run.stdout, run.stderr) == ("set()\n", "")
+
+
 def test_importing_builds_nothing() -> None:
     code = (
         "import threading, stable_diffusion_api; print(threading.active_count(), 'app' in vars(stable_diffusion_api))"

@@ -4,7 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from storage import LocalStorage, S3Storage, StorageConfigurationError, StorageError, open_storage
+from storage import LocalStorage, StorageConfigurationError, StorageError, open_storage
+from storage.s3 import S3Storage
 
 
 @pytest.mark.parametrize(

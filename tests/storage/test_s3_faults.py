@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from storage import S3Address, S3Storage, StorageUnavailableError, UnavailableReason
-from storage.s3 import S3Timeouts
+from storage import S3Address, StorageUnavailableError, UnavailableReason
+from storage.s3 import S3Storage, S3Timeouts
 from tests.storage.s3_servers import S3Server, always, aws_variables, s3_error, serving
 
 ID = UUID("0b9f1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3")

@@ -15,11 +15,11 @@ from storage import (
     ImageNotFoundError,
     LocalStorage,
     S3Address,
-    S3Storage,
     StorageConfigurationError,
     StorageUnavailableError,
     open_storage,
 )
+from storage.s3 import S3Storage
 from tests.storage.records import record_in
 from tests.storage.s3_servers import BUCKET, Interfered, S3Server, aws_variables, interfered, serving
 
