@@ -136,8 +136,12 @@ def is_native(checkpoints: Iterable[Checkpoint]) -> bool:
 def _with_controlnet(read: Capabilities, known: Capabilities, reader: _Reader) -> Capabilities:
     """Reference pictures by the ControlNet extension, whose version only its own API has."""
     ways = reader.get(_CONTROL_TYPES, broken=known.references)
+    # The extension's routes are there as well where its script could not be loaded, for want of a package, and no job
+    # can name it.
+    if not ways or not reader.get(_HAS_CONTROLNET, broken=known.reference_proof is not None):
+        return read
     # Pictures that come as JPEG could not be compared.
-    if not ways or not reader.get(_SENDS_PNG, broken=known.reference_proof is not None):
+    if not reader.get(_SENDS_PNG, broken=known.reference_proof is not None):
         return read
     if reader.get(_CONTROLNET_VERSION, broken=known.reference_proof == "maps"):
         return replace(read, references=ways, reference_proof="maps")
@@ -301,6 +305,10 @@ def _exceptions(sysinfo: object) -> list[Any] | None:
     return listed if isinstance(listed, list) else None
 
 
+def _has_controlnet(scripts: object) -> bool:
+    return "controlnet" in (name.lower() for name in _texts(_object(scripts).get("txt2img")))
+
+
 def _hides_maps(options: object) -> bool | None:
     value = _object(options).get(MAPS_OPTION)
     return value if isinstance(value, bool) else None
@@ -364,6 +372,7 @@ _IS_SDNEXT = _route("version", lambda version: _object(version).get("app") == "s
 _SENDS_PNG = _route("options", lambda options: _object(options).get("samples_format") in ("png", None), True)
 _IP_ADAPTERS = _route("ip-adapters", sdnext_ways, ())
 _CONTROL_TYPES = _Route(path="/controlnet/control_types", read=controlnet_ways, missing=())
+_HAS_CONTROLNET = _route("scripts", _has_controlnet, True)
 _CONTROLNET_VERSION = _Route(path="/controlnet/version", read=_is_object, missing=False)
 _EXCEPTIONS = _Route(path="/internal/sysinfo", read=_exceptions, missing=None)
 _IS_SDCPP = _Route(path="/sdcpp/v1/capabilities", read=_is_object, missing=False)

@@ -54,6 +54,8 @@ class JobCall:
         self._ended = False
         #: Whether the last job was done as it was asked for cannot be told from its answer.
         self.doubtful = False
+        #: False while a picture is enlarged: no WebUI reports whose, and an interrupt would end somebody else's job.
+        self.can_be_interrupted = True
         #: The connection was cut off on purpose.
         self.hung_up = False
         #: The WebUI has answered the last request: what it does from now on is something else.
@@ -138,12 +140,14 @@ class WebUIClient:
         call, begun = call or JobCall(), time.monotonic()
         body = Payload(upscaling.upscale_fields(params, name), [(b',"image":"', params.image, b'"')])
         path = "/sdapi/v1/extra-single-image"
+        call.can_be_interrupted = False
         try:
             answer = upscaling.read_object(
                 self._transport.exchange("POST", path, body, timeout_s=timeout_s, over=call.over)
             )
             call.answered = True
         finally:
+            call.can_be_interrupted = True
             call.asked_s = time.monotonic() - begun
         if capabilities.has_progress:
             self.check_not_stopped({})

@@ -15,6 +15,7 @@ from sd_client.errors import (
     OutOfMemoryError,
     UselessError,
     UselessLoraError,
+    UselessUpscalerError,
     WebUIBusyError,
     WebUIConnectError,
     WebUIError,
@@ -31,6 +32,7 @@ from sd_client.routing import States, can_do
 from sd_client.running_job import RunningJob
 from sd_client.shared_schedule import SharedSchedule
 from sd_client.trials import Trials
+from sd_client.upscaler_trials import UpscalerTrials
 from state.store import Store
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Dispatcher:
         self._crowded = crowded
         kept = functools.partial(Trials, store, start_of=probing.start_of, now=store.now)
         self._trials = LoraTrials(kept("lora"))
+        self._upscalers = UpscalerTrials(kept("upscaler"))
         self._drops = Drops()
         self._references = ReferenceTrials(kept("reference"), count=count_trial)
 
@@ -139,9 +142,10 @@ class Dispatcher:
         if isinstance(params, UpscaleParams):
             return {}
         able = {w: s.capabilities for w, s in states.items() if s.capabilities and can_do(request, w, s)}
-        loras = self._trials.useless(params)
+        loras, upscalers = self._trials.useless(params), self._upscalers.useless(params)
         return {
             **self._references.useless(able, params),
+            **{webui: UselessUpscalerError(upscalers[webui]) for webui in able if webui in upscalers},
             **{webui: UselessLoraError(loras[webui]) for webui in able if webui in loras},
         }
 
@@ -202,6 +206,7 @@ class Dispatcher:
             place,
             checker=checker,
             trials=self._trials if params.loras else None,
+            upscalers=self._upscalers if params.hires else None,
             references=self._references if params.reference else None,
         )
 

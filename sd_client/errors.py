@@ -17,6 +17,7 @@
     │   └── DroppedError         painted, without a word, without something that was asked for
     │       └── UselessError     what was asked for would do nothing
     │           ├── UselessLoraError
+    │           ├── UselessUpscalerError
     │           └── UselessReferenceError
     ├── JobStoppedError          somebody else ended the job at the WebUI
     ├── JobCancelledError        its caller does not want it any more
@@ -184,6 +185,18 @@ class UselessLoraError(UselessError):
 
     def __init__(self, name: str) -> None:
         super().__init__("a LoRA changes nothing in the pictures of this model", reason="lora_dropped")
+        self.name = name
+
+
+class UselessUpscalerError(UselessError):
+    """
+    An upscaler enlarges as Lanczos does on this WebUI: its weights are missing or broken.
+
+    :param name: of the upscaler, as the WebUI lists it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__("an upscaler enlarges as Lanczos does", reason="wrong_upscaler")
         self.name = name
 
 

@@ -80,7 +80,7 @@ class ReferenceTrials:
         ends = time.monotonic() + timeout_s
 
         def painted(way: ReferenceWay | None) -> bytes:
-            reference = Reference(pictures={way.method: _small_reference()}, weight=1.0) if way else None
+            reference = Reference(pictures={way.method: small_reference()}, weight=1.0) if way else None
             small = small_picture(params.checkpoint, reference=reference)
             matched = match(capabilities, small)
             if matched is None:
@@ -167,7 +167,7 @@ def _paint(
 
 
 @functools.cache
-def _small_reference() -> bytes:
+def small_reference() -> bytes:
     """Stripes of two colours: a square, and as large as the picture, which is right for both methods."""
     picture = Image.new("RGB", SMALL_SIZE, (200, 30, 40))
     for left in range(0, SMALL_SIZE[0], 16):

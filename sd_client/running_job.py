@@ -29,6 +29,7 @@ from sd_client.matching import Match
 from sd_client.model_check import ModelChecker
 from sd_client.models import Capabilities, GenerationParams, PaintedImage, UpscaleParams
 from sd_client.reference_trials import ReferenceTrials
+from sd_client.upscaler_trials import UpscalerTrials
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class RunningJob:
     :param capabilities: of its WebUI, which can do the job.
     :param checker: looks at the WebUI's models after a failure; None if they are known to be sound.
     :param trials: of the job's LoRAs; None if it has none.
+    :param upscalers: trials of the upscaler of its second pass; None if it has none.
     :param references: trials of reference pictures; None if the job has none.
     """
 
@@ -63,6 +65,7 @@ class RunningJob:
         *,
         checker: ModelChecker | None = None,
         trials: LoraTrials | None = None,
+        upscalers: UpscalerTrials | None = None,
         references: ReferenceTrials | None = None,
         interrupt_again_s: float = INTERRUPT_AGAIN_S,
     ) -> None:
@@ -72,6 +75,7 @@ class RunningJob:
         self._place = place
         self._checker = checker
         self._trials = trials
+        self._upscalers = upscalers
         self._references = references
         self._interrupt_again_s = interrupt_again_s
         self._call = JobCall(genkey=place.ticket, on_painted=place.count)
@@ -197,7 +201,7 @@ class RunningJob:
 
         :raises UselessError: it does not.
         """
-        for trials in (self._trials, self._references):
+        for trials in (self._trials, self._upscalers, self._references):
             if trials is None:
                 continue
             way = trials.prove(
@@ -270,7 +274,8 @@ class RunningJob:
             with self._mutex:
                 if self._over.is_set() or self._call.answered:
                     return
-                if self._place.is_alone() and self._runs() and not self._interrupt():
+                may_end = self._call.can_be_interrupted and self._place.is_alone() and self._runs()
+                if may_end and not self._interrupt():
                     return
             self._over.wait(self._interrupt_again_s)
 

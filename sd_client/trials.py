@@ -50,7 +50,8 @@ _RESULTS = TypeAdapter(dict[str, Result])
 
 class Trials:
     """
-    One value of the store for each model and thing that is tried with it; in it one result for each WebUI.
+    One value of the store for each model and thing that is tried with it; in it one result for each WebUI. What needs no
+    model is tried with None.
 
     :param kind: the first part of the keys.
     :param start_of: names the start of a WebUI, by its id.
@@ -63,25 +64,26 @@ class Trials:
         self._start_of = start_of
         self._now = now
 
-    def find(self, webui: str, model: Checkpoint, thing: str) -> Result | None:
+    def find(self, webui: str, model: Checkpoint | None, thing: str) -> Result | None:
         """None if it is to be tried."""
         return self._read(model, thing).get(webui)
 
-    def failed(self, model: Checkpoint, thing: str) -> set[str]:
+    def failed(self, model: Checkpoint | None, thing: str) -> set[str]:
         """The WebUIs on which it has failed lately."""
         return {webui for webui, result in self._read(model, thing).items() if not result.passed}
 
-    def put(self, webui: str, model: Checkpoint, thing: str, *, passed: bool, hash: str | None = None) -> None:
-        result = Result(start=self._start_of(webui), model=model.known_hash, passed=passed, at=self._now(), hash=hash)
+    def put(self, webui: str, model: Checkpoint | None, thing: str, *, passed: bool, hash: str | None = None) -> None:
+        known = model.known_hash if model else ""
+        result = Result(start=self._start_of(webui), model=known, passed=passed, at=self._now(), hash=hash)
         self._change(model, thing, lambda results: {**results, webui: result})
 
-    def forget(self, webui: str, model: Checkpoint, thing: str) -> None:
+    def forget(self, webui: str, model: Checkpoint | None, thing: str) -> None:
         """The next job tries it again."""
         self._change(
             model, thing, lambda results: {other: result for other, result in results.items() if other != webui}
         )
 
-    def _read(self, model: Checkpoint, thing: str) -> dict[str, Result]:
+    def _read(self, model: Checkpoint | None, thing: str) -> dict[str, Result]:
         """Those that still hold."""
         try:
             results = _parsed(self._store.get(self._key(model, thing)))
@@ -90,14 +92,16 @@ class Trials:
             return {}
         return {webui: result for webui, result in results.items() if self._holds(webui, model, result)}
 
-    def _holds(self, webui: str, model: Checkpoint, result: Result) -> bool:
+    def _holds(self, webui: str, model: Checkpoint | None, result: Result) -> bool:
         if not result.start or result.start != self._start_of(webui):
             return False
-        if result.model and model.known_hash and result.model != model.known_hash:
+        if result.model and model and model.known_hash and result.model != model.known_hash:
             return False
         return result.passed or self._now() - result.at < FAILED_S
 
-    def _change(self, model: Checkpoint, thing: str, change: Callable[[dict[str, Result]], dict[str, Result]]) -> None:
+    def _change(
+        self, model: Checkpoint | None, thing: str, change: Callable[[dict[str, Result]], dict[str, Result]]
+    ) -> None:
         def changed(raw: bytes | None) -> bytes:
             return _RESULTS.dump_json(change(_parsed(raw)))
 
@@ -106,8 +110,8 @@ class Trials:
         except StoreError as error:
             log.error("what a trial has shown cannot be kept: %s", error)
 
-    def _key(self, model: Checkpoint, thing: str) -> str:
-        name = hashlib.sha256(f"{model.path}\0{thing}".encode()).hexdigest()[:32]
+    def _key(self, model: Checkpoint | None, thing: str) -> str:
+        name = hashlib.sha256(f"{model.path if model else ''}\0{thing}".encode()).hexdigest()[:32]
         return f"trial:{self._kind}:{name}"
 
 

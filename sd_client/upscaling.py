@@ -45,6 +45,11 @@ def spelling(capabilities: Capabilities, upscaler: str) -> str | None:
     return next((name for name in capabilities.upscalers if normal_form(name) == normal_form(upscaler)), None)
 
 
+def is_provable(upscaler: str) -> bool:
+    """Whether its pixels differ from those of Lanczos."""
+    return "lanczos" not in upscaler.lower()
+
+
 def factor(params: UpscaleParams) -> float:
     """By which both sides become as long as they must be at least, once the WebUI has rounded them down."""
     found = max(params.width / params.from_width, params.height / params.from_height)
@@ -80,7 +85,7 @@ def read_upscaled(answer: Mapping[str, Any], params: UpscaleParams, name: str) -
     image = painted_image(answer.get("image"), seed=0, infotext=None, used=Used(upscaled_by=name))
     if (size := png_size(image.data)) is not None:
         _check_size(size, params)
-        if "lanczos" not in name.lower() and _is_lanczos(image.data, params):
+        if is_provable(name) and _is_lanczos(image.data, params):
             raise DroppedError("the WebUI enlarged by Lanczos, and says otherwise", reason="wrong_upscaler")
     return image
 

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from uuid import UUID, uuid4
 
 from observability.metrics import Metrics
-from sd_client.errors import InvalidAnswerError, LimitError, UselessLoraError, UselessReferenceError
+from sd_client.errors import (
+    InvalidAnswerError,
+    LimitError,
+    UselessLoraError,
+    UselessReferenceError,
+    UselessUpscalerError,
+)
 from sd_client.job import JobReport, JobRequest
 from sd_client.models import (
     NOTHING_USED,
@@ -279,6 +285,8 @@ class GenerationService:
                 return params, self._pool.run(job)
             except UselessLoraError as error:
                 raise _useless(error, request, params) from error
+            except UselessUpscalerError as error:
+                raise _useless_upscaler(error) from error
             except UselessReferenceError as error:
                 raise _useless_reference(error, request, model) from error
             except LimitError:
@@ -374,6 +382,14 @@ def _useless(error: UselessLoraError, request: GenerationRequest, params: Genera
         "for another kind of model, or its file is broken"
     )
     return CapabilityMissingError([Problem(field=asked.field, message=message)])
+
+
+def _useless_upscaler(error: UselessUpscalerError) -> CapabilityMissingError:
+    message = (
+        f"asks for the upscaler {error.name!r}, which was tried and enlarges as Lanczos does: its weights are missing "
+        "or broken"
+    )
+    return CapabilityMissingError([Problem(field="hires.upscaler", message=message)])
 
 
 def _useless_reference(error: UselessReferenceError, request: GenerationRequest, model: str) -> CapabilityMissingError:

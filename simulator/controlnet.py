@@ -18,7 +18,8 @@ from simulator.flavour import Profile
 if TYPE_CHECKING:
     from PIL import Image
 
-KINDS = ("none", "strict", "forge", "forge-nosysinfo")
+#: With "strict-unloaded" the extension has its routes, but a package is missing, so that its script is not there.
+KINDS = ("none", "strict", "strict-unloaded", "forge", "forge-nosysinfo")
 SCRIPT = "controlnet"
 UNITS = 3
 NO_MAPS = "control_net_no_detectmap"
@@ -350,9 +351,10 @@ def apply_adapters(adapters: Sequence[Mapping[str, Any]], profile: Profile, chec
 
 def lists(kind: str, profile: Profile) -> Iterator[tuple[str, object]]:
     """The paths that are only read, and their answers."""
+    strict = kind.startswith("strict")
     if kind == "none":
         return
-    none, models = ("none" if kind == "strict" else "None"), profile["controlnet"]["models"]
+    none, models = ("none" if strict else "None"), profile["controlnet"]["models"]
     types = {}
     for name, modules in profile["controlnet"]["types"].items():
         fitting = [model for model in models if name == "All" or model.startswith(name.lower())]
@@ -363,8 +365,8 @@ def lists(kind: str, profile: Profile) -> Iterator[tuple[str, object]]:
             "default_model": fitting[0] if fitting else "None",
         }
     yield "/controlnet/control_types", {"control_types": types}
-    yield "/controlnet/model_list", {"model_list": models if kind == "strict" else ["None", *models]}
+    yield "/controlnet/model_list", {"model_list": models if strict else ["None", *models]}
     yield "/controlnet/module_list", {"module_list": [none, *_modules(profile)]}
-    if kind == "strict":
+    if strict:
         yield "/controlnet/version", {"version": 3}
         yield "/controlnet/settings", {"control_net_unit_count": UNITS}

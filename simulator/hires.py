@@ -63,8 +63,8 @@ def second_pass(fields: Mapping[str, Any], profile: Profile) -> SecondPass | Non
 
 
 def has_no_weights(upscaler: str, profile: Profile) -> bool:
-    """Whether Lanczos stands in for it."""
-    return str(profile["upscaler_paths"].get(upscaler)).startswith("http")
+    """Whether Lanczos stands in for it. LDSR is listed without a path, whether its weights are there or not."""
+    return upscaler == "LDSR" or str(profile["upscaler_paths"].get(upscaler)).startswith("http")
 
 
 def _size(fields: Mapping[str, Any]) -> tuple[int, int]:

@@ -115,7 +115,7 @@ class WebUI:
     @property
     def scripts(self) -> list[str]:
         """Those that a request may name under `alwayson_scripts`."""
-        return [*self._profile["scripts"], *([] if self.controlnet == "none" else [SCRIPT])]
+        return [*self._profile["scripts"], *([] if self.controlnet in ("none", "strict-unloaded") else [SCRIPT])]
 
     def close(self) -> None:
         """End all jobs and all waiting."""

@@ -33,6 +33,12 @@ def job(webui: Simulator) -> dict[str, Any]:
     return dict(json.loads(webui.generations[-1].body))
 
 
+def enlarged(webui: Simulator) -> list[str]:
+    """By which upscalers pictures were enlarged alone."""
+    sent = [request for request in webui.requests if request.path == "/sdapi/v1/extra-single-image"]
+    return [json.loads(request.body)["upscaler_1"] for request in sent]
+
+
 @pytest.mark.parametrize("flavour", ["a1111", "a1111-1.6", "forge", "sdcpp"])
 def test_a_second_pass(start: Start, flavour: str) -> None:
     webui = Simulator(flavour=flavour)
@@ -115,6 +121,38 @@ def test_what_is_left_out_without_a_word(start: Start, flavour: str, fault: str,
     told = refused(client, hires={})
     assert (told["status"], told["code"], told["reason"], told["retryable"]) == (502, "webui_error", reason, True)
     generate(client, hires={})
+
+
+def test_an_upscaler_whose_weights_are_not_there(start: Start) -> None:
+    """A1111 lists LDSR in the same way with and without them, and says that it used it."""
+    webui = Simulator()
+    client = start(webui)
+    for _ in range(2):
+        told = refused(client, hires={"upscaler": "LDSR"})
+        assert (told["status"], told["code"], told["retryable"]) == (422, "capability_missing", False)
+        assert [entry["field"] for entry in told["errors"]] == ["hires.upscaler"]
+    assert enlarged(webui) == ["LDSR"], "it is tried once"
+    assert len(webui.generations) == 1, "and nothing is painted"
+
+
+def test_an_upscaler_is_tried_once(start: Start) -> None:
+    webui = Simulator()
+    client = start(webui)
+    for _ in range(2):
+        assert generate(client, hires={"upscaler": "4x-UltraSharp"})["used"] == {"hires": {"upscaler": "4x-UltraSharp"}}
+    generate(client, hires={"upscaler": "Latent"})
+    generate(client, hires={"upscaler": "Lanczos"})
+    assert enlarged(webui) == ["4x-UltraSharp"]
+
+
+def test_another_webui_has_the_weights(start: Start) -> None:
+    first, second = Simulator(), Simulator()
+    client = start(first, second)
+    first.set_fault("upscaler-fake")
+    for _ in range(3):
+        generate(client, hires={"upscaler": "4x-UltraSharp"})
+    assert len(first.generations) == len(enlarged(first)) <= 1, "nothing was painted there"
+    assert len(second.generations) - len(enlarged(second)) == 3
 
 
 def test_a_picture_of_the_first_size_is_no_result(start: Start) -> None:

@@ -249,7 +249,13 @@ def test_fields(start: Start, fields: Any, field: str, says: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"controlnet": "none"}, {"flavour": "sdcpp"}, {"flavour": "koboldcpp"}, {"samples_format": "jpg"}),
+        *(
+            {"controlnet": "none"},
+            {"controlnet": "strict-unloaded"},
+            {"flavour": "sdcpp"},
+            {"flavour": "koboldcpp"},
+            {"samples_format": "jpg"},
+        ),
         *({"flavour": "forge", "has_page": False}, {"flavour": "forge", "controlnet": "forge-nosysinfo"}),
     ],
 )
