@@ -50,8 +50,8 @@ _RESULTS = TypeAdapter(dict[str, Result])
 
 class Trials:
     """
-    One value of the store for each model and thing that is tried with it; in it one result for each WebUI. What needs no
-    model is tried with None.
+    One value of the store for each model and thing that is tried with it, in it one result for each WebUI. What needs
+    no model is tried with None.
 
     :param kind: the first part of the keys.
     :param start_of: names the start of a WebUI, by its id.
