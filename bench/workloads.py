@@ -26,7 +26,7 @@ CLIENTS = (1, 16)
 OPENAI_MODEL = "painter"
 
 #: One that the simulated WebUI lists, with its weights.
-UPSCALER = "R-ESRGAN 4x+"
+UPSCALER = "4x-UltraSharp"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ import requests
 from bench.load import Call, Callers, Outcome, Work, carried_out, quantile_ms
 from bench.stage import Stage, Upstream
 from bench.upstream import picture
-from bench.workloads import generation
+from bench.workloads import generation, workloads
+from tests.conftest import MakeApp
 from tests.running import wait_until
 
 
@@ -103,6 +104,17 @@ def test_the_upstream_sends_the_pictures_that_were_asked_for(upstream: Upstream)
     asked = generation("txt2img", 512, 1, "openai")
     answer = requests.post(url + asked.path, asked.body, timeout=60).json()
     assert [b64decode(one["b64_json"]) for one in answer["data"]] == [picture(512, 512)]
+
+
+def test_the_service_takes_what_is_measured(upstream: Upstream, make_app: MakeApp) -> None:
+    """Each generation, in both dialects, with the ready-made WebUI behind it."""
+    client = make_app(upstream.webuis(1)).test_client()
+    for one in workloads():
+        if one.mode not in ("image", "health"):
+            for dialect in ("service", "webui"):
+                asked = generation(one.mode, one.side, one.count, dialect)
+                answer = client.post(asked.path, data=asked.body, headers=dict(asked.headers))
+                assert answer.status_code == 200, (one.name, dialect, answer.text[:500])
 
 
 def test_the_upstream_holds_answers_back_until_all_are_there(upstream: Upstream) -> None:
