@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sd_client.kept_pixels import KeptPixels
 from sd_client.limits import NO_LIMITS, Limits
 
 #: stable-diffusion.cpp's server and KoboldCpp report this instead of a checkpoint's hash.
@@ -220,6 +221,7 @@ class Inpainting:
     """
     :param mask: PNG, 8-bit grey, white is repainted, as large as the init image.
     :param plain: for WebUIs without ``inpaint_options``; None if none is needed, or none can be made.
+    :param picture_pixels: of the init image, and ``mask_pixels``: of the mask, to hold the answer against.
     """
 
     mask: bytes = field(repr=False)
@@ -228,6 +230,8 @@ class Inpainting:
     padding: int
     fill: Literal["original", "fill", "noise", "nothing"]
     plain: PlainInpainting | None = field(default=None, repr=False)
+    picture_pixels: KeptPixels | None = field(default=None, repr=False, compare=False)
+    mask_pixels: KeptPixels | None = field(default=None, repr=False, compare=False)
 
     def is_plain(self) -> bool:
         """Whether it asks for nothing that a WebUI without ``inpaint_options`` would not do."""

@@ -20,7 +20,9 @@ from sd_client.errors import (
 from sd_client.job import JobReport, JobRequest
 from sd_client.models import (
     NOTHING_USED,
+    Box,
     GenerationParams,
+    Inpainting,
     JobParams,
     PaintedImage,
     Reference,
@@ -151,10 +153,12 @@ class GenerationService:
         """
         choice = self._catalog.choose(Wanted.by(request))
         width, height = self._size(request, choice)
-        init_image = fit(request.image, width, height, request.resize_mode) if request.image else None
-        inpainting = requested_inpainting(request, request.mask, width, height) if request.mask else None
-        if inpainting and init_image and choice.plain_inpainting:
-            inpainting = with_plain_form(inpainting, init_image)
+        fitted = fit(request.image, width, height, request.resize_mode) if request.image else None
+        inpainting = None
+        if request.mask and fitted:
+            inpainting = requested_inpainting(request, request.mask, fitted, width, height)
+            if choice.plain_inpainting:
+                inpainting = with_plain_form(inpainting, fitted.data)
         params = GenerationParams(
             **{unchanged.name: getattr(request, unchanged.name) for unchanged in fields(UnchangedFields)},
             width=width,
@@ -163,7 +167,7 @@ class GenerationService:
             checkpoint=choice.checkpoint,
             sampler=choice.sampler,
             scheduler=choice.scheduler,
-            init_image=init_image,
+            init_image=fitted.data if fitted else None,
             inpainting=inpainting,
             loras=choice.loras,
             clip_skip=choice.clip_skip,
@@ -221,7 +225,7 @@ class GenerationService:
         upscaler = self._catalog.choose_upscaler(request.upscaler)
         picture = request.image
         return UpscaleParams(
-            image=fit(picture, picture.width, picture.height, "stretch"),
+            image=fit(picture, picture.width, picture.height, "stretch").data,
             from_width=picture.width,
             from_height=picture.height,
             width=request.width,
@@ -345,9 +349,7 @@ class GenerationService:
                 due = "x".join(map(str, params.picture_size))
                 raise InvalidAnswerError(f"the WebUI painted {width}x{height} instead of {due}", reason="wrong_size")
             if params.inpainting and params.init_image:
-                inpainting = params.inpainting
-                blur = inpainting.mask_blur
-                png = keep_unmasked(png, params.init_image, inpainting.mask, blur=blur, box=image.box)
+                png = _kept_unmasked(png, params.init_image, params.inpainting, box=image.box)
             elif png is image.data:
                 check_whole(png)
         except PictureError as error:
@@ -371,6 +373,18 @@ class GenerationService:
         self._metrics.images_stored.inc()
         self._metrics.images_stored_bytes.inc(len(image.png))
         return image
+
+
+def _kept_unmasked(png: bytes, init_image: bytes, inpainting: Inpainting, *, box: Box | None) -> bytes:
+    return keep_unmasked(
+        png,
+        init_image,
+        inpainting.mask,
+        blur=inpainting.mask_blur,
+        box=box,
+        original_pixels=inpainting.picture_pixels,
+        mask_pixels=inpainting.mask_pixels,
+    )
 
 
 def _useless(error: UselessLoraError, request: GenerationRequest, params: GenerationParams) -> CapabilityMissingError:

@@ -12,13 +12,14 @@ from typing import Final
 
 from PIL import Image, ImageFilter, ImageOps, ImageStat
 
+from sd_client.kept_pixels import KeptPixels
 from sd_client.models import Box, Inpainting, PlainInpainting
 from services.generation_request import GenerationRequest
 from services.masks import Mask, MaskLostError, fit_mask
 from services.overlay import around, reach_of
 from services.picture_decoding import decode_upright
 from services.picture_formats import PictureError
-from services.pictures import flatten
+from services.pictures import Fitted, flatten
 from services.png import encode_png
 from services.problems import InvalidParamsError, Problem
 from services.webui_limits import LATENT_FILLS
@@ -27,20 +28,24 @@ from services.webui_limits import LATENT_FILLS
 _SPREADS: Final = (256, 64, 16, 4)
 
 
-def requested_inpainting(request: GenerationRequest, mask: Mask, width: int, height: int) -> Inpainting:
+def requested_inpainting(request: GenerationRequest, mask: Mask, fitted: Fitted, width: int, height: int) -> Inpainting:
     """
     The request's mask in the size of the generation, and what is asked of it.
+
+    :param fitted: the request's picture in that size.
 
     :raises InvalidParamsError: nothing would be repainted, or it is not clear what.
     """
     try:
-        fitted = fit_mask(mask, width, height, request.resize_mode)
+        repainted = fit_mask(mask, width, height, request.resize_mode)
     except MaskLostError as error:
         raise InvalidParamsError([_lost(error, request)]) from error
     except PictureError as error:
         raise InvalidParamsError([Problem(field="mask", message=error.message, received=error.received)]) from error
     return Inpainting(
-        mask=fitted,
+        mask=encode_png(repainted),
+        mask_pixels=KeptPixels(repainted),
+        picture_pixels=None if fitted.image is None else KeptPixels(fitted.image),
         mask_blur=request.mask_blur,
         area=request.inpaint_area,
         padding=request.inpaint_padding,
@@ -66,7 +71,9 @@ def with_plain_form(inpainting: Inpainting, picture: bytes) -> Inpainting:
     """
     if inpainting.fill in LATENT_FILLS or inpainting.is_plain():
         return inpainting
-    image, mask = flatten(decode_upright(picture), "white"), decode_upright(inpainting.mask)
+    pixels, mask_pixels = inpainting.picture_pixels, inpainting.mask_pixels
+    image = (pixels and pixels.image) or flatten(decode_upright(picture), "white")
+    mask = (mask_pixels and mask_pixels.image) or decode_upright(inpainting.mask)
     if inpainting.fill == "fill":
         image = filled(image, mask)
     box = None

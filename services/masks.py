@@ -5,13 +5,13 @@ from typing import Literal
 
 from PIL import Image, ImageOps
 
+from sd_client.kept_pixels import KeptPixels
 from services.colours import in_channels
 from services.mask_meaning import HALF, unclear
-from services.picture_decoding import decode_upright, see_whole, upright_size
+from services.picture_decoding import decode_upright, see_whole
 from services.picture_files import read_file
 from services.picture_formats import PictureError, describe
 from services.pictures import ResizeMode, flatten, resample
-from services.png import encode_png
 
 MaskMode = Literal["white", "black", "alpha"]
 
@@ -33,12 +33,14 @@ class Mask:
     """A mask that has been decoded once without a fault. Width and height are upright, in pixels.
 
     `mode` None: the caller did not say; the white is repainted, if that is clearly meant.
+    `pixels`: decoded and upright.
     """
 
     width: int
     height: int
     mode: MaskMode | None
     data: bytes = field(repr=False)
+    pixels: KeptPixels | None = field(default=None, repr=False, compare=False)
 
 
 def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:
@@ -50,29 +52,29 @@ def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:
     :raises PictureError: as `read_picture`; in mode "alpha" also a mask without transparency information.
     """
     file = read_file(data)
-    size, image = see_whole(data, file, max_pixels=max_pixels)
-    if mode == "alpha" and (image is None or not image.has_transparency_data):
+    seen = see_whole(data, file, max_pixels=max_pixels, always_decode=True)
+    assert seen.image is not None
+    if mode == "alpha" and not seen.image.has_transparency_data:
         message = 'has no alpha channel, which mask_mode "alpha" needs; send one, or use mask_mode "white" or "black"'
         raise PictureError(message, received=describe(data))
-    width, height = upright_size(size, file)
-    return Mask(width=width, height=height, mode=mode, data=data)
+    return Mask(width=seen.width, height=seen.height, mode=mode, data=data, pixels=KeptPixels(seen.image))
 
 
-def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> bytes:
-    """The PNG to send to a WebUI: exactly width x height, mode L, 0 or 255 only (half grey, 128, is repainted).
+def fit_mask(mask: Mask, width: int, height: int, resize_mode: ResizeMode) -> Image.Image:
+    """The mask for a WebUI: exactly width x height, mode L, 0 or 255 only (half grey, 128, is repainted).
 
     :raises PictureError: nothing would be repainted, or it is not clear what.
     :raises MaskLostError: something would have been, at the mask's own size.
     """
     data = mask.data
-    image = decode_upright(data)
+    image = (mask.pixels.take() if mask.pixels else None) or decode_upright(data)
     repainted = _to_repaint(image, mask.mode or "white")
     if mask.mode is None and (reason := unclear(image, repainted)):
         raise PictureError(f"{reason}; {_SAYS_WHAT}", received=describe(data))
     binary = _binary(resample(repainted, width, height, resize_mode))
     if binary.getbbox() is None:
         raise _nothing_left(mask, image, repainted, (width, height), resize_mode)
-    return encode_png(binary)
+    return binary
 
 
 def _binary(grey: Image.Image) -> Image.Image:

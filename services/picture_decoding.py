@@ -3,7 +3,9 @@
 import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -56,18 +58,51 @@ _TURNS: Final[Mapping[int, Image.Transpose]] = MappingProxyType(
 )
 
 
-def see_whole(data: bytes, file: PictureFile, *, max_pixels: int) -> tuple[tuple[int, int], Image.Image | None]:
-    """Width and height as stored, and the picture; None for a plain PNG whose rows are all there.
+#: From upright width and height to those that a picture will be brought to, pixels.
+Target = Callable[[int, int], tuple[int, int]]
 
+#: A JPEG is decoded in a half, a quarter or an eighth of its size if that is this many times what is needed: the
+#: resampling that follows then sees all that is visible in the result.
+_ENOUGH: Final = 1.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """
+    A picture that has been looked at to its last row.
+
+    :param width: and ``height``: upright, pixels.
+    :param image: upright, maybe smaller; None for a plain PNG of exactly the target's size, which need not be decoded.
+    """
+
+    width: int
+    height: int
+    image: Image.Image | None
+
+
+def see_whole(
+    data: bytes, file: PictureFile, *, max_pixels: int, target: Target | None = None, always_decode: bool = False
+) -> Seen:
+    """
+    :param target: None: the size that it has.
+    :param always_decode: also a picture that goes on as it is.
     :raises PictureError: damaged, too large or too small.
     """
-    if file.format == "PNG" and file.plain:
+    if file.format == "PNG" and file.plain and not always_decode:
         size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
         _check_size(data, size, max_pixels)
-        if has_all_rows(data, file.chunks):
-            return size, None
-    image = decode(data, file, max_pixels=max_pixels)
-    return image.size, image
+        width, height = _upright_size(size, file)
+        if (target is None or target(width, height) == (width, height)) and has_all_rows(data, file.chunks):
+            return Seen(width=width, height=height, image=None)
+    opened = _opened(data, file, max_pixels=max_pixels)
+    width, height = _upright_size(opened.size, file)
+    image = _upright(_loaded(data, opened, file, target(width, height) if target else None), file)
+    return Seen(width=width, height=height, image=image)
+
+
+def suffices(size: tuple[float, float], target: tuple[int, int]) -> bool:
+    """Whether a picture that was decoded in a smaller size may still be brought to the target."""
+    return min(size[0] / target[0], size[1] / target[1]) >= _ENOUGH
 
 
 def decode_upright(data: bytes, *, max_pixels: int | None = None) -> Image.Image:
@@ -77,32 +112,52 @@ def decode_upright(data: bytes, *, max_pixels: int | None = None) -> Image.Image
     :raises PictureError: as `read_file`; damaged, too large or too small.
     """
     file = read_file(data)
-    return upright(decode(data, file, max_pixels=max_pixels), file)
+    return _upright(decode(data, file, max_pixels=max_pixels), file)
 
 
-def upright_size(size: tuple[int, int], file: PictureFile) -> tuple[int, int]:
+def _upright_size(size: tuple[int, int], file: PictureFile) -> tuple[int, int]:
     return size if exif.orientation(file.exif) < 5 else size[::-1]
 
 
-def upright(image: Image.Image, file: PictureFile) -> Image.Image:
+def _upright(image: Image.Image, file: PictureFile) -> Image.Image:
     turn = _TURNS.get(exif.orientation(file.exif))
     return image if turn is None else image.transpose(turn)
 
 
 def decode(data: bytes, file: PictureFile, *, max_pixels: int | None) -> Image.Image:
+    """As it is stored, in all its pixels."""
+    return _loaded(data, _opened(data, file, max_pixels=max_pixels), file, None)
+
+
+def _opened(data: bytes, file: PictureFile, *, max_pixels: int | None) -> ImageFile.ImageFile:
     if file.format == "WEBP":  # its decoder allocates the canvas as soon as it is opened
         _check_size(data, _webp_size(data), max_pixels)
-    try:
+    with _faults_of(data):
         image = _DECODERS[file.format](io.BytesIO(file.stripped))
-        _check_size(data, image.size, max_pixels)
-        image.load()
-    except PictureError:
-        raise
+    _check_size(data, image.size, max_pixels)
+    return image
+
+
+def _loaded(data: bytes, opened: ImageFile.ImageFile, file: PictureFile, target: tuple[int, int] | None) -> Image.Image:
+    """:param target: upright; None: all pixels."""
+    with _faults_of(data):
+        if file.format == "JPEG" and target is not None:
+            # Its rows are all read even so, and their faults found.
+            across, down = _upright_size(target, file)
+            times = next((n for n in (8, 4, 2) if suffices((opened.width / n, opened.height / n), (across, down))), 1)
+            opened.draft(None, (opened.width // times, opened.height // times))
+        opened.load()
+    if file.format == "BMP" and opened.mode == "RGBA" and opened.getchannel("A").getbbox() is None:
+        return opened.convert("RGB")  # the fourth byte was never filled in: viewers show the colours
+    return opened
+
+
+@contextmanager
+def _faults_of(data: bytes) -> Iterator[None]:
+    try:
+        yield
     except _DECODING_ERRORS as exc:
         raise broken(data, "it is damaged or cut off") from exc
-    if file.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
-        return image.convert("RGB")  # the fourth byte was never filled in: viewers show the colours
-    return image
 
 
 def _check_size(data: bytes, size: tuple[int, int], max_pixels: int | None) -> None:

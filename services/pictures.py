@@ -1,17 +1,19 @@
 """Callers' pictures: from a file's bytes to exactly the pixels that are sent to a WebUI.
 
-A `Picture` keeps the encoded file and not its pixels, which are 10 to 50 times as many bytes, since it waits with
-its job for a free WebUI. WebUIs assume sRGB for every picture, so other colours are converted to it here.
+A `Picture` keeps the encoded file, since it waits with its job for a free WebUI and its pixels are 10 to 50 times as
+many bytes. They are kept only until they have been brought to the size of the generation, and only if there is room.
+WebUIs assume sRGB for every picture, so other colours are converted to it here.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from PIL import Image, ImageOps
 
+from sd_client.kept_pixels import KeptPixels
 from services import exif
 from services.colours import in_channels, to_srgb
-from services.picture_decoding import decode, see_whole, upright, upright_size
+from services.picture_decoding import Target, see_whole, suffices
 from services.picture_files import read_file
 from services.picture_formats import PictureError, PictureFormat, describe
 from services.png import encode_png
@@ -30,6 +32,8 @@ class Picture:
 
     `plain`: `data` is an upright RGB PNG or JPEG of one frame without metadata, which may be sent on as it is.
     `has_alpha`: it has an alpha channel, or another way of saying what is transparent.
+    `profile`: the ICC profile of its colours.
+    `pixels`: the picture decoded and upright, maybe in a smaller size.
     """
 
     width: int
@@ -38,12 +42,28 @@ class Picture:
     data: bytes = field(repr=False)
     plain: bool
     has_alpha: bool
+    profile: bytes | None = field(default=None, repr=False)
+    pixels: KeptPixels | None = field(default=None, repr=False, compare=False)
 
 
-def read_picture(data: bytes, *, max_pixels: int) -> Picture:
+class Fitted(NamedTuple):
+    """
+    A picture in the size of the generation.
+
+    :param data: the file to send to a WebUI.
+    :param image: the same in RGB; None if it had not to be decoded.
+    """
+
+    data: bytes
+    image: Image.Image | None
+
+
+def read_picture(data: bytes, *, max_pixels: int, target: Target | None = None, always_decode: bool = False) -> Picture:
     """Decodes the whole picture once, so that a damaged one is found here. Safe to call from many threads.
 
     :param max_pixels: a larger picture is refused by its header, before anything is decoded.
+    :param target: the size that it will probably be brought to; None: its own.
+    :param always_decode: its pixels will be needed even if it has that size.
     :raises PictureError: not PNG, JPEG, WebP or BMP; damaged or cut off; too large; smaller than 16 x 16; transparent
         everywhere; of a high dynamic range that no profile explains.
     """
@@ -51,38 +71,52 @@ def read_picture(data: bytes, *, max_pixels: int) -> Picture:
     if file.colours.hdr:
         message = "is an HDR picture (PQ or HLG) without a profile for ordinary screens; send it as sRGB"
         raise PictureError(message, received=describe(data))
-    size, image = see_whole(data, file, max_pixels=max_pixels)
+    seen = see_whole(data, file, max_pixels=max_pixels, target=target, always_decode=always_decode)
+    image = seen.image
     has_alpha = image is not None and image.has_transparency_data
     if image is not None and has_alpha and in_channels(image).getchannel("A").getbbox() is None:
         message = "is transparent everywhere and shows nothing; send it without its alpha channel"
         raise PictureError(message, received=describe(data))
-    width, height = upright_size(size, file)
     plain = file.plain and exif.orientation(file.exif) == 1 and to_srgb("RGB", file.colours.profile) is None
     return Picture(
-        width=width,
-        height=height,
+        width=seen.width,
+        height=seen.height,
         format=file.format,
         data=file.stripped if plain and len(file.stripped) < len(data) else data,
         plain=plain,
         has_alpha=has_alpha,
+        profile=file.colours.profile,
+        pixels=None if image is None else KeptPixels(image),
     )
 
 
-def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> bytes:
-    """The file to send to a WebUI: exactly width x height pixels.
+def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> Fitted:
+    """The picture in exactly width x height pixels.
 
     A PNG or JPEG that already is that, in sRGB, goes on byte for byte, metadata aside. Everything else becomes an RGB
     PNG without metadata; WebP and BMP always, because not every WebUI reads them.
     """
     if picture.plain and (picture.width, picture.height) == (width, height):
-        return picture.data
-    data = picture.data
-    file = read_file(data)
-    image = upright(decode(data, file, max_pixels=None), file)
-    convert = to_srgb(image.mode, file.colours.profile)
+        return Fitted(picture.data, picture.pixels.take() if picture.pixels else None)
+    image = _pixels(picture, width, height)
+    convert = to_srgb(image.mode, picture.profile)
     if convert is not None:  # the size of the generation has fewer pixels than a photo to convert
         image = convert(resample(in_channels(image), width, height, resize_mode))
-    return encode_png(resample(flatten(image, "white"), width, height, resize_mode))
+    image = resample(flatten(image, "white"), width, height, resize_mode)
+    return Fitted(encode_png(image), image)
+
+
+def _pixels(picture: Picture, width: int, height: int) -> Image.Image:
+    """Decoded and upright; in a smaller size if that suffices for width x height."""
+    image = picture.pixels.take() if picture.pixels else None
+    whole = picture.width, picture.height
+    if image is not None and (image.size == whole or suffices(image.size, (width, height))):
+        return image
+    file = read_file(picture.data)
+    size = picture.width * picture.height
+    seen = see_whole(picture.data, file, max_pixels=size, target=lambda *_: (width, height), always_decode=True)
+    assert seen.image is not None
+    return seen.image
 
 
 def square_reference(picture: Picture) -> bytes:
@@ -106,11 +140,10 @@ def fitted_reference(picture: Picture, width: int, height: int) -> bytes:
 
 def _shrunk(picture: Picture, width: int, height: int) -> Image.Image:
     """Upright, in sRGB, transparent parts over white; no larger than width x height."""
-    file = read_file(picture.data)
-    image = upright(decode(picture.data, file, max_pixels=None), file)
-    scale = min(1.0, width / image.width, height / image.height)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    convert = to_srgb(image.mode, file.colours.profile)
+    scale = min(1.0, width / picture.width, height / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    image = _pixels(picture, *size)
+    convert = to_srgb(image.mode, picture.profile)
     if convert is not None:
         image = convert(resample(in_channels(image), *size, "stretch"))
     return resample(flatten(image, "white"), *size, "stretch")

@@ -1,12 +1,12 @@
 """PNG files: their chunks, whether their pixels are all there, and pixels encoded as one.
 
-Encoding gives files as small as Pillow's quickest, in a fifteenth of the time; the check takes two thirds of the time
-of decoding, and none of its memory.
+Encoding gives files as small as Pillow's quickest, in a fifteenth of the time; the check takes a fifth to two thirds of
+the time of decoding, and none of its memory.
 """
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from isal import isal_zlib
 from PIL import Image, ImageChops
@@ -96,7 +96,7 @@ def read_header(data: bytes) -> Header | None:
     return Header(*struct.unpack_from(">IIBBBBB", data, 16))
 
 
-def has_all_rows(data: bytes, chunks: Iterable[Chunk]) -> bool:
+def has_all_rows(data: bytes, chunks: Iterable[Chunk], *, trusted: bool = False) -> bool:
     """
     Whether every row of a picture with a common header can be had, and nothing follows the last one. The rows are
     inflated piece by piece and not kept.
@@ -104,24 +104,35 @@ def has_all_rows(data: bytes, chunks: Iterable[Chunk]) -> bool:
     False does not mean that a decoder refuses the picture: it forgives some faults that this function does not.
 
     :param chunks: of :func:`read_chunks`.
+    :param trusted: whether the file comes from a WebUI. A caller's may be made on purpose so that isa-l takes its codes
+        and zlib, with which WebUIs decode, refuses them.
     """
     header = read_header(data)
     if header is None or not header.is_common:
         return False
     row_bytes = 1 + _CHANNELS[header.colour_type] * header.width
-    inflater, size, expected = zlib_ng.decompressobj(), 0, row_bytes * header.height
+    size, expected = 0, row_bytes * header.height
+    inflater = isal_zlib.decompressobj() if trusted else zlib_ng.decompressobj()
     try:
         for piece in _idat_pieces(data, chunks):
-            left: bytes | memoryview = piece
-            while left and not inflater.eof and size <= expected:
-                pixels = inflater.decompress(left, _OUT_BYTES)
+            for pixels in _inflated(inflater, piece):
                 if max(pixels[-size % row_bytes :: row_bytes], default=0) > _LAST_FILTER:
                     return False
                 size += len(pixels)
-                left = inflater.unconsumed_tail
-    except zlib_ng.error:  # type: ignore[misc]  # an exception, whatever its types say
+                if size > expected:
+                    return False
+    except (zlib_ng.error, isal_zlib.error):  # type: ignore[misc]  # exceptions, whatever their types say
         return False
     return inflater.eof and size == expected
+
+
+def _inflated(inflater: Any, piece: bytes | memoryview) -> Iterator[bytes]:
+    """All that can be had with this piece. Isa-l may take all of it and still hold pixels back."""
+    left, pixels = piece, b""
+    while not inflater.eof and (left or len(pixels) == _OUT_BYTES):
+        pixels = inflater.decompress(left, _OUT_BYTES)
+        yield pixels
+        left = inflater.unconsumed_tail
 
 
 def _idat_pieces(data: bytes, chunks: Iterable[Chunk]) -> Iterator[memoryview]:

@@ -85,7 +85,13 @@ def check(
     :param stored: fetches a picture that is named by the id of a stored image; see :class:`PictureReading`.
     :raises RefusedFieldsError: with every wrong field, at most :data:`MOST_PROBLEMS`.
     """
-    reading = PictureReading(max_pixels=fields.bounds.max_input_pixels, decoding=decoding, stored=stored)
+    reading = PictureReading(
+        max_pixels=fields.bounds.max_input_pixels,
+        max_painted=fields.bounds.max_pixels,
+        compares=mode == "inpainting",
+        decoding=decoding,
+        stored=stored,
+    )
     model = fields.models[mode]
     try:
         checked = model.model_validate(values, context=reading)

@@ -17,8 +17,10 @@ from api.schemas.byte_objects import of_value
 from services.base64_pictures import decode_base64, refuse_text
 from services.lora_tags import TagError, refuse_tags, without_tags
 from services.masks import Mask, read_mask
+from services.picture_decoding import Target
 from services.picture_formats import PictureError, sniff
 from services.pictures import Picture, read_picture
+from services.sizes import derive_size
 from storage.base import parse_image_id
 from storage.errors import ImageNotFoundError
 
@@ -37,12 +39,15 @@ class PictureReading:
     """
     How the pictures of one request are read: the validation context.
 
-    :param max_pixels: width × height of a picture.
+    :param max_pixels: width × height of a picture; :param max_painted: of the largest generation.
+    :param compares: whether the answer is held against the picture, pixel by pixel.
     :param decoding: entered for each picture while it is decoded; what it raises ends the check.
     :param stored: fetches the file of a stored image; what it raises besides ImageNotFoundError ends the check.
     """
 
     max_pixels: int
+    max_painted: int
+    compares: bool
     decoding: Callable[[], AbstractContextManager[None]]
     stored: Callable[[UUID], bytes]
 
@@ -106,9 +111,27 @@ def image(value: object, info: ValidationInfo) -> Picture:
         if data is None:
             data = _picture_bytes(value)
         with reading.decoding():
-            return read_picture(data, max_pixels=reading.max_pixels)
+            return read_picture(
+                data,
+                max_pixels=reading.max_pixels,
+                target=_target(info, reading),
+                always_decode=reading.compares or info.field_name == "reference",
+            )
     except PictureError as error:
         raise _refused(error) from None
+
+
+def _target(info: ValidationInfo, reading: PictureReading) -> Target | None:
+    """The size that the picture will be brought to, unless a WebUI's limits make it smaller still; None: unknown."""
+    sides = info.data.get("width"), info.data.get("height")
+
+    def target(width: int, height: int) -> tuple[int, int]:
+        try:
+            return derive_size(width, height, want_width=sides[0], want_height=sides[1], max_pixels=reading.max_painted)
+        except PictureError:  # it is refused when the model is known
+            return width, height
+
+    return target if info.field_name == "image" and "width" in info.data else None
 
 
 def mask(value: object, info: ValidationInfo) -> Mask:

@@ -72,13 +72,13 @@ def pictures(data: bytes) -> None:
     assert min(picture.width, picture.height) >= 16
     assert picture.width * picture.height <= MAX_PIXELS
     for mode in ("stretch", "crop", "fill"):
-        with Image.open(io.BytesIO(fit(picture, *SIZE, mode))) as fitted:
+        with Image.open(io.BytesIO(fit(picture, *SIZE, mode).data)) as fitted:
             assert fitted.size == SIZE
     for mask_mode in (None, "white", "black", "alpha"):
         with contextlib.suppress(PictureError):
             mask = read_mask(data, mode=mask_mode, max_pixels=MAX_PIXELS)
-            with Image.open(io.BytesIO(fit_mask(mask, *SIZE, "fill"))) as fitted:
-                assert (fitted.size, fitted.mode) == (SIZE, "L")
+            repainted = fit_mask(mask, *SIZE, "fill")
+            assert (repainted.size, repainted.mode) == (SIZE, "L")
 
 
 def results(data: bytes) -> None:

@@ -101,7 +101,7 @@ def test_as_a_file_it_is_sent_in_pieces(png: bytes) -> None:
 
 def test_a_picture_is_looked_through_and_passed_on_without_a_copy(png: bytes) -> None:
     def look() -> bytes:
-        return fit(read_picture(png, max_pixels=SIDE * SIDE), SIDE, SIDE, "stretch")
+        return fit(read_picture(png, max_pixels=SIDE * SIDE), SIDE, SIDE, "stretch").data
 
     _, most = allocated(look)
     assert most < 4 * PIECE  # the inflater's in and out, and its window

@@ -23,7 +23,7 @@ def read(data: bytes, mode: MaskMode | None = "white") -> Mask:
 
 def fitted(data: bytes, mode: MaskMode | None = "white") -> Image.Image:
     mask = read(data, mode)
-    return samples.pixels(fit_mask(mask, mask.width, mask.height, "stretch"))
+    return fit_mask(mask, mask.width, mask.height, "stretch")
 
 
 def drawing(paint: tuple[int, ...] | int, canvas: tuple[int, ...] | int, image_mode: str = "RGB") -> bytes:
@@ -106,7 +106,7 @@ def test_a_mask_that_vanishes_in_the_cut_is_refused() -> None:
     image = Image.new("L", (200, 50))
     image.paste(255, (0, 0, 20, 50))
     mask = read(samples.encode(image))
-    assert samples.pixels(fit_mask(mask, 64, 64, "stretch")).getbbox() is not None
+    assert fit_mask(mask, 64, 64, "stretch").getbbox() is not None
     with pytest.raises(MaskLostError, match="cuts off everything that is white in the mask") as caught:
         fit_mask(mask, 64, 64, "crop")
     assert caught.value.by_crop
@@ -123,7 +123,7 @@ def test_a_mask_that_vanishes_in_scaling_is_told_so(
     dot = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255), "alpha": (0, 0, 0, 0)}[mode or "white"]
     image.paste(dot, (320, 320, 323, 323))
     mask = read(samples.encode(image), mode)
-    assert samples.pixels(fit_mask(mask, 640, 640, resize_mode)).getbbox() == (320, 320, 323, 323)
+    assert fit_mask(mask, 640, 640, resize_mode).getbbox() == (320, 320, 323, 323)
     with pytest.raises(
         MaskLostError, match=f"at 64x64 nothing is left of the small {colour} part of the mask"
     ) as caught:
@@ -195,8 +195,8 @@ def test_a_mask_lies_where_the_same_drawing_in_the_picture_lies(resize_mode: str
     image = Image.new("L", (96, 64))
     ImageDraw.Draw(image).ellipse((20, 5, 80, 50), fill=255)
     data = samples.encode(image)
-    mask = samples.pixels(fit_mask(read(data), *target, resize_mode))  # type: ignore[arg-type]
-    picture = fit(read_picture(data, max_pixels=10_000), *target, resize_mode)  # type: ignore[arg-type]
+    mask = fit_mask(read(data), *target, resize_mode)  # type: ignore[arg-type]
+    picture = fit(read_picture(data, max_pixels=10_000), *target, resize_mode).data  # type: ignore[arg-type]
     seen = samples.pixels(picture).convert("L").point(lambda value: 255 if value >= 128 else 0)
     assert mask.size == target
     assert mask.tobytes() == seen.tobytes()

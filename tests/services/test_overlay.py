@@ -183,7 +183,7 @@ def test_what_a_real_a1111_painted_is_left_alone() -> None:
     answer = decode_base64(json.loads((RECORDED / "inpaint_mask.body").read_text())["images"][0])
     picture = read_picture(decode_base64(request["init_images"][0]), max_pixels=10_000)
     mask = read_mask(decode_base64(request["mask"]), mode="white", max_pixels=10_000)
-    original, repaint = fit(picture, 64, 64, "stretch"), fit_mask(mask, 64, 64, "stretch")
+    original, repaint = fit(picture, 64, 64, "stretch").data, samples.encode(fit_mask(mask, 64, 64, "stretch"))
     assert keep_unmasked(answer, original, repaint, blur=4) is answer
     assert keep_unmasked(answer, original, repaint, blur=3) is not answer, "A1111's default blur is 4 and reaches 10"
 

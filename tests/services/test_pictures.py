@@ -24,7 +24,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 def sent(data: bytes, resize_mode: ResizeMode = "stretch") -> bytes:
     """What goes to the WebUI at the picture's own size."""
     picture = read(data)
-    return fit(picture, picture.width, picture.height, resize_mode)
+    return fit(picture, picture.width, picture.height, resize_mode).data
 
 
 @pytest.mark.parametrize(("name", "make"), samples.WHOLE.items())
@@ -463,7 +463,7 @@ def test_the_first_frame_counts(data: bytes) -> None:
 
 def test_stretch() -> None:
     image = samples.noise()
-    result = samples.pixels(fit(read(samples.encode(image)), 64, 128, "stretch"))
+    result = samples.pixels(fit(read(samples.encode(image)), 64, 128, "stretch").data)
     assert result.tobytes() == image.resize((64, 128), Image.Resampling.LANCZOS).tobytes()
 
 
@@ -476,20 +476,20 @@ def test_stretch() -> None:
 )
 def test_crop_keeps_the_centre(size: tuple[int, int], expected: tuple[int, int, int, int]) -> None:
     image = samples.noise(*size)
-    result = samples.pixels(fit(read(samples.encode(image)), 30, 30, "crop"))
+    result = samples.pixels(fit(read(samples.encode(image)), 30, 30, "crop").data)
     assert result.tobytes() == image.crop(expected).tobytes()
 
 
 @pytest.mark.parametrize(("size", "target"), [((40, 20), (40, 41)), ((20, 40), (41, 40)), ((16, 4000), (64, 64))])
 def test_fill_draws_the_edges_out(size: tuple[int, int], target: tuple[int, int]) -> None:
     image = Image.new("RGB", size, RED)
-    result = samples.pixels(fit(read(samples.encode(image)), *target, "fill"))
+    result = samples.pixels(fit(read(samples.encode(image)), *target, "fill").data)
     assert result.getcolors() == [(target[0] * target[1], RED)]
 
 
 def test_fill_keeps_the_picture_whole_and_repeats_its_outermost_rows() -> None:
     image = samples.noise(40, 20)
-    result = samples.pixels(fit(read(samples.encode(image)), 40, 40, "fill"))
+    result = samples.pixels(fit(read(samples.encode(image)), 40, 40, "fill").data)
     assert result.crop((0, 10, 40, 30)).tobytes() == image.tobytes()
     for row, source in ((0, 0), (9, 0), (30, 19), (39, 19)):
         strip = image.crop((0, source, 40, source + 1))
@@ -503,7 +503,7 @@ def test_every_resize_mode_gives_exactly_the_size(
     resize_mode: ResizeMode, size: tuple[int, int], target: tuple[int, int]
 ) -> None:
     data = samples.encode(samples.gradient(*size), "JPEG")
-    assert samples.pixels(fit(read(data), *target, resize_mode)).size == target
+    assert samples.pixels(fit(read(data), *target, resize_mode).data).size == target
 
 
 def test_many_threads_at_once() -> None:

@@ -51,7 +51,7 @@ def use(data: bytes) -> None:
     assert isinstance(picture, Picture)
     assert min(picture.width, picture.height) >= 16
     assert picture.width * picture.height <= 1_000_000
-    assert fit(picture, 64, 64, "fill")
+    assert fit(picture, 64, 64, "fill").data
     mask = read_mask(data, mode="white", max_pixels=1_000_000)
     try:
         fit_mask(mask, 64, 64, "stretch")
