@@ -57,7 +57,7 @@ class Target:
 
     def work(self, workload: Workload, *, clients: int, seconds: float) -> Work:
         request = self.requests.get(workload.mode) or generation(
-            workload.mode, workload.side, workload.count, self.dialect
+            workload.mode, workload.side, workload.count, self.dialect, workload.sent
         )
         if self.dialect == "openai":
             request = replace(request, headers={**request.headers, "Authorization": "Bearer sk-bench"})

@@ -42,9 +42,9 @@ _LEVELS = bytes(byte % 42 for byte in range(256))
 
 
 @cache
-def picture(width: int, height: int) -> bytes:
+def picture(width: int, height: int, *, seed: int = 1) -> bytes:
     """Noise, with a text chunk as A1111 writes it."""
-    noise = random.Random(1).randbytes(3 * width * height).translate(_LEVELS)
+    noise = random.Random(seed).randbytes(3 * width * height).translate(_LEVELS)
     text = PngInfo()
     text.add_text("parameters", f"a lighthouse\nSteps: 20, Sampler: Euler, Size: {width}x{height}")
     file = BytesIO()

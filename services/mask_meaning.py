@@ -39,7 +39,8 @@ def unclear(image: Image.Image, grey: Image.Image) -> str | None:
     """
     if _has_hole(image):
         return "has a transparent part in an opaque picture, like a mask whose transparent part is repainted"
-    if grey.getextrema()[1] >= HALF and not _is_flat(grey) and not _is_soft(image, grey):  # type: ignore[operator]
+    counts = grey.histogram()
+    if any(counts[HALF:]) and not _is_flat(counts) and not _is_soft(image, grey, counts):
         return "has many greys, like a photo"
     return None
 
@@ -56,31 +57,28 @@ def _has_hole(image: Image.Image) -> bool:
     return opaque.getextrema()[0] == 0 and 2 * frame.count(255) > len(frame)
 
 
-def _levels(grey: Image.Image) -> tuple[int, int]:
-    """The commonest below half and the commonest above."""
-    counts = grey.histogram()
+def _levels(counts: list[int]) -> tuple[int, int]:
+    """The commonest below half and the commonest above, by how many pixels have each level."""
     around = [sum(counts[max(0, level - 4) : level + 5]) for level in range(256)]
     return max(range(HALF), key=around.__getitem__), max(range(HALF, 256), key=around.__getitem__)
 
 
-def _is_flat(grey: Image.Image) -> bool:
-    dark, light = _levels(grey)
-    counts = grey.histogram()
+def _is_flat(counts: list[int]) -> bool:
+    dark, light = _levels(counts)
     elsewhere = sum(n for level, n in enumerate(counts) if min(abs(level - dark), abs(level - light)) > _NEAR)
     one_sided = sum(counts[:HALF]) == 0
     return elsewhere <= _FLAT * sum(counts) and (one_sided or light - dark >= _APART)
 
 
-def _is_soft(image: Image.Image, grey: Image.Image) -> bool:
-    counts = grey.histogram()
+def _is_soft(image: Image.Image, grey: Image.Image, counts: list[int]) -> bool:
     if sum(counts[: _NEAR + 1]) + sum(counts[255 - _NEAR :]) < _PURE * sum(counts):
         return False
-    return _structured(grey) <= _STRUCTURED and _coloured(image) <= _COLOURED
+    return _structured(grey, counts) <= _STRUCTURED and _coloured(image) <= _COLOURED
 
 
-def _structured(grey: Image.Image) -> float:
+def _structured(grey: Image.Image, counts: list[int]) -> float:
     """The share of pixels that are at neither level, not at an edge between them, and not on a steady slope."""
-    dark, light = _levels(grey)
+    dark, light = _levels(counts)
     small = _small(grey)
     is_dark = small.point([255 * (abs(level - dark) <= _NEAR) for level in range(256)])
     is_light = small.point([255 * (abs(level - light) <= _NEAR) for level in range(256)])

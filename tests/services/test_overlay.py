@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFilter
 
+from sd_client.kept_pixels import KeptPixels, Room
 from services.base64_pictures import decode_base64
 from services.masks import fit_mask, read_mask
 from services.overlay import keep_unmasked
@@ -220,3 +221,20 @@ def test_working_around_the_mask_only_changes_nothing(
     expected = Image.composite(answer, original, ImageChops.darker(faded, reach))
     kept = keep_unmasked(samples.encode(answer), samples.encode(original), samples.encode(mask), blur=blur)
     assert samples.pixels(kept).tobytes() == expected.tobytes()
+
+
+def test_pixels_that_were_kept_are_those_that_would_be_decoded() -> None:
+    original, mask = ORIGINAL_IMAGE.copy(), samples.pixels(masked())
+    pixels, mask_pixels = KeptPixels(original, Room(100_000)), KeptPixels(mask, Room(100_000))
+    decoded = keep_unmasked(REPAINTED, ORIGINAL, masked(), blur=4)
+    for _ in range(2):  # a batch has several answers for one original
+        kept = keep_unmasked(REPAINTED, ORIGINAL, masked(), blur=4, original_pixels=pixels, mask_pixels=mask_pixels)
+        assert kept == decoded
+    assert original.tobytes() == ORIGINAL_IMAGE.tobytes()
+    assert mask.tobytes() == samples.pixels(masked()).tobytes()
+
+
+def test_pixels_for_which_there_was_no_room_are_decoded() -> None:
+    none = KeptPixels(ORIGINAL_IMAGE, Room(10))
+    kept = keep_unmasked(REPAINTED, ORIGINAL, masked(), blur=4, original_pixels=none, mask_pixels=none)
+    assert kept == keep_unmasked(REPAINTED, ORIGINAL, masked(), blur=4)

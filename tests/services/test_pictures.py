@@ -506,6 +506,82 @@ def test_every_resize_mode_gives_exactly_the_size(
     assert samples.pixels(fit(read(data), *target, resize_mode).data).size == target
 
 
+def mean_difference(one: Image.Image, other: Image.Image) -> float:
+    """In levels of 255, of one sample."""
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
+
+
+LARGE = samples.gradient(1200, 900)
+
+
+@pytest.mark.parametrize(
+    ("target", "decoded"), [((400, 300), (600, 450)), ((150, 110), (300, 225)), ((60, 40), (150, 113))]
+)
+def test_a_large_jpeg_is_decoded_in_a_size_that_suffices(target: tuple[int, int], decoded: tuple[int, int]) -> None:
+    data = samples.encode(LARGE, "JPEG", quality=95)
+    picture = read_picture(data, max_pixels=2_000_000, target=lambda width, height: target)
+    assert (picture.width, picture.height) == LARGE.size
+    assert picture.pixels is not None
+    assert picture.pixels.image is not None
+    assert picture.pixels.image.size == decoded
+    fitted = fit(picture, *target, "stretch").image
+    assert fitted is not None
+    assert mean_difference(fitted, samples.pixels(data).resize(target, Image.Resampling.LANCZOS)) < 1
+    assert picture.pixels.image is None, "its job waits without them"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_so_is_one_that_lies_on_its_side(orientation: int) -> None:
+    data = samples.encode(LARGE, "JPEG", quality=95, exif=samples.exif_orientation(orientation))
+    whole = read_picture(data, max_pixels=2_000_000)
+    size = round(whole.width / 3), round(whole.height / 3)
+    picture = read_picture(data, max_pixels=2_000_000, target=lambda width, height: (width // 3, height // 3))
+    assert (picture.width, picture.height) == (whole.width, whole.height)
+    assert picture.pixels is not None
+    assert picture.pixels.image is not None
+    assert picture.pixels.image.size == (whole.width // 2, whole.height // 2)
+    upright = whole.pixels.image if whole.pixels else None
+    assert upright is not None
+    fitted = fit(picture, *size, "stretch").image
+    assert fitted is not None
+    assert mean_difference(fitted, upright.resize(size, Image.Resampling.LANCZOS)) < 1
+
+
+def test_what_was_decoded_too_small_is_decoded_again() -> None:
+    data = samples.encode(LARGE, "JPEG", quality=95, exif=samples.exif_orientation(3))
+    picture = read_picture(data, max_pixels=2_000_000, target=lambda width, height: (100, 100))
+    fitted = fit(picture, *LARGE.size, "stretch").image
+    assert fitted is not None
+    assert fitted.tobytes() == samples.pixels(data).transpose(Image.Transpose.ROTATE_180).tobytes()
+    assert fit(picture, *LARGE.size, "stretch").image is not fitted, "and as often as it is needed"
+
+
+@pytest.mark.parametrize("kept", [0, 10, 100, 1000])
+def test_a_large_jpeg_is_read_to_its_end_even_so(kept: int) -> None:
+    data = samples.encode(samples.noise(600, 400), "JPEG")
+    cut = data[: -kept - 2] + b"\xff\xd9" if kept else data[:-2]
+    if not kept:
+        with pytest.raises(PictureError, match="cannot be decoded"):
+            read_picture(cut, max_pixels=1_000_000, target=lambda width, height: (50, 30))
+        return
+    verdicts = []
+    for target in (None, lambda width, height: (50, 30)):
+        try:
+            verdicts.append(bool(read_picture(cut, max_pixels=1_000_000, target=target)))
+        except PictureError as error:
+            verdicts.append(error.message)
+    assert verdicts[0] == verdicts[1]
+
+
+def test_an_image_that_goes_on_as_it_is_comes_with_its_pixels_if_they_are_needed() -> None:
+    for data in (samples.encode(samples.noise()), samples.encode(samples.noise(), "JPEG")):
+        picture = read_picture(data, max_pixels=10_000, target=lambda width, height: samples.SIZE, always_decode=True)
+        fitted = fit(picture, *samples.SIZE, "stretch")
+        assert fitted.data is data
+        assert fitted.image is not None
+        assert (fitted.image.mode, fitted.image.tobytes()) == ("RGB", samples.pixels(data).tobytes())
+
+
 def test_many_threads_at_once() -> None:
     visible = [data for data, _ in MODES.values() if not _is_hidden(data)]
     files = [make() for make in samples.WHOLE.values()] + visible * 2

@@ -27,8 +27,8 @@ from tests.services import picture_samples as samples
 PNG = samples.encode(samples.noise())
 
 
-def looked_at(data: bytes) -> bool:
-    return has_all_rows(data, read_chunks(data))
+def looked_at(data: bytes, *, trusted: bool = False) -> bool:
+    return has_all_rows(data, read_chunks(data), trusted=trusted)
 
 
 def with_pixels(rows: bytes, *, width: int = 16, height: int = 16, cut: int = 8192, **header: int) -> bytes:
@@ -42,11 +42,24 @@ def with_pixels(rows: bytes, *, width: int = 16, height: int = 16, cut: int = 81
 ROWS = (b"\4" + bytes(48)) * 16
 
 
+@pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("cut", [1, 7, 8192])
-def test_whole_pictures(cut: int) -> None:
-    assert looked_at(with_pixels(zlib.compress(ROWS), cut=cut))
-    assert looked_at(PNG)
-    assert looked_at(samples.encode(Image.new("RGB", (2000, 1500), "red")))
+def test_whole_pictures(cut: int, *, trusted: bool) -> None:
+    assert looked_at(with_pixels(zlib.compress(ROWS), cut=cut), trusted=trusted)
+    assert looked_at(PNG, trusted=trusted)
+    assert looked_at(samples.encode(Image.new("RGB", (2000, 1500), "red")), trusted=trusted)
+    assert looked_at(samples.encode(samples.noise(400, 300), compress_level=0), trusted=trusted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(16, 3000), level=st.integers(0, 9), strategy=st.integers(0, 4), seed=st.binary(min_size=1))
+def test_every_whole_picture_is_seen_to_be_whole(height: int, level: int, strategy: int, seed: bytes) -> None:
+    """However much an inflater holds back of what it has taken."""
+    row = (seed * 48)[:48]
+    deflater = zlib.compressobj(level, strategy=strategy)
+    stream = deflater.compress((b"\1" + row) * height) + deflater.flush()
+    assert looked_at(with_pixels(stream, height=height), trusted=True)
+    assert looked_at(with_pixels(stream, height=height), trusted=False)
 
 
 REFUSED = {
@@ -67,23 +80,26 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_what_a_decoder_must_judge(data: bytes) -> None:
-    assert not looked_at(data)
+def test_what_a_decoder_must_judge(data: bytes, *, trusted: bool) -> None:
+    assert not looked_at(data, trusted=trusted)
 
 
-def test_a_few_bytes_that_inflate_to_gigabytes_are_not_kept() -> None:
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_few_bytes_that_inflate_to_gigabytes_are_not_kept(*, trusted: bool) -> None:
     bomb = with_pixels(zlib.compress(bytes(40_000_000), 1))
     tracemalloc.start()
     try:
-        assert not looked_at(bomb)
+        assert not looked_at(bomb, trusted=trusted)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert most < 2_000_000
 
 
-def test_damaged_pixels_are_found_as_a_decoder_finds_them() -> None:
+@pytest.mark.parametrize("trusted", [False, True])
+def test_damaged_pixels_are_found_as_a_decoder_finds_them(*, trusted: bool) -> None:
     """The compressed data is damaged, and the checksums made right again."""
     draw = random.Random(1)
     rows = b"".join(bytes([draw.randrange(5)]) + draw.randbytes(48) for _ in range(16))
@@ -94,7 +110,7 @@ def test_damaged_pixels_are_found_as_a_decoder_finds_them() -> None:
         for _ in range(draw.randint(1, 3)):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         data = with_pixels(bytes(damaged))
-        if looked_at(data):
+        if looked_at(data, trusted=trusted):
             decode_upright(data)  # raises where it is broken
         else:
             found += 1
@@ -155,6 +171,14 @@ def test_streams_that_only_some_inflaters_refuse(stream: str) -> None:
     for inflater, errors in ((zlib_ng.decompressobj(), zlib_ng.error), (zlib.decompressobj(), zlib.error)):
         with pytest.raises(errors, match="invalid"):
             inflater.decompress(bytes.fromhex(stream))
+
+
+@pytest.mark.parametrize("stream", ODD)
+def test_a_caller_cannot_send_a_webui_what_only_some_inflaters_take(stream: str) -> None:
+    odd = with_pixels(bytes.fromhex(stream))
+    assert not looked_at(odd)
+    with pytest.raises(PictureError, match="damaged or cut off"):
+        read_picture(odd, max_pixels=256)
 
 
 def test_a_picture_that_only_a_decoder_forgives_is_accepted_still() -> None:
