@@ -37,7 +37,7 @@ from services.overlay import keep_unmasked
 from services.picture_formats import PictureError
 from services.pictures import fit, read_picture
 from services.problems import InvalidParamsError
-from services.results import png_size, to_png
+from services.results import check_whole, png_size, to_png
 from tests.sd_client.servers import read_request
 
 MAX_PIXELS = 250_000
@@ -71,6 +71,10 @@ def pictures(data: bytes) -> None:
         return
     assert min(picture.width, picture.height) >= 16
     assert picture.width * picture.height <= MAX_PIXELS
+    reduced = read_picture(data, max_pixels=MAX_PIXELS, target=lambda width, height: SIZE, always_decode=True)
+    assert (reduced.width, reduced.height) == (picture.width, picture.height)
+    with Image.open(io.BytesIO(fit(reduced, *SIZE, "crop").data)) as fitted:
+        assert fitted.size == SIZE
     for mode in ("stretch", "crop", "fill"):
         with Image.open(io.BytesIO(fit(picture, *SIZE, mode).data)) as fitted:
             assert fitted.size == SIZE
@@ -95,6 +99,8 @@ def results(data: bytes) -> None:
     assert len(painted) == JOB.batch_size
     with contextlib.suppress(PictureError):
         png = to_png(painted[0].data, parameters=painted[0].infotext)
+        with contextlib.suppress(PictureError):
+            check_whole(png)
         if png_size(png) == SIZE:
             assert keep_unmasked(png, _ORIGINAL, _MASK, blur=2).startswith(b"\x89PNG")
 
