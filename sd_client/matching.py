@@ -36,8 +36,9 @@ def match(capabilities: Capabilities, params: GenerationParams) -> Match | None:
     ways = possible_ways(capabilities, params.reference) if params.reference else ()
     if checkpoint is None or spelling is None or loras is None or (params.reference and not ways):
         return None
+    hires_steps = params.hires.steps if params.hires else None
     able = (
-        enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength)
+        enough_steps(capabilities, spelling, steps=params.steps, strength=params.strength, hires_steps=hires_steps)
         and params.seed + params.batch_size - 1 <= capabilities.max_seed
         and (params.clip_skip == 1 or capabilities.clip_skip is not None)
         and (params.hires is None or params.hires.upscaler in capabilities.hires_upscalers)

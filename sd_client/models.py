@@ -81,12 +81,14 @@ class Sampler:
     """
     :param fewest_steps: with fewer it always fails.
     :param fewest_img2img_steps: the same in img2img, of :func:`sd_client.samplers.img2img_steps`.
+    :param fewest_hires_steps: the same in a second pass, whose steps are all done, whatever its strength.
     """
 
     name: str
     aliases: tuple[str, ...] = ()
     fewest_steps: int = 1
     fewest_img2img_steps: int = 0
+    fewest_hires_steps: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

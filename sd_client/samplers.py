@@ -129,21 +129,29 @@ def _with_fewest(sampler: Sampler, fewest: Mapping[str, tuple[int, int]], *, any
     found = next((fewest[alias] for alias in sampler.aliases if alias in fewest), None)
     if found is None:
         return sampler
-    return replace(sampler, fewest_steps=found[0], fewest_img2img_steps=0 if any_strength else found[1])
+    return replace(
+        sampler,
+        fewest_steps=found[0],
+        fewest_img2img_steps=0 if any_strength else found[1],
+        fewest_hires_steps=found[1] + 1,  # the first of them does not count
+    )
 
 
-def enough_steps(capabilities: Capabilities, spelling: Spelling, *, steps: int, strength: float | None) -> bool:
+def enough_steps(
+    capabilities: Capabilities, spelling: Spelling, *, steps: int, strength: float | None, hires_steps: int | None
+) -> bool:
     """
     Whether this WebUI's sampler can do a job of so many steps.
 
     :param strength: None for txt2img.
+    :param hires_steps: of its second pass; None if it has none.
     """
     listed = capabilities.samplers if spelling.sampler else ()
     sampler = next((one for one in listed if one.name == spelling.sampler), None)
     if sampler is None:
         return True
     if strength is None:
-        return steps >= sampler.fewest_steps
+        return steps >= sampler.fewest_steps and (hires_steps is None or hires_steps >= sampler.fewest_hires_steps)
     return img2img_steps(steps, strength) >= sampler.fewest_img2img_steps
 
 

@@ -135,11 +135,12 @@ def able_in_steps(
     """Those of the WebUIs whose sampler can do so few steps."""
     if wanted.steps is None:
         return list(able)
+    second = (wanted.hires.steps or wanted.steps) if wanted.hires else None
     return [
         c
         for c in able
         if (spelling := spell(c, sampler, scheduler)) is None
-        or enough_steps(c, spelling, steps=wanted.steps, strength=wanted.strength)
+        or enough_steps(c, spelling, steps=wanted.steps, strength=wanted.strength, hires_steps=second)
     ]
 
 
@@ -152,9 +153,13 @@ def few_steps_problems(
     found = [_sampler(c, sampler, scheduler) for c in able]
     if wanted.strength is None:
         whose = "none was given, and SD_SAMPLER, this service's default, " if wanted.sampler is None else ""
-        message = f"must be at least {min(one.fewest_steps for one in found)} with the sampler {found[0].name!r}"
+        field, steps, fewest = "steps", wanted.steps, min(one.fewest_steps for one in found)
+        if wanted.hires and steps >= fewest:
+            field, steps = "hires.steps", wanted.hires.steps or steps
+            fewest = min(one.fewest_hires_steps for one in found)
+        message = f"must be at least {fewest} with the sampler {found[0].name!r}"
         return [
-            Problem(field="steps", message=message, received=wanted.steps),
+            Problem(field=field, message=message, received=steps),
             Problem(
                 field="sampler", message=f"{whose}{found[0].name!r} fails with so few steps", received=wanted.sampler
             ),

@@ -162,11 +162,14 @@ def check_steps(job: Job) -> None:
     """
     # In img2img UniPC does not get the first of the steps.
     given = job.sampling_steps - 1 if job.is_img2img else job.steps
+    again = _second_steps(job)
+    if again is not None:
+        given = min(given, again - 1)
     if job.sampling.sampler == "UniPC" and given == 0:
         raise CrashError("IndexError", "index -1 is out of bounds for dimension 0 with size 0")
     if job.sampling.sampler == "UniPC" and given < UNIPC_ORDER:
         raise CrashError("AssertionError", "UniPC order must be < sampling steps")
-    if job.sampling.sampler in REVERSE_SAMPLERS and job.is_img2img and job.sampling_steps == 1:
+    if job.sampling.sampler in REVERSE_SAMPLERS and (again == 1 or (job.is_img2img and job.sampling_steps == 1)):
         raise CrashError("ValueError", "eta must be 0 for reverse sampling")
 
 
@@ -175,5 +178,12 @@ def check_sde_steps(job: Job) -> None:
 
     :raises CrashError: the sampler cannot do a single step.
     """
-    if job.sampling.sampler in SDE_SAMPLERS and job.sampling_steps == 1:
+    if job.sampling.sampler in SDE_SAMPLERS and 1 in (job.sampling_steps, _second_steps(job)):
         raise CrashError("UnboundLocalError", "local variable 'h' referenced before assignment")
+
+
+def _second_steps(job: Job) -> int | None:
+    """Those of a second pass, which are all done, whatever its strength. None where there is none."""
+    if job.is_img2img or not job.fields.get("enable_hr"):
+        return None
+    return int(job.fields.get("hr_second_pass_steps") or job.steps)

@@ -91,3 +91,24 @@ def test_a_pool_sends_it_where_it_can_be_done(tmp_path: Path) -> None:
             assert paint(app.test_client(), None, sampler="DPM++ 3M SDE", steps=1).status_code == 200
         assert (len(a1111.generations), len(forge.generations)) == (0, 3)
         assert json.loads(forge.generations[0].body)["sampler_name"] == "DPM++ 3M SDE"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "on"),
+    [
+        *(("UniPC", 3, "a1111 forge"), ("UniPC", 4, "")),
+        *(("DPM fast", 1, "a1111 forge"), ("DPM fast", 2, ""), ("DPM++ 2M SDE", 1, "a1111"), ("Euler", 1, "")),
+    ],
+)
+def test_a_second_pass(
+    request: pytest.FixtureRequest, client: FlaskClient, webui: Simulator, sampler: str, steps: int, on: str
+) -> None:
+    webui.forget_requests()
+    answer = paint(client, None, sampler=sampler, steps=4, hires={"steps": steps})
+    if request.node.callspec.params["webui"] not in on.split():
+        assert answer.status_code == 200, answer.text
+        return
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (422, "validation_error")
+    assert [entry["field"] for entry in problem["errors"]] == ["hires.steps", "sampler"]
+    assert webui.generations == []

@@ -65,13 +65,26 @@ def test_other_servers_are_refused_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "strength", "enough"),
-    [(1, None, False), (2, None, False), (3, None, True), (4, 0.0, False), (4, 0.5, False), (4, 1.0, True)],
+    ("steps", "strength", "hires", "enough"),
+    [
+        *((1, None, None, False), (2, None, None, False), (3, None, None, True)),
+        *((4, 0.0, None, False), (4, 0.5, None, False), (4, 1.0, None, True)),
+        *((3, None, 3, False), (9, None, 3, False), (3, None, 4, True), (2, None, 9, False)),
+    ],
 )
-def test_enough(steps: int, strength: float | None, enough: bool) -> None:
+def test_enough(steps: int, strength: float | None, hires: int | None, enough: bool) -> None:
     listed = Capabilities(
         checkpoints=CAPABILITIES.checkpoints, samplers=with_fewest_steps(SAMPLERS, A1111, {}), schedulers=A1111
     )
-    assert enough_steps(listed, Spelling(sampler="UniPC"), steps=steps, strength=strength) == enough
-    assert enough_steps(listed, Spelling(sampler="Euler"), steps=steps, strength=strength)
-    assert enough_steps(listed, Spelling(), steps=steps, strength=strength)
+    job = {"steps": steps, "strength": strength, "hires_steps": hires}
+    assert enough_steps(listed, Spelling(sampler="UniPC"), **job) == enough
+    assert enough_steps(listed, Spelling(sampler="Euler"), **job)
+    assert enough_steps(listed, Spelling(), **job)
+
+
+def test_a_second_pass_does_all_its_steps() -> None:
+    """As seen on A1111: also with the option by which img2img does all of them."""
+    for options in ({}, {"img2img_fix_steps": True}):
+        seen = {one.name: one.fewest_hires_steps for one in with_fewest_steps(SAMPLERS, A1111, options)}
+        few = {"UniPC": 4, **dict.fromkeys(("DPM fast", "DPM adaptive", *ONLY_A1111), 2)}
+        assert {name: steps for name, steps in seen.items() if steps != 1} == few
