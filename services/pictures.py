@@ -124,7 +124,7 @@ def square_reference(picture: Picture) -> bytes:
     An RGB PNG for an IP-Adapter: all of the picture on white, a square, never enlarged. Some WebUIs squash what they
     get to a square and others cut its middle out; a square is the same for all.
     """
-    image = _shrunk(picture, *_LARGE_SQUARE)
+    image = _shrunk(picture, *_LARGE_SQUARE, used=(_SQUARE_SIDE, _SQUARE_SIDE))
     side = max(image.size)
     # Padded before it is brought to its size, so that a caller's own padding makes no difference.
     square = _on_white(image, side, side)
@@ -133,20 +133,34 @@ def square_reference(picture: Picture) -> bytes:
     return encode_png(square)
 
 
+def reference_target(width: int, height: int) -> tuple[int, int]:
+    """In what size a reference picture is seen first: for an adapter, by which most are used."""
+    return _within(width, height, _SQUARE_SIDE, _SQUARE_SIDE)
+
+
 def fitted_reference(picture: Picture, width: int, height: int) -> bytes:
     """An RGB PNG of exactly width x height pixels: all of the picture on white, never enlarged."""
     return encode_png(_on_white(_shrunk(picture, width, height), width, height))
 
 
-def _shrunk(picture: Picture, width: int, height: int) -> Image.Image:
-    """Upright, in sRGB, transparent parts over white; no larger than width x height."""
-    scale = min(1.0, width / picture.width, height / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    image = _pixels(picture, *size)
+def _shrunk(picture: Picture, width: int, height: int, *, used: tuple[int, int] | None = None) -> Image.Image:
+    """
+    Upright, in sRGB, transparent parts over white; no larger than width x height.
+
+    :param used: what it will fit into in the end; None: width x height.
+    """
+    image = _pixels(picture, *_within(picture.width, picture.height, *(used or (width, height))))
+    size = _within(image.width, image.height, width, height)
     convert = to_srgb(image.mode, picture.profile)
     if convert is not None:
         image = convert(resample(in_channels(image), *size, "stretch"))
     return resample(flatten(image, "white"), *size, "stretch")
+
+
+def _within(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """Of the same shape, never larger."""
+    scale = min(1.0, most_width / width, most_height / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _on_white(image: Image.Image, width: int, height: int) -> Image.Image:

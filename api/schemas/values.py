@@ -19,7 +19,7 @@ from services.lora_tags import TagError, refuse_tags, without_tags
 from services.masks import Mask, read_mask
 from services.picture_decoding import Target
 from services.picture_formats import PictureError, sniff
-from services.pictures import Picture, read_picture
+from services.pictures import Picture, read_picture, reference_target
 from services.sizes import derive_size
 from storage.base import parse_image_id
 from storage.errors import ImageNotFoundError
@@ -114,7 +114,7 @@ def image(value: object, info: ValidationInfo) -> Picture:
             return read_picture(
                 data,
                 max_pixels=reading.max_pixels,
-                target=_target(info, reading),
+                target=reference_target if info.field_name == "reference" else _target(info, reading),
                 always_decode=reading.compares or info.field_name == "reference",
             )
     except PictureError as error:

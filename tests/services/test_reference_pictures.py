@@ -6,9 +6,9 @@ import io
 from typing import Any
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageChops, ImageStat
 
-from services.pictures import Picture, fitted_reference, read_picture, square_reference
+from services.pictures import Picture, fitted_reference, read_picture, reference_target, square_reference
 
 WHITE = (255, 255, 255)
 
@@ -72,3 +72,18 @@ def test_other_kinds(mode: str) -> None:
     image = Image.linear_gradient("L").resize((64, 32))
     image = Image.new("I;16", (64, 32), 40_000) if mode == "I;16" else image.convert(mode)
     assert opened(square_reference(picture(image))).size == (64, 64)
+
+
+@pytest.mark.parametrize(("size", "grain"), [((4000, 3000), 10), ((1100, 3000), 40)])
+def test_a_large_jpeg_shows_what_the_same_png_shows(size: tuple[int, int], grain: int) -> None:
+    """It is decoded in a smaller size, which must be large enough for what is made of it, an adapter's or not."""
+    noise = Image.effect_noise((size[0] // grain, size[1] // grain), 80)
+    image = noise.resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95)
+    for make in (square_reference, lambda read: fitted_reference(read, 1024, 1024)):
+        seen = read_picture(file.getvalue(), max_pixels=10**8, target=reference_target, always_decode=True)
+        assert (seen.width, seen.height) == size
+        found, due = opened(make(seen)), opened(make(picture(image)))
+        assert found.size == due.size
+        assert max(ImageStat.Stat(ImageChops.difference(found, due)).mean) < 2
