@@ -231,22 +231,24 @@ class LocalStorage:
         finally:
             os.close(folder)
 
-    def _old_incoming(self, made_before: float) -> Iterator[Path]:
-        for path in children(self._incoming):
-            if path.suffix in (".png", ".probe") and parse_image_id(path.stem) and is_older(path, made_before):
-                yield path
+    def _old_incoming(self, made_before: float) -> Iterator[str]:
+        for entry in children(self._incoming):
+            name, ending = os.path.splitext(entry.name)
+            if ending in (".png", ".probe") and parse_image_id(name) and is_older(entry.path, made_before):
+                yield entry.path
 
-    def _old_lone_records(self, made_before: float) -> Iterator[Path]:
+    def _old_lone_records(self, made_before: float) -> Iterator[str]:
         for shard in self._all_shards():
-            paths = children(shard)
-            images = {path.stem for path in paths if path.suffix == ".png"}
-            for path in paths:
-                lone = path.suffix == ".json" and path.stem not in images and parse_image_id(path.stem)
+            names = {entry.name for entry in children(shard)}
+            for name in names:
+                image = f"{name.removesuffix('.json')}.png"
+                if not name.endswith(".json") or image in names or parse_image_id(name.removesuffix(".json")) is None:
+                    continue
                 # The second look is for an image that is younger than the listing.
-                if lone and is_older(path, made_before) and not is_there(path.with_suffix(".png")):
-                    yield path
+                if is_older(f"{shard}/{name}", made_before) and not is_there(f"{shard}/{image}"):
+                    yield f"{shard}/{name}"
 
-    def _all_shards(self) -> Iterator[Path]:
+    def _all_shards(self) -> Iterator[str]:
         return (shard for outer in _shards(self._root) for shard in _shards(outer))
 
 
@@ -268,17 +270,18 @@ def _remove_in_order(*paths: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _images_in(shard: Path) -> Iterator[StoredImage]:
-    for path in children(shard):
-        image_id = parse_image_id(path.stem)
-        if path.suffix != ".png" or image_id is None:
+def _images_in(shard: str) -> Iterator[StoredImage]:
+    for entry in children(shard):
+        name, ending = os.path.splitext(entry.name)
+        image_id = parse_image_id(name) if ending == ".png" else None
+        if image_id is None:
             continue
         with suppress(FileNotFoundError):  # removed since the listing
-            status = os.lstat(path)
+            status = entry.stat(follow_symlinks=False)
             yield StoredImage(image_id=image_id, size_bytes=status.st_size, modified=status.st_mtime)
 
 
-def _shards(folder: Path) -> Iterator[Path]:
-    for path in children(folder):
-        if _SHARD.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            yield path
+def _shards(folder: Path | str) -> Iterator[str]:
+    for entry in children(folder):
+        if _SHARD.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield entry.path
