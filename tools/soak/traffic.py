@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -29,6 +29,8 @@ PATIENCE_S = 90.0
 PAINTING = frozenset(
     {"200", "webui_error", "webui_unavailable", "gpu_out_of_memory", "webui_timeout", "queue_full", "queue_timeout"}
 )
+#: The same at the doors, by status: OpenAI's has another one where a retry would end in the same way.
+DOORS_PAINTING = frozenset({"200", "400", "502", "503", "504"})
 _PHOTO = samples.encode(samples.noise(200, 120), "JPEG", exif=samples.exif_orientation(6))
 _FEW_BAD = tuple(bad for bad in BAD_REQUESTS if len(bad.body) < 20_000 and "model" not in bad.fields)
 _MOST_IDS = 5000
@@ -63,6 +65,8 @@ class Tally:
     findings: list[str] = field(default_factory=list)
     #: When the request was sent and when its connection broke without an answer, and whose it was.
     lost: list[tuple[float, float, str]] = field(default_factory=list)
+    #: When each request was sent, its kind, and the seconds until its last answer.
+    took: list[tuple[float, str, float]] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     slowest_health_s: float = 0.0
     counts: Counts = field(default_factory=lambda: Counts())
@@ -82,18 +86,28 @@ class Caller(threading.Thread):
         ended: threading.Event,
         seed: int,
         kinds: Container[str] | None = None,
+        *,
+        pause_s: float = 0.0,
+        sides: Sequence[int] = (64, 64, 128),
     ) -> None:
-        """:param kinds: of requests; None for all."""
+        """
+        :param kinds: of requests; None for all. :param pause_s: the mean pause before a request, in seconds.
+        :param sides: of the pictures, in pixels; one of them is drawn for each generation.
+        """
         super().__init__(name=f"caller-{seed}")
         self._service = service
         self._tally = tally
         self._mutex = mutex
         self._ended = ended
         self._draw = random.Random(seed)
+        self._pause_s = pause_s
+        self._sides = sides
         every: Mapping[str, tuple[int, Callable[[], None]]] = {
             "txt2img": (8, self._txt2img),
             "img2img": (4, self._img2img),
             "inpainting": (4, self._inpainting),
+            "openai": (2, self._openai),
+            "a1111": (2, self._a1111),
             "retry": (4, self._retry),
             "image": (8, self._image),
             "health": (4, self._health),
@@ -110,9 +124,13 @@ class Caller(threading.Thread):
         weights = [self._kinds[name][0] for name in names]
         while not self._ended.is_set():
             name = self._draw.choices(names, weights)[0]
+            if self._pause_s and self._ended.wait(self._draw.expovariate(1 / self._pause_s)):
+                return
             sent = time.monotonic()
             try:
                 self._kinds[name][1]()
+                with self._mutex:
+                    self._tally.took.append((sent, name, time.monotonic() - sent))
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError):
                 with self._mutex:
                     self._tally.lost.append((sent, time.monotonic(), name))
@@ -143,6 +161,20 @@ class Caller(threading.Thread):
 
     def _inpainting(self) -> None:
         self._take("inpainting", self._post("inpainting", {**self._fields(), "image": text(PNG), "mask": text(MASK)}))
+
+    def _openai(self) -> None:
+        fields = self._fields()
+        asked = {"prompt": fields["prompt"], "size": f"{fields['width']}x{fields['height']}"}
+        self._at_a_door("openai", "/v1/images/generations", asked, lambda body: body["data"][0]["b64_json"])
+
+    def _a1111(self) -> None:
+        self._at_a_door("a1111", "/sdapi/v1/txt2img", self._fields(), lambda body: body["images"][0])
+
+    def _at_a_door(self, name: str, path: str, fields: dict[str, Any], picture: Callable[[Any], str]) -> None:
+        answer = requests.post(f"{self._service.root}{path}", json=fields, timeout=PATIENCE_S)
+        self._count(name, str(answer.status_code), DOORS_PAINTING, answer.text[:200])
+        if answer.status_code == 200:
+            self._decode(base64.b64decode(picture(answer.json())), f"answer of {path}")
 
     def _retry(self) -> None:
         """Repeat one request with one key, also after its connection broke: it must yield one picture."""
@@ -237,7 +269,7 @@ class Caller(threading.Thread):
     # --- What is done with answers ---------------------------------------------------------------------------------
 
     def _fields(self) -> dict[str, Any]:
-        side = self._draw.choice([64, 64, 128])
+        side = self._draw.choice(self._sides)
         steps = self._draw.choice([1, 2, 4, 16])
         return {"prompt": "a harbour", "width": side, "height": side, "steps": steps}
 

@@ -31,7 +31,11 @@ class Trouble(threading.Thread):
         redis_server: RedisServer,
         ended: threading.Event,
         seed: int,
+        *,
+        kills: bool = True,
+        pause_s: tuple[float, float] = (0.5, 3.0),
     ) -> None:
+        """:param kills: workers as well. :param pause_s: the shortest and the longest pause before each failure."""
         super().__init__(name="trouble")
         self.done: Counter[str] = Counter()
         #: When workers were killed, by ``time.monotonic``.
@@ -41,6 +45,8 @@ class Trouble(threading.Thread):
         self._redis = redis_server
         self._ended = ended
         self._draw = random.Random(seed)
+        self._kills = kills
+        self._pause_s = pause_s
 
     def run(self) -> None:
         things: list[tuple[int, Callable[[], None]]] = [
@@ -50,10 +56,10 @@ class Trouble(threading.Thread):
             (3, self._freeze_redis),
             (1, self._restart_redis),
             (1, self._empty_redis),
-            (1, self._kill_worker),
+            (int(self._kills), self._kill_worker),
         ]
         actions, weights = [action for _, action in things], [weight for weight, _ in things]
-        while not self._ended.wait(self._draw.uniform(0.5, 3)):
+        while not self._ended.wait(self._draw.uniform(*self._pause_s)):
             self._draw.choices(actions, weights)[0]()
         for webui in self._webuis:
             webui.clear_faults()
