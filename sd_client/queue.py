@@ -321,9 +321,11 @@ class JobQueue:
         """By ticket; whoever nobody can do a job for now waits for a WebUI to come back, unless it is refused."""
         states, broken = self._probing.states(), self.broken()
         webuis: dict[str, tuple[str, ...]] = {}
+        sets: dict[tuple[str, ...], tuple[str, ...]] = {}  # as in schedule.enter, equal ones are one object
         for ticket, waiting in list(self._waiting.items()):
             try:
-                webuis[ticket] = candidates(waiting.request, states, waiting.tried, self._policy, broken)
+                found = candidates(waiting.request, states, waiting.tried, self._policy, broken)
+                webuis[ticket] = sets.setdefault(found, found)
             except WebUIError as error:
                 webuis[ticket] = ()
                 if isinstance(error, LimitError | BrokenModelError):

@@ -95,8 +95,15 @@ _NEWEST = 0.2
 
 
 def enter(schedule: Schedule, job: Job) -> Schedule:
-    """The job waits, behind all that came before it."""
-    waiting = sorted((*schedule.waiting, job), key=lambda waiting: waiting.since)
+    """
+    The job waits, behind all that came before it.
+
+    It refers to the same tuple of WebUIs as another job that has the same ones. Most jobs have, and what is done for
+    each tuple is then done once: otherwise a change would cost as much as there are jobs times WebUIs.
+    """
+    others = (*schedule.waiting, *schedule.running)
+    webuis = next((other.webuis for other in others if other.webuis == job.webuis), job.webuis)
+    waiting = sorted((*schedule.waiting, replace(job, webuis=webuis)), key=lambda waiting: waiting.since)
     return replace(schedule, waiting=tuple(waiting))
 
 

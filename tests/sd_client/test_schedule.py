@@ -214,6 +214,16 @@ def test_a_job_that_makes_its_webui_load_another_model_is_known(loaded: str | No
     assert job.switches == switches
 
 
+def test_jobs_that_the_same_webuis_can_do_refer_to_one_tuple() -> None:
+    """What is done for each tuple would otherwise be done for each job, with every change of the schedule."""
+    schedule = Schedule()
+    for number in range(3):
+        schedule = enter(schedule, waiting(str(number), webuis=tuple(["a", "b"]), since=number))
+    schedule = enter(schedule, waiting("other", webuis=("b",), since=3))
+    assert len({id(job.webuis) for job in schedule.waiting[:3]}) == 1
+    assert schedule.waiting[3].webuis == ("b",)
+
+
 def test_a_patient_job_waits_for_the_busy_webui_with_its_model() -> None:
     schedule = grant(entered(waiting("1"), loaded={"a": "sd15"}), slots=1, patience_s=5, now=0)
     schedule = grant(enter(schedule, waiting("2", since=1.0)), slots=1, patience_s=5, now=1.0)
