@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BESIDE = -n $$(($$(nproc 2>/dev/null || echo 2) + 2)) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deploy test-clients test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-litellm docs docs-serve error-docs check lines audit format lock clean
+.PHONY: help install run test test-deploy test-clients test-faults test-hosts test-scale test-webui fuzz fuzz-api soak screenshots bench bench-scale bench-litellm docs docs-serve error-docs check lines audit format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ screenshots: install ## take new pictures of the studio page for the docs (needs
 
 bench: install ## this service beside nginx, a tutorial's proxy and litellm's: one table, within ten minutes (Linux)
 	$(PYTHON_OF_VENV) -m bench $(ARGS)
+
+bench-scale: install ## many WebUIs, callers and hosts (20 minutes); ARGS="--folder 1000000": stored images; ARGS=--hour: mixed traffic (Linux)
+	$(PYTHON_OF_VENV) -m bench.scale $(ARGS)
 
 # A separate step: it needs the network, and a hundred packages that nothing else needs.
 bench-litellm: install ## install litellm's proxy for `make bench`, in a separate environment

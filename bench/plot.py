@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # importing it takes longer than a report
 OURS, THEIRS = "#2a6f97", "#a9b4be"
 
 #: Without them a picture would differ from run to run.
-_STEADY: Any = {"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STEADY: Any = {"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def comparison(results: Results, path: Path) -> None:
@@ -26,13 +26,13 @@ def comparison(results: Results, path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = ("txt2img 1024²", "img2img 1024²")
-    with mpl.rc_context(_STEADY):
+    with mpl.rc_context(STEADY):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         for axes, workload in zip(figure.subplots(1, len(panels)), panels, strict=True):
             rows = [row for row in results.rows(workload, 1) if row["target"] != UPSTREAM]
             _bars(axes, workload, rows)
         figure.suptitle("CPU per picture in ms, less is better")
-        _save(figure, path)
+        save(figure, path)
 
 
 def _bars(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -48,6 +48,6 @@ def _bars(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})

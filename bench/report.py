@@ -2,7 +2,7 @@
 Tables, goals and plot, made from a file of results and nothing else.
 
 ``python -m bench.report [FILE]`` prints; ``--publish`` puts the tables into ``docs/performance.md`` and the plot into
-``docs/images/bench.svg``.
+``docs/images/bench.svg``. With ``bench/results/scale.json`` the same for its tables and ``docs/images/scale.svg``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import goals, last_run, plot
 from bench.results_file import Results
+from bench.scale import report as scale_report
 from bench.tables import NONE, Table, as_markdown, as_text, number
 from bench.targets import NGINX, SERVICE, STATIC
 
@@ -24,6 +25,9 @@ RESULTS = ROOT / "bench" / "results" / "bench.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "images" / "bench.svg"
 BEGIN, END = "<!-- bench: made by `python -m bench.report --publish` -->", "<!-- /bench -->"
+SCALE_PLOT = ROOT / "docs" / "images" / "scale.svg"
+SCALE_BEGIN = "<!-- scale: made by `python -m bench.report bench/results/scale.json --publish` -->"
+SCALE_END = "<!-- /scale -->"
 
 
 def tables(results: Results) -> list[Table]:
@@ -121,12 +125,22 @@ def _named(row: Mapping[str, Any], key: str) -> str:
 
 def publish(saved: Mapping[str, Any], *, page: Path, picture: Path) -> None:
     """:raises ValueError: the page has no place for the tables."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page.name} has no place for the tables: {BEGIN} … {END}")
+    _put(page, BEGIN, markdown(saved), END)
     plot.comparison(Results(saved), picture)
-    page.write_text(f"{before}{BEGIN}\n\n{markdown(saved)}\n{END}{after}", encoding="utf-8")
+
+
+def publish_scale(saved: Mapping[str, Any], *, page: Path, picture: Path) -> None:
+    """:raises ValueError: the page has no place for the tables."""
+    _put(page, SCALE_BEGIN, scale_report.markdown(saved), SCALE_END)
+    scale_report.draw(saved, picture)
+
+
+def _put(page: Path, begin: str, tables: str, end: str) -> None:
+    before, found_begin, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{page.name} has no place for the tables: {begin} … {end}")
+    page.write_text(f"{before}{begin}\n\n{tables}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -135,8 +149,11 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help="write documentation and plot")
     args = parser.parse_args()
     saved = json.loads(args.file.read_text(encoding="utf-8"))
-    sys.stdout.write(text(saved))
-    if args.publish:
+    is_scale = "parts" in saved
+    sys.stdout.write(scale_report.text(saved) if is_scale else text(saved))
+    if args.publish and is_scale:
+        publish_scale(saved, page=PAGE, picture=SCALE_PLOT)
+    elif args.publish:
         publish(saved, page=PAGE, picture=PLOT)
 
 

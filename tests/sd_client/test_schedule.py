@@ -218,10 +218,12 @@ def test_jobs_that_the_same_webuis_can_do_refer_to_one_tuple() -> None:
     """What is done for each tuple would otherwise be done for each job, with every change of the schedule."""
     schedule = Schedule()
     for number in range(3):
-        schedule = enter(schedule, waiting(str(number), webuis=tuple(["a", "b"]), since=number))
-    schedule = enter(schedule, waiting("other", webuis=("b",), since=3))
+        schedule = enter(
+            schedule, waiting(str(number), webuis=tuple(f"webui {place}" for place in range(2)), since=number)
+        )
+    schedule = enter(schedule, waiting("other", webuis=("webui 1",), since=3))
     assert len({id(job.webuis) for job in schedule.waiting[:3]}) == 1
-    assert schedule.waiting[3].webuis == ("b",)
+    assert schedule.waiting[3].webuis == ("webui 1",)
 
 
 def test_a_patient_job_waits_for_the_busy_webui_with_its_model() -> None:
