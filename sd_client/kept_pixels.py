@@ -17,7 +17,8 @@ class Room:
 
     def __init__(self, most_bytes: int) -> None:
         self._free = most_bytes
-        self._mutex = threading.Lock()
+        # Garbage may be collected while it is held, and give room back.
+        self._mutex = threading.RLock()
 
     def take(self, size: int) -> bool:
         """Whether there was so much room."""
