@@ -51,7 +51,7 @@ class Fitted(NamedTuple):
     A picture in the size of the generation.
 
     :param data: the file to send to a WebUI.
-    :param image: the same in RGB; None if it had not to be decoded.
+    :param image: the same in RGB; None if it goes on as it came, and is not decoded.
     """
 
     data: bytes
@@ -97,7 +97,8 @@ def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> F
     PNG without metadata; WebP and BMP always, because not every WebUI reads them.
     """
     if picture.plain and (picture.width, picture.height) == (width, height):
-        return Fitted(picture.data, picture.pixels.take() if picture.pixels else None)
+        image = picture.pixels.take() if picture.pixels else None
+        return Fitted(picture.data, image if image is not None and image.size == (width, height) else None)
     image = _pixels(picture, width, height)
     convert = to_srgb(image.mode, picture.profile)
     if convert is not None:  # the size of the generation has fewer pixels than a photo to convert

@@ -547,6 +547,12 @@ def test_so_is_one_that_lies_on_its_side(orientation: int) -> None:
     assert mean_difference(fitted, upright.resize(size, Image.Resampling.LANCZOS)) < 1
 
 
+def test_pixels_in_a_smaller_size_are_not_those_of_a_picture_that_goes_on_as_it_is() -> None:
+    data = samples.encode(LARGE, "JPEG", quality=95)
+    picture = read_picture(data, max_pixels=2_000_000, target=lambda width, height: (100, 100))
+    assert fit(picture, *LARGE.size, "stretch") == (data, None)
+
+
 def test_what_was_decoded_too_small_is_decoded_again() -> None:
     data = samples.encode(LARGE, "JPEG", quality=95, exif=samples.exif_orientation(3))
     picture = read_picture(data, max_pixels=2_000_000, target=lambda width, height: (100, 100))
