@@ -7,7 +7,7 @@ from typing import Final
 
 from PIL import Image
 
-#: Of pixels that a process keeps, for all its requests together: one photo of 12 million pixels, or ten 1024 x 1024
+#: Of pixels that a process keeps, for all its requests together: one photo of 12 million pixels, or nine 1024 x 1024
 #: with their masks.
 MOST_BYTES: Final = 48 * 1024 * 1024
 
