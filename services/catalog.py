@@ -142,12 +142,13 @@ class Catalog:
         return _first_spellings(name for c in self._look().capabilities() for name in c.upscalers)
 
     def loras(self) -> tuple[ListedLora, ...]:
-        """By name, the first WebUI's where several have one."""
-        first: dict[str, ListedLora] = {}
+        """By name, the first WebUI's where several have one; of those that say its base, where any does."""
+        found: dict[str, ListedLora] = {}
         for capabilities in self._look().capabilities():
             for lora in capabilities.loras:
-                first.setdefault(lora.name, lora)
-        return tuple(first.values())
+                if lora.name not in found or (lora.base and not found[lora.name].base):
+                    found[lora.name] = lora
+        return tuple(found.values())
 
     def hires_upscalers(self) -> tuple[str, ...]:
         """What a second pass can enlarge by; empty if no WebUI makes one."""

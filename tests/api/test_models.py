@@ -67,7 +67,7 @@ def test_options(client: FlaskClient) -> None:
 
     assert {"Euler a", "Euler", "DPM++ 2M"} <= set(body["samplers"])
     assert {"Karras", "Automatic"} <= set(body["schedulers"])
-    assert body["upscalers"] == ["Lanczos", "Nearest", "4x-UltraSharp"]
+    assert body["upscalers"] == ["Lanczos", "Nearest", "4x-UltraSharp", "LDSR"]
     assert body["loras"][:2] == [{"name": "add-detail", "base": "sd1"}, {"name": "red dress v1.2", "base": None}]
     assert body["limits"]["steps"] == {"minimum": 1, "maximum": 150}
     assert body["limits"]["width"] == {"minimum": 64, "maximum": 2048, "multiple_of": 8}

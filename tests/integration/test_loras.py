@@ -256,3 +256,11 @@ def test_sdcpp_right_after_its_start(stack: ExitStack, make_app: MakeApp) -> Non
         port = int(webui.url.rpartition(":")[2])
     stack.enter_context(Simulator(flavour="sdcpp", port=port))
     generate(client, loras=[{"name": "add-detail"}])
+
+
+def test_a_base_that_one_webui_reports(start: Start) -> None:
+    """stable-diffusion.cpp's server reports none."""
+    client = start(Simulator(flavour="sdcpp"), Simulator())
+    bases = {lora["name"]: lora["base"] for lora in client.get(f"{PREFIX}/options").get_json()["loras"]}
+    assert bases["add-detail"] == "sd1"
+    assert bases["nomatch"] is None
