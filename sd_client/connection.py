@@ -1,31 +1,32 @@
 """The connection of one exchange: knows whether it came about, and ends when the exchange's time is over.
 
-The timeouts of requests and urllib3 do neither: each begins anew with every piece that arrives, so an answer that drips
-has no end; and the time to send a picture to a busy WebUI would be the time to connect.
+The timeouts of requests do neither: each begins anew with every piece that arrives, so an answer that drips has no end;
+and the time to send a picture to a busy WebUI would be the time to connect.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from requests.adapters import BaseAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import HTTPResponse
 
 from sd_client.deadlines import call_after
 
 #: 102 is sent every few seconds at most while a request is worked on, 103 once.
 _MOST_INTERIM_ANSWERS = 1000
-
-#: Jobs and probes at one WebUI at a time; more are possible, and cost an object each.
-_POOL_SIZE = 32
 
 
 class Exchange:
@@ -85,36 +86,93 @@ _UNDER_WAY: ContextVar[Exchange] = ContextVar("exchange")
 
 def _shut_down(connected: socket.socket) -> None:
     """Wakes whoever reads or writes it in another thread. The answer may have ended meanwhile."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which forgets its TLS state
 
 
-class ExchangeAdapter(HTTPAdapter):
-    """Sends requests to one WebUI, each over a new connection that the :class:`Exchange` under way can end."""
+class ExchangeAdapter(BaseAdapter):
+    """
+    Sends requests to one WebUI, over connections that the :class:`Exchange` under way can end.
 
-    def __init__(self) -> None:
-        super().__init__(pool_connections=1, pool_maxsize=_POOL_SIZE)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
-        self._pool: HTTPConnectionPool | None = None
+    What requests' usual adapter adds to http.client (proxies, a pool, repetitions, cookies) is not used here, and costs
+    as much CPU as the exchange itself.
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
-        """All requests go to one WebUI with one set of certificates, so its pool need not be searched for."""
-        if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
-        return self._pool
+    :param keeps: whether the next request goes over the connection of the last one, if the WebUI keeps it. Such an
+        adapter is for one thread, and for requests that may be sent twice: the WebUI may close it at any moment.
+    """
 
-    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
-        """The same without the search for a proxy."""
-        return request.path_url
+    def __init__(self, *, keeps: bool = False) -> None:
+        super().__init__()
+        self._keeps = keeps
+        self._kept: _Connection | None = None
 
-    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """What :class:`Transport` reads of it: no cookie is kept, and no text is decoded."""
-        response = Response()
-        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        return response
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Response:
+        """
+        :param timeout: seconds for connecting. The rest of the answer must be read within the ``with`` block.
+        :raises OSError: :raises HTTPException: the exchange failed.
+        :raises UnicodeError: no host can have this name.
+        """
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with suppress(OSError, http.client.HTTPException):
+                _UNDER_WAY.get().note_connected(kept.sock)
+                return self._sent(kept, request)
+            kept.close()
+        connection = _connection(
+            str(request.url), connect_s=timeout, ca=DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
+        )
+        try:
+            connection.connect()
+            return self._sent(connection, request)
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+    def _sent(self, connection: _Connection, request: PreparedRequest) -> Response:
+        # A WebUI may answer before it has read the whole request, and close.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            body: Any = request.body  # bytes, or pieces of them
+            connection.request(str(request.method), request.path_url, body, request.headers)
+        received = connection.getresponse()
+        if len(set(received.headers.get_all("Content-Length", ()))) > 1:
+            raise http.client.HTTPException("the answer has two lengths")
+        return _Answer(received, lambda: self._release(connection, received))
+
+    def _release(self, connection: _Connection, received: http.client.HTTPResponse) -> None:
+        if self._keeps and received.isclosed() and connection.sock is not None:
+            self._kept = connection
+        else:
+            received.close()
+            connection.close()
 
 
-class _LastAnswer(http.client.HTTPResponse):
+class _Answer(Response):
+    """What :class:`Transport` reads of it: no cookie is kept, and no text is decoded."""
+
+    def __init__(self, received: http.client.HTTPResponse, release: Callable[[], None]) -> None:
+        super().__init__()
+        self.status_code, self.headers, self.raw = received.status, received.headers, received  # type: ignore[assignment]
+        if "Content-Encoding" in received.headers:
+            self.raw = HTTPResponse(received, dict(received.headers), preload_content=False)
+        self._release = release
+
+    def close(self) -> None:
+        self._release()
+
+
+class _Received(http.client.HTTPResponse):
     """Skips interim answers (102, 103), which a proxy may send first; http.client itself skips only 100."""
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -125,40 +183,45 @@ class _LastAnswer(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException("too many interim answers")
 
+    def read(self, amt: int | None = None) -> bytes:
+        """:raises IncompleteRead: the body was cut off; http.client notices that only if all is read at once."""
+        piece = super().read(amt)
+        if not piece and amt and self.length:
+            raise http.client.IncompleteRead(b"", self.length)
+        return piece
 
-class _ReportingConnection:
-    """What both kinds of connection have in common."""
 
-    sock: Any
-    timeout: Any
-    response_class: Any = _LastAnswer
+class _PlainConnection(http.client.HTTPConnection):
+    response_class = _Received
 
     def connect(self) -> None:
-        super().connect()  # type: ignore[misc]  # of urllib3's connection, which comes after this class
-        self.timeout = None  # else urllib3 limits sending to the time to connect
+        super().connect()
         _UNDER_WAY.get().note_connected(self.sock)
 
 
-class _PlainConnection(_ReportingConnection, HTTPConnection):
-    pass
+class _TLSConnection(http.client.HTTPSConnection):
+    response_class = _Received
+
+    def connect(self) -> None:
+        super().connect()
+        _UNDER_WAY.get().note_connected(self.sock)
 
 
-class _TLSConnection(_ReportingConnection, HTTPSConnection):
-    pass
+_Connection = _PlainConnection | _TLSConnection
 
 
-class _ClosingPool:
-    """Connections are not used again, though a server may offer to keep them."""
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.close()
-        super()._put_conn(conn)  # type: ignore[misc]  # of urllib3's pool, which comes after this class
-
-
-class _PlainPool(_ClosingPool, HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+def _connection(url: str, *, connect_s: float, ca: str) -> _Connection:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return _TLSConnection(host, parts.port, timeout=connect_s, context=_tls(ca))
+    return _PlainConnection(host, parts.port, timeout=connect_s)
 
 
-class _TLSPool(_ClosingPool, HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
+@cache
+def _tls(ca: str) -> ssl.SSLContext:
+    """:param ca: the path of a file or folder of certificates."""
+    is_folder = os.path.isdir(ca)
+    context = ssl.create_default_context(cafile=None if is_folder else ca, capath=ca if is_folder else None)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -65,6 +65,7 @@ _CONNECTION_REASONS = {
     "ConnectionRefusedError": "refused: nothing listens there",
     "gaierror": "unknown host name",
     "LocationParseError": "unknown host name",
+    "UnicodeError": "unknown host name",
     "TimeoutError": "timeout",
     "SSLCertVerificationError": "certificate not trusted",
     "SSLError": "TLS failed; it may speak http only",

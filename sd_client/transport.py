@@ -1,14 +1,16 @@
-"""One HTTP exchange with a WebUI. The exceptions of requests and urllib3 end here."""
+"""One HTTP exchange with a WebUI. The exceptions of requests, urllib3 and http.client end here."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import functools
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -49,6 +51,9 @@ _HEADERS = {
     "Connection": "close",
     "User-Agent": "stable-diffusion-api",
 }
+
+#: What an exchange that fails raises: a host's name may be impossible, and a compressed answer damaged.
+_FAILURES = (OSError, HTTPException, UnicodeError, requests.RequestException, urllib3.exceptions.HTTPError)
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|could not allocate|failed to allocate|OutOfMemory", re.IGNORECASE
@@ -101,11 +106,11 @@ class Transport:
         :param max_bytes: see :meth:`exchange`.
         :raises WebUIError:
         """
-        return _json(self.exchange("GET", path, None, timeout_s=timeout_s, max_bytes=max_bytes))
+        return as_json(self.exchange("GET", path, None, timeout_s=timeout_s, max_bytes=max_bytes))
 
     def post(self, path: str, body: bytes, *, timeout_s: float) -> Any:
         """The JSON of a POST's answer; None for an empty body (SD.Next answers 204). :raises WebUIError:"""
-        return _json(self.exchange("POST", path, body, timeout_s=timeout_s))
+        return as_json(self.exchange("POST", path, body, timeout_s=timeout_s))
 
     def exchange(
         self,
@@ -118,7 +123,7 @@ class Transport:
         over: Callable[[Exchange], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
     ) -> bytes:
         """
-        The body of a successful answer, over a new connection.
+        The body of a successful answer.
 
         :param timeout_s: seconds until the whole answer must be there, however steadily it drips.
         :param max_bytes: of the answer's body; None for those that an answer with pictures may have.
@@ -126,14 +131,14 @@ class Transport:
         :raises WebUIError: one of the tree, never an exception of requests.
         """
         most = self._max_answer_bytes if max_bytes is None else max_bytes
-        timeout = min(self._connect_timeout_s, timeout_s), None  # once connected, the exchange's own time counts
+        timeout = min(self._connect_timeout_s, timeout_s)  # once connected, the exchange's own time counts
         with Exchange(timeout_s=timeout_s) as exchange, over(exchange):
             try:
                 request = self._request(method, path, body)
-                with self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify) as response:
+                with self._adapter.send(request, timeout=timeout, verify=self._verify) as response:
                     refused = response.status_code >= 300
                     content = _body(response, most=_MAX_ERROR_BYTES if refused else most)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except _FAILURES as error:
                 raise _translated(error, exchange) from error
             if exchange.expired:  # what was read may end where the connection was cut
                 raise WebUITimeoutError("the WebUI's answer did not end in time")
@@ -142,6 +147,18 @@ class Transport:
         if len(content) > most:
             raise InvalidAnswerError("the WebUI's answer is too large")
         return content
+
+    @contextmanager
+    def over_one_connection(self) -> Iterator[Transport]:
+        """The same for several exchanges of one thread, none of which does anything: some may be sent twice."""
+        adapter = ExchangeAdapter(keeps=True)
+        transport = copy.copy(self)
+        transport._adapter = adapter
+        transport._headers = {name: value for name, value in self._headers.items() if name != "Connection"}
+        try:
+            yield transport
+        finally:
+            adapter.close()
 
     @functools.cached_property
     def _base(self) -> str:
@@ -159,7 +176,8 @@ class Transport:
         return request
 
 
-def _json(body: bytes) -> Any:
+def as_json(body: bytes) -> Any:
+    """None for an empty body. :raises InvalidAnswerError:"""
     if not body.strip():
         return None
     try:
@@ -174,11 +192,10 @@ def _body(response: requests.Response, *, most: int) -> bytes:
 
     :returns: that many bytes and one more where it has more than ``most``.
     """
-    compressed = "Content-Encoding" in response.headers  # where nothing is, urllib3 would copy the body once more
     pieces: list[bytes] = []
     left = most + 1
     # The last read finds the end; it fails if the body was cut off.
-    while left and (piece := response.raw.read(left, decode_content=compressed)):
+    while left and (piece := response.raw.read(left)):
         pieces.append(piece)
         left -= len(piece)
     return b"".join(pieces)
@@ -195,7 +212,7 @@ def _translated(error: Exception, exchange: Exchange) -> WebUIError:
 
 
 def _innermost(error: BaseException) -> str:
-    """The class that says what happened: requests and urllib3 wrap each other's exceptions several times."""
+    """The class that says what happened: exceptions are wrapped, some of them several times."""
     while error.__context__ is not None:
         error = error.__context__
     return type(error).__name__

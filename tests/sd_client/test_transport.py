@@ -94,6 +94,7 @@ def test_a_full_backlog_is_a_connect_error() -> None:
     [
         ("http://127.0.0.1:{port}", "refused"),
         ("http://no-such-host.invalid", "unknown host name"),
+        (f"http://{'a' * 70}.invalid", "unknown host name"),
     ],
 )
 def test_why_there_is_no_connection(url: str, reason: str) -> None:
@@ -621,6 +622,42 @@ def test_every_exchange_has_a_connection_of_its_own() -> None:
         for _ in range(3):
             transport.get("/", timeout_s=15)
     assert server.connections == 3
+
+
+def test_several_exchanges_over_one_connection() -> None:
+    def handle(connection: socket.socket) -> None:
+        for status, body in ((b"200 OK", b"{}"), (b"404 Not Found", b"[]"), (b"200 OK", b"[1]")):
+            assert b"Connection: close" not in read_request(connection)
+            connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+        until_hung_up(connection)  # ends only because the client closes
+
+    with socket_server(handle) as server, Transport(server.url).over_one_connection() as transport:
+        assert transport.get("/a", timeout_s=15) == {}
+        with pytest.raises(WebUIStatusError):
+            transport.get("/b", timeout_s=15)
+        assert transport.get("/c", timeout_s=15) == [1]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("head", [HEAD, HEAD + b"Connection: close\r\n"])
+def test_a_connection_that_the_webui_does_not_keep_is_followed_by_another(head: bytes) -> None:
+    handle = after_request(head + b"Content-Length: 2\r\n\r\n{}")
+    with socket_server(handle) as server, Transport(server.url).over_one_connection() as transport:
+        for _ in range(3):
+            assert transport.get("/", timeout_s=15) == {}
+    assert server.connections == 3
+
+
+def test_a_kept_connection_is_not_used_after_an_answer_that_was_too_large() -> None:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + b"[" + b" " * 99_998 + b"]")
+
+    with socket_server(handle) as server, Transport(server.url).over_one_connection() as transport:
+        with pytest.raises(InvalidAnswerError):
+            transport.get("/", timeout_s=15, max_bytes=10)
+        assert transport.get("/", timeout_s=15) == []
+    assert server.connections == 2
 
 
 def test_proxies_and_netrc_of_the_environment_are_not_used(web_server: WebServer, tmp_path: Path) -> None:
