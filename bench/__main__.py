@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import last_run, machine, memory, overload, report, starts
+from bench import idle, last_run, machine, memory, overload, report, starts
 from bench.load import Callers
 from bench.results_file import Results
 from bench.rounds import QUICK, Pace, Rounds
@@ -114,6 +114,8 @@ def measured(older: Mapping[str, Path], *, quick: bool, litellm: bool) -> dict[s
         results["starts"] = starts.rows(checkouts, upstream, times=1 if quick else 5)
         say("memory")
         results["memory"] = memory.rows(checkouts, callers, upstream, jobs=8 if quick else 32)
+        say("idle")
+        results["idle"] = idle.rows(checkouts, upstream, window_s=5.0 if quick else idle.WINDOW_S)
         say("overload")
         results["overload"] = _overload(checkouts, callers, prober, upstream, quick=quick)
         upstream.order()  # the pauses that overload ordered would hold up each first request

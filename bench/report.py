@@ -32,7 +32,8 @@ SCALE_END = "<!-- /scale -->"
 
 def tables(results: Results) -> list[Table]:
     found = [_comparison(results), goals.table(results), last_run.table(results)]
-    return [table for table in (*found, _starts(results), _memory(results), _overload(results)) if table]
+    rest = (_starts(results), _idle(results), _memory(results), _overload(results))
+    return [table for table in (*found, *rest) if table]
 
 
 def about(results: Results) -> str:
@@ -92,6 +93,14 @@ def _starts(results: Results) -> Table:
         for row in results.saved["starts"]
     ]
     return Table(title="Start", header=header, rows=rows)
+
+
+def _idle(results: Results) -> Table | None:
+    header = ("two workers, no request", "WebUIs", "CPU ms a second")
+    rows = [
+        [row["target"], str(row["webuis"]), number(row["cpu_ms_per_s"], 2)] for row in results.saved.get("idle", [])
+    ]
+    return Table(title="Idle", header=header, rows=rows) if rows else None
 
 
 def _memory(results: Results) -> Table:
