@@ -24,9 +24,9 @@ from sd_client.errors import (
 from sd_client.matching import loaded_model
 from sd_client.models import Capabilities
 from sd_client.pool import PoolView
-from sd_client.probing import WebUIState
 from sd_client.references import methods_of
 from sd_client.schedule import Schedule
+from sd_client.states import WebUIState
 from services.catalog import Catalog
 from services.webui_limits import Wanted
 

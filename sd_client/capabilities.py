@@ -6,6 +6,7 @@ or of another shape is a capability that is missing for now, and what was last r
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from sd_client.models import DUMMY_HASH, BrokenList, Capabilities, Checkpoint, L
 from sd_client.progress import read_task
 from sd_client.references import controlnet_ways, sdnext_ways
 from sd_client.samplers import with_fewest_steps
-from sd_client.transport import Transport
+from sd_client.transport import Transport, as_json
 
 #: Far more than any list takes, and little enough to be read again and again.
 MOST_BYTES = 8 * 1024 * 1024
@@ -59,13 +60,32 @@ class _Route:
     max_bytes: int = MOST_BYTES
 
 
-def read_models(transport: Transport, *, timeout_s: float) -> tuple[Checkpoint, ...]:
+class ModelList:
     """
-    The one cheap path that also shows whether the API is up.
+    The list of models of one WebUI: the one cheap path that also shows whether the API is up. It is asked for again and
+    again, and parsed only when the answer is another one.
+    """
 
-    :raises WebUIError: it is not, or what it lists is not a list.
-    """
-    listed = transport.get("/sdapi/v1/sd-models", timeout_s=timeout_s, max_bytes=MOST_BYTES)
+    def __init__(self) -> None:
+        self._last: tuple[bytes, tuple[Checkpoint, ...]] = (b"", ())
+
+    def read(self, transport: Transport, *, timeout_s: float) -> tuple[Checkpoint, ...]:
+        """
+        The same object as the last time if nothing has changed.
+
+        :raises WebUIError: the API is not up, or what it lists is not a list.
+        """
+        answer = transport.exchange("GET", "/sdapi/v1/sd-models", None, timeout_s=timeout_s, max_bytes=MOST_BYTES)
+        digest = hashlib.sha256(answer).digest()
+        last, models = self._last
+        if digest != last:
+            models = _checkpoints(as_json(answer))
+            self._last = digest, models
+        return models
+
+
+def _checkpoints(listed: object) -> tuple[Checkpoint, ...]:
+    """:raises InvalidAnswerError:"""
     if listed is None:
         raise InvalidAnswerError("the WebUI's list of models has no text")
     return tuple(checkpoint for entry in _entries(listed) if (checkpoint := _checkpoint(entry)))
@@ -85,7 +105,9 @@ def read_chosen_model(transport: Transport, *, timeout_s: float) -> str | None:
     return _loaded(transport.get("/sdapi/v1/options", timeout_s=timeout_s, max_bytes=MOST_BYTES))
 
 
-def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabilities | None = None) -> Capabilities:
+def read_capabilities(
+    transport: Transport, models: ModelList, *, timeout_s: float, known: Capabilities | None = None
+) -> Capabilities:
     """
     Everything a job must know about this WebUI, in a handful of GETs, one after another.
 
@@ -94,7 +116,7 @@ def read_capabilities(transport: Transport, *, timeout_s: float, known: Capabili
     :raises WebUIError: the list of models cannot be read.
     """
     reader = _Reader(transport, timeout_s)
-    checkpoints = read_models(transport, timeout_s=timeout_s)
+    checkpoints = models.read(transport, timeout_s=timeout_s)
     known = known or Capabilities(checkpoints=checkpoints, has_progress=False, schedulers=())
     fields = {name: reader.get(route, broken=getattr(known, name)) for name, route in _FIELDS.items()}
     read = Capabilities(checkpoints=checkpoints, **fields)

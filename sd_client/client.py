@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from sd_client import upscaling
-from sd_client.capabilities import is_native, read_capabilities, read_chosen_model, read_exceptions, read_models
+from sd_client.capabilities import ModelList, is_native, read_capabilities, read_chosen_model, read_exceptions
 from sd_client.connection import Exchange
 from sd_client.errors import (
     InvalidAnswerError,
@@ -99,6 +99,7 @@ class WebUIClient:
 
     def __init__(self, url: str, *, ca_bundle: str | None = None, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._transport = Transport(url, ca_bundle=ca_bundle)
+        self._models = ModelList()
         self._read_timeout_s = read_timeout_s
 
     def generate(
@@ -170,11 +171,12 @@ class WebUIClient:
 
     def sd_models(self) -> tuple[Checkpoint, ...]:
         """The one cheap path that also shows whether the API is up. :raises MissingRouteError: it is not."""
-        return read_models(self._transport, timeout_s=self._read_timeout_s)
+        return self._models.read(self._transport, timeout_s=self._read_timeout_s)
 
     def capabilities(self, known: Capabilities | None = None) -> Capabilities:
         """:param known: what was read before; it stands in for what cannot be read now."""
-        return read_capabilities(self._transport, timeout_s=self._read_timeout_s, known=known)
+        with self._transport.over_one_connection() as transport:
+            return read_capabilities(transport, self._models, timeout_s=self._read_timeout_s, known=known)
 
     def progress(self, *, genkey: str = "") -> Progress | None:
         """The progress of the job that runs, or of the one with this key; see :func:`read_progress`."""

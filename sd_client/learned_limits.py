@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -27,7 +27,7 @@ class _Learned:
     limits: Limits
 
 
-_LEARNED = TypeAdapter(_Learned)
+_LEARNED = TypeAdapter(dict[str, _Learned])
 
 
 class LearnedLimits:
@@ -40,52 +40,61 @@ class LearnedLimits:
 
     def __init__(self, store: Store, pool: str) -> None:
         self._store = store
-        self._pool = pool
-        # What was learned, as it is stored; None: it could not be.
-        self._known: dict[str, tuple[bytes | None, _Learned]] = {}
+        self._key = f"learned:{pool}"
+        self._shared: tuple[bytes, dict[str, _Learned]] = (b"", {})
+        # What could not be stored.
+        self._own: dict[str, _Learned] = {}
 
     def __iter__(self) -> Iterator[str]:
         """The WebUIs of which some were learned, for whatever model."""
-        return iter(self._known)
+        return iter(self._shared[1] | self._own)
 
-    def refresh(self, webuis: Iterable[str]) -> None:
+    def refresh(self) -> None:
         """Takes over what other processes have learned or forgotten."""
-        for webui in webuis:
-            with suppress(StoreError, ValidationError):
-                self._refresh(webui)
+        with suppress(StoreError):
+            self._take_over(self._store.get(self._key) or b"")
 
     def applied(self, webui: str, capabilities: Capabilities) -> Capabilities:
-        known = self._known.get(webui)
-        if known is None or not capabilities.clamps or known[1].checkpoint != _checkpoint(capabilities):
+        known = self._own.get(webui) or self._shared[1].get(webui)
+        if known is None or not capabilities.clamps or known.checkpoint != _checkpoint(capabilities):
             return capabilities
-        return replace(capabilities, limits=known[1].limits)
+        return replace(capabilities, limits=known.limits)
 
     def learn(self, webui: str, capabilities: Capabilities, limits: Limits) -> None:
         """For all processes of this host; for this one even if the store fails."""
         learned = _Learned(checkpoint=_checkpoint(capabilities), limits=limits)
-        raw = _LEARNED.dump_json(learned)
         try:
-            self._store.put(self._key(webui), raw, ttl_s=_TTL_S)
-            self._known[webui] = raw, learned
+            self._change(lambda known: known | {webui: learned})
+            self._own.pop(webui, None)
         except StoreError as error:
             log.error("what was learned about a webui cannot be shared: %s", error)
-            self._known[webui] = None, learned
+            self._own[webui] = learned
 
     def forget(self, webui: str) -> None:
-        self._known.pop(webui, None)
+        self._own.pop(webui, None)
+        self._shared[1].pop(webui, None)
         with suppress(StoreError):
-            self._store.delete(self._key(webui))
+            self._change(lambda known: {one: learned for one, learned in known.items() if one != webui})
 
-    def _refresh(self, webui: str) -> None:
-        raw = self._store.get(self._key(webui))
-        known = self._known.get(webui)
-        if raw is not None and (known is None or known[0] != raw):
-            self._known[webui] = raw, _LEARNED.validate_json(raw)
-        elif raw is None and known is not None and known[0] is not None:
-            del self._known[webui]
+    def _change(self, change: Callable[[dict[str, _Learned]], dict[str, _Learned]]) -> None:
+        """:raises StoreError:"""
 
-    def _key(self, webui: str) -> str:
-        return f"learned:{self._pool}:{webui}"
+        def step(raw: bytes | None) -> bytes:
+            return _LEARNED.dump_json(change(_parsed(raw or b"")))
+
+        self._take_over(self._store.update(self._key, step, ttl_s=_TTL_S))
+
+    def _take_over(self, raw: bytes) -> None:
+        if raw != self._shared[0]:
+            self._shared = raw, _parsed(raw)
+
+
+def _parsed(raw: bytes) -> dict[str, _Learned]:
+    """Nothing if another version wrote it, or nobody."""
+    try:
+        return _LEARNED.validate_json(raw)
+    except ValidationError:
+        return {}
 
 
 def _checkpoint(capabilities: Capabilities) -> str:

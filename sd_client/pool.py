@@ -11,11 +11,12 @@ from sd_client.dispatch import Dispatcher
 from sd_client.job import JobRequest
 from sd_client.job_status import JobStatus, SteadyProgress, reported_fraction, status_of
 from sd_client.models import Capabilities, PaintedImage
-from sd_client.probing import Probing, WebUIState
+from sd_client.probing import Probing
 from sd_client.queue import FIRST_LOOK_S, JobQueue
 from sd_client.routing import GpuPolicy, webui_id
 from sd_client.schedule import Job, Schedule
 from sd_client.shared_schedule import SharedSchedule
+from sd_client.states import WebUIState
 from state.holders import Holders
 from state.store import Store, StoreError
 

@@ -11,12 +11,9 @@ import hashlib
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-
-from pydantic import TypeAdapter, ValidationError
 
 from sd_client.capabilities import is_native
 from sd_client.client import WebUIClient
@@ -24,23 +21,27 @@ from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
 from sd_client.limits import Limits
 from sd_client.models import BrokenList, Capabilities, Checkpoint
+from sd_client.starts import Starts
+from sd_client.states import SharedStates, WebUIState
 from state.election import Election
 from state.holders import Holders
 from state.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at a WebUI that is there.
-INTERVAL_S = 5.0
+#: Between two looks at a WebUI that is there. With REFRESH_S: all processes know within 5 s that one has gone.
+INTERVAL_S = 4.5
 #: Between two looks at one that is not: grows to this, from 2 s, the shortest that a starting A1111 bears.
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 10.0
 #: Samplers, LoRAs and the GPU change rarely; the list of models is read with every look.
 FULL_LOOK_S = 60.0
-#: What was seen longer ago than this is from an earlier run: the prober writes at least every INTERVAL_S.
+#: What was seen longer ago than this is from an earlier run: the prober writes at least every SHARE_S.
 STALE_S = 30.0
-#: How soon the other processes learn what the prober saw.
-REFRESH_S = 0.25
+#: How soon the other processes learn what has changed.
+REFRESH_S = 0.5
+#: How soon they learn that a WebUI was looked at and nothing has changed, and that the prober has died.
+SHARE_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,29 +54,10 @@ class Pace:
     full_look_s: float = FULL_LOOK_S
     stale_s: float = STALE_S
     refresh_s: float = REFRESH_S
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebUIState:
-    """
-    :param capabilities: the last that were seen, kept while the WebUI is down; None if it never answered.
-    :param seen: when it was looked at last, seconds of ``time.monotonic``.
-    :param start: names its start as far as it is known: as long as somebody finds it there with every look, it was not
-        started anew, and it is the same on all hosts. "" while it is not there, or if that cannot be said.
-    :param full_look: when all its capabilities were read.
-    :param reason: why it is not available, for the log; "" if it is.
-    """
-
-    available: bool
-    seen: float
-    start: str = ""
-    full_look: float = 0.0
-    capabilities: Capabilities | None = None
-    reason: str = ""
+    share_s: float = SHARE_S
 
 
 DEFAULT_PACE = Pace()
-_STATE = TypeAdapter(WebUIState)
 
 
 class Probing:
@@ -105,16 +87,17 @@ class Probing:
         self._places = {webui: place for place, webui in enumerate(clients)}
         # Whoever serves the same WebUIs looks at them once.
         self._pool = hashlib.sha256(" ".join(sorted(clients)).encode()).hexdigest()[:12]
-        self._store = store
-        self._starts = shared or store
-        self._election = Election(store, holders, f"probing:{self._pool}")
+        self._starts = Starts(shared or store, ttl_s=pace.stale_s)
+        self._starts_renewed = float("-inf")
+        self._election = Election(store, holders, f"seen:{self._pool}")
         self._is_busy = is_busy
         self._on_return = on_return
         self._pace = pace
         self._clock = clock
         self._states: dict[str, WebUIState] = {}
-        # What another process saw, and as it is stored: with many WebUIs, parsing all of it again would take long.
-        self._read: dict[str, tuple[bytes, WebUIState]] = {}
+        self._shared = SharedStates(store, self._pool, ttl_s=pace.stale_s)
+        self._sharing = threading.Lock()
+        self._read: Mapping[str, WebUIState] = {}
         self._limits = LearnedLimits(store, self._pool)
         self._failed: dict[str, float] = {}
         self._mutex = threading.Lock()
@@ -184,7 +167,7 @@ class Probing:
         thread.start()
 
     def _run(self) -> None:
-        failing = False
+        pace, failing = self._pace, False
         while not self._stopped.is_set():
             try:
                 elected = self._election.is_won()
@@ -195,14 +178,22 @@ class Probing:
             else:
                 failing = False
                 self._begin_or_give_way(elected=elected)
-            self._stopped.wait(self._pace.refresh_s)
+            until = self._clock() + pace.share_s
+            while not self._stopped.wait(pace.share_s if self._looks else pace.refresh_s) and self._clock() < until:
+                self._refresh(only_changes=True)
+
+    @property
+    def _looks(self) -> bool:
+        return not self._given_way.is_set()
 
     def _begin_or_give_way(self, *, elected: bool) -> None:
-        looks = not self._given_way.is_set()
-        if not looks or not elected:
-            self._refresh()  # whoever begins goes on from what an earlier prober knew, models above all
-        else:
+        looks = self._looks
+        if looks and elected:
             self._refresh_limits()
+            self._renew_starts()
+            self._share()
+        else:
+            self._refresh()  # whoever begins goes on from what an earlier prober knew, models above all
         if elected and not looks:
             self._given_way = threading.Event()
             for webui in self._clients:
@@ -212,16 +203,17 @@ class Probing:
             for event in self._wake.values():
                 event.set()
 
-    def _refresh(self) -> None:
-        for webui in self._clients:
-            with suppress(StoreError, ValidationError):
-                self._read_one(webui)
+    def _refresh(self, *, only_changes: bool = False) -> None:
+        before = self._read
+        with suppress(StoreError), self._sharing:
+            self._read = self._shared.read()
         self._refresh_limits()
-        now = self._clock()
+        if only_changes and self._read is before:
+            return
+        now, read = self._clock(), self._read
         with self._mutex:
             # This process may have probed until a moment ago, so its own states count as well.
-            known = [*self._states.items(), *((webui, state) for webui, (_, state) in self._read.items())]
-            by_age = sorted(known, key=lambda one: one[1].seen)
+            by_age = sorted((*self._states.items(), *read.items()), key=lambda one: one[1].seen)
             fresh = {webui: state for webui, state in by_age if 0 <= now - state.seen < self._pace.stale_s}
             self._states = fresh
         if len(fresh) == len(self._clients):
@@ -230,16 +222,8 @@ class Probing:
     def _refresh_limits(self) -> None:
         """Whoever runs a job learns them, whichever process looks."""
         with self._mutex:
-            clamping = (w for w, state in self._states.items() if state.capabilities and state.capabilities.clamps)
-            self._limits.refresh(clamping)
-
-    def _read_one(self, webui: str) -> None:
-        raw = self._store.get(self._key(webui))
-        if raw is not None and (webui not in self._read or self._read[webui][0] != raw):
-            self._read[webui] = raw, _STATE.validate_json(raw)
-
-    def _key(self, webui: str) -> str:
-        return f"probe:{self._pool}:{webui}"
+            if any(state.capabilities and state.capabilities.clamps for state in self._states.values()):
+                self._limits.refresh()
 
     def _watch(self, webui: str, given_way: threading.Event) -> None:
         pace = self._pace
@@ -248,19 +232,23 @@ class Probing:
             self._wake[webui].clear()
             before = self._states.get(webui)
             state = self._look_safely(webui, before)
-            state = replace(state, start=self._named_start(webui, available=state.available))
-            self._publish(webui, state)
+            state = replace(state, start=self._start(webui, available=state.available))
+            self._publish(webui, before, state)
             self._log_broken_lists(webui, before, state)
-            if state.available and (before is None or not before.available or _paths(before) != _paths(state)):
+            if state.available and (before is None or not before.available or _paths_differ(before, state)):
                 self._on_return(webui)
             if before is None or (before.available, before.reason) != (state.available, state.reason):
                 status = "available" if state.available else f"unavailable: {state.reason}"
                 log.warning("webui %s", status, extra={"webui": self._places[webui]})
             wait_s = pace.interval_s if state.available else pause_s
+            if before is None or not before.available:
+                # Those that came at the same moment are looked at one after the other from now on.
+                wait_s -= (wait_s - pace.first_pause_s) * self._places[webui] / len(self._clients)
             pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
-            # A failed job wakes the prober, but no sooner than a starting WebUI bears.
-            if not self._stopped.wait(min(wait_s, pace.first_pause_s)):
-                self._wake[webui].wait(max(0.0, wait_s - pace.first_pause_s))
+            looked = self._clock()
+            if self._wake[webui].wait(wait_s):
+                # A failed job wakes the prober, but no sooner than a starting WebUI bears.
+                self._stopped.wait(max(0.0, min(wait_s, pace.first_pause_s) - (self._clock() - looked)))
 
     def _look_safely(self, webui: str, before: WebUIState | None) -> WebUIState:
         """Whatever a WebUI answers, the next look comes."""
@@ -305,39 +293,65 @@ class Probing:
         except WebUIError as error:
             return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))
 
-    def _named_start(self, webui: str, *, available: bool) -> str:
-        """The name that the last look of any host gave it, if that was not too long ago."""
-        key = f"webui-start:{webui}"
+    def _start(self, webui: str, *, available: bool) -> str:
+        """See :class:`WebUIState`."""
+        known = self._states.get(webui)
+        if known is not None and known.available == available and (known.start or not available):
+            return known.start
         try:
-            if not available:
-                self._starts.delete(key)
-                return ""
-            name = self._starts.get(key) or uuid.uuid4().hex.encode()
-            self._starts.put(key, name, ttl_s=self._pace.stale_s)
+            names = self._starts.renew([webui] if available else [], gone=[] if available else [webui])
         except StoreError as error:
-            log.error(
-                "whether a webui was started anew cannot be kept: %s", error, extra={"webui": self._places[webui]}
-            )
+            self._log_unnamed(error, webui)
             return ""
-        return name.decode()
+        return names.get(webui, "")
 
-    def _publish(self, webui: str, state: WebUIState) -> None:
+    def _renew_starts(self) -> None:
+        """Several times before they expire. Another host may have seen that one was started anew."""
+        if self._clock() - self._starts_renewed < self._pace.stale_s / 3:
+            return
+        there = [webui for webui, state in self._states.items() if state.available]
+        names: Mapping[str, str] = {}
+        try:
+            names = self._starts.renew(there)
+            self._starts_renewed = self._clock()
+        except StoreError as error:
+            self._log_unnamed(error)
+        with self._mutex:
+            self._states = {
+                webui: replace(state, start=names.get(webui, "")) if webui in there else state
+                for webui, state in self._states.items()
+            }
+
+    def _log_unnamed(self, error: StoreError, webui: str | None = None) -> None:
+        place = {} if webui is None else {"webui": self._places[webui]}
+        log.error("whether a webui was started anew cannot be kept: %s", error, extra=place)
+
+    def _publish(self, webui: str, before: WebUIState | None, state: WebUIState) -> None:
         with self._mutex:
             if not state.available:
                 self._limits.forget(webui)
             self._states = {**self._states, webui: state}
+        if before is None or replace(before, seen=state.seen, full_look=state.full_look) != state:
+            self._share()
+        if len(self._states) == len(self._clients):
+            self._looked.set()
+
+    def _share(self) -> None:
+        with self._sharing:
             try:
-                self._store.put(self._key(webui), _STATE.dump_json(state), ttl_s=self._pace.stale_s)
+                self._shared.write(self._states)
             except (StoreError, ValueError) as error:
                 # This process goes on with what it sees; for the others it grows stale.
                 why = error if isinstance(error, StoreError) else type(error).__name__
                 log.error("what a look at a webui saw cannot be shared with other workers: %s", why)
-            if len(self._states) == len(self._clients):
-                self._looked.set()
 
 
 def _broken_lists(state: WebUIState | None) -> dict[str, BrokenList]:
     return {broken.route: broken for broken in state.capabilities.broken} if state and state.capabilities else {}
+
+
+def _paths_differ(one: WebUIState, other: WebUIState) -> bool:
+    return one.capabilities is not other.capabilities and _paths(one) != _paths(other)
 
 
 def _paths(state: WebUIState) -> set[str]:
@@ -346,4 +360,6 @@ def _paths(state: WebUIState) -> set[str]:
 
 def _with_models(known: Capabilities, checkpoints: tuple[Checkpoint, ...]) -> Capabilities:
     """A1111 lists no models, for a moment, while it reads its folder anew: then the last ones count."""
-    return replace(known, checkpoints=checkpoints or known.checkpoints)
+    if not checkpoints or checkpoints == known.checkpoints:
+        return known
+    return replace(known, checkpoints=checkpoints)

@@ -40,6 +40,8 @@ FIRST_LOOK_S = 4.0
 LOOK_S = 0.01
 #: How often this process renews its holder and reads the schedule if none of its jobs wait.
 TICK_S = 0.25
+#: The same while there are no jobs at all.
+IDLE_TICK_S = 1.0
 #: How often it removes jobs of dead processes and finds out which WebUIs its waiting jobs may now be sent to.
 KEEP_S = 0.5
 
@@ -89,6 +91,7 @@ class JobQueue:
         self._now = now
         self._waiting: dict[str, _Waiting] = {}
         self._anybody_waits = threading.Event()
+        self._any_job = threading.Event()
         self._draining = threading.Event()
         self._stopped = threading.Event()
         self._threads = [
@@ -112,6 +115,7 @@ class JobQueue:
     def close(self) -> None:
         self._stopped.set()
         self._anybody_waits.set()
+        self._any_job.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -142,6 +146,7 @@ class JobQueue:
         """
         job = self._job(request, tried)
         self._change(self._entering(job), enters=job)
+        self._any_job.set()
         begun = time.monotonic()
         waiting = self._waiting[job.ticket] = _Waiting(request=request, tried=tried)
         try:
@@ -290,12 +295,15 @@ class JobQueue:
     def _keep(self) -> None:
         """Shows the others that this process lives, and keeps the schedule up to date while it has jobs."""
         next_change = 0.0
-        while not self._stopped.wait(TICK_S):
+        idle = False
+        while not self._stops_before_tick(idle=idle):
+            idle = False
             try:
                 self._holders.renew()
                 state = self._shared.look()
                 # A schedule without the jobs that this process has was lost: they are put back.
                 if not (state.waiting or state.running or self._shared.has_jobs()):
+                    idle = True
                     continue
                 # More often while the schedule may not be whole: nobody gets a place then.
                 if time.monotonic() >= next_change or not self._shared.settled():
@@ -303,6 +311,15 @@ class JobQueue:
                     self._bring_up_to_date(state)
             except (StoreError, QueueUnavailableError) as error:
                 log.error("the schedule cannot be kept: %s", error)
+
+    def _stops_before_tick(self, *, idle: bool) -> bool:
+        """A job that this process receives ends the longer wait."""
+        if idle:
+            self._any_job.wait(IDLE_TICK_S)
+        else:
+            self._stopped.wait(TICK_S)
+        self._any_job.clear()
+        return self._stopped.is_set()
 
     def _bring_up_to_date(self, seen: Schedule) -> None:
         dead = self._dead(seen)

@@ -12,7 +12,8 @@ from sd_client.errors import BrokenModelError, LimitError, NoGPUError, NoWebUIEr
 from sd_client.job import JobRequest
 from sd_client.matching import is_within
 from sd_client.models import UpscaleParams
-from sd_client.probing import INTERVAL_S, WebUIState
+from sd_client.probing import INTERVAL_S
+from sd_client.states import WebUIState
 
 States = Mapping[str, WebUIState]
 

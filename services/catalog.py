@@ -10,9 +10,9 @@ from sd_client.errors import NoWebUIError
 from sd_client.matching import find_checkpoint, loaded_model
 from sd_client.models import Capabilities, Checkpoint, Hires, ListedLora, Lora, ReferenceMethod, normal_form
 from sd_client.pool import PoolView
-from sd_client.probing import WebUIState
 from sd_client.references import methods_of
 from sd_client.samplers import spell
+from sd_client.states import WebUIState
 from services.extras import chosen_upscaler, settle_extras
 from services.model_names import ModelNames, union
 from services.problems import (

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sd_client.models import Capabilities
 from sd_client.pool import PoolView, WebUIPool
-from sd_client.probing import WebUIState
+from sd_client.states import WebUIState
 from services.catalog import Catalog
 from storage.base import ImageStorage
 from storage.errors import StorageError

@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How often each process looks whether Redis can be used and still has what this host gave it.
+#: How often each process looks whether Redis can be used again.
 LOOK_S = 0.25
+#: How often it looks whether Redis can still be used, though it asks nothing else, and has what this host gave it.
+UP_LOOK_S = 0.5
 #: How long what Redis has missed, and the mark that says it has missed nothing, are remembered.
 _DAY_S = 86_400.0
 _FOR_EVER_S = 365 * _DAY_S
@@ -181,7 +183,7 @@ class FailoverStore:
             log.error("a value is kept by Redis alone: %s", error)
 
     def _watch(self) -> None:
-        while not self._stopped.wait(LOOK_S):
+        while not self._stopped.wait(UP_LOOK_S if self.up else LOOK_S):
             self._look()
 
     def _look(self) -> None:

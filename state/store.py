@@ -2,7 +2,7 @@
 
 Redis keeps each key under ``REDIS_PREFIX``. The first part of a key says whose it is: ``pool:schedule`` and
 ``pool:holder:`` are the queue's, ``request:`` belongs to followed requests, ``idempotency:`` to repeated ones,
-``model-choice:`` and ``jobs:`` to callers whose programs keep no state, ``trial:`` and ``webui-start:`` to what was
+``model-choice:`` and ``jobs:`` to callers whose programs keep no state, ``trial:`` and ``webui-starts`` to what was
 found out about WebUIs.
 """
 

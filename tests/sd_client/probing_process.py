@@ -8,7 +8,7 @@ from sd_client.probing import Pace, Probing
 from state.holders import Holders
 from state.sqlite import STATE_FILE, SqliteStore
 
-PACE = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02)
+PACE = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02, share_s=0.02)
 
 folder, url = Path(sys.argv[1]), sys.argv[2]
 holders, clients = Holders(folder), {"webui": WebUIClient(url)}

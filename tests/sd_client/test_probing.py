@@ -18,10 +18,10 @@ import pytest
 from sd_client.client import WebUIClient
 from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Capabilities, Sampler
-from sd_client.probing import Pace, Probing
+from sd_client.probing import DEFAULT_PACE, Pace, Probing
 from state.holders import Holders
-from state.sqlite import SqliteStore
-from state.store import StoreError
+from state.sqlite import STATE_FILE, SqliteStore
+from state.store import Change, StoreError
 from tests.sd_client.jobs import CHECKPOINT
 from tests.sd_client.servers import (
     NOT_FOUND,
@@ -35,7 +35,7 @@ from tests.sd_client.servers import (
 )
 
 #: Many looks a second.
-FAST = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02)
+FAST = Pace(interval_s=0.05, first_pause_s=0.02, longest_pause_s=0.1, refresh_s=0.02, share_s=0.02)
 MODELS = "GET /sdapi/v1/sd-models"
 MODELS_PATH = "/sdapi/v1/sd-models"
 FULL_LOOK_PATH = "/sdapi/v1/memory"
@@ -170,11 +170,19 @@ def test_everything_is_looked_at_again_in_time(web_server: WebServer, tmp_path: 
 
 
 def test_new_models_are_seen_with_every_look(web_server: WebServer, tmp_path: Path) -> None:
-    with probing_of(web_server.url, tmp_path) as probing:
-        assert probing.wait_for_first_look(20)
-        web_server.routes[MODELS] = as_json([{"title": "new.ckpt", "model_name": "new"}])
-        wait_for(lambda: models_of(probing) == ("new.ckpt",), "the new model")
+    with probing_of(web_server.url, tmp_path) as probing, probing_of(web_server.url, tmp_path) as follower:
+        for observer in (probing, follower):
+            assert observer.wait_for_first_look(20)
+        for name in ("new.ckpt", "newer.ckpt"):
+            web_server.routes[MODELS] = as_json([{"title": name, "model_name": name}])
+            for observer in (probing, follower):
+                wait_for(lambda observer=observer, name=name: models_of(observer) == (name,), "the new model")
         assert web_server.paths().count(FULL_LOOK_PATH) == 1
+
+
+def test_all_processes_know_within_five_seconds_that_a_webui_has_gone() -> None:
+    """Beside the time that the WebUI itself takes for an answer."""
+    assert DEFAULT_PACE.interval_s + DEFAULT_PACE.refresh_s <= 5.0
 
 
 def models_of(probing: Probing) -> tuple[str, ...]:
@@ -449,6 +457,53 @@ def test_what_cannot_be_written_is_known_here(web_server: WebServer, tmp_path: P
 # --- Several processes ----------------------------------------------------------------------------------------------
 
 
+class Counting(SqliteStore):
+    """Counts what is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.written: list[str] = []
+
+    def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        self.written.append(key)
+        super().put(key, value, ttl_s=ttl_s)
+
+    def update(self, key: str, change: Change, *, ttl_s: float) -> bytes:
+        self.written.append(key)
+        return super().update(key, change, ttl_s=ttl_s)
+
+
+def test_what_a_webui_can_do_is_written_once_as_long_as_it_stays_the_same(
+    web_server: WebServer, tmp_path: Path
+) -> None:
+    store, holders = Counting(tmp_path / STATE_FILE), Holders(tmp_path)
+    pace = replace(FAST, full_look_s=0.05)
+    clients = {"webui": WebUIClient(web_server.url)}
+    probing = Probing(clients, store, holders, is_busy=lambda webui: False, pace=pace)
+    probing.start()
+    wait_for(lambda: web_server.paths().count(FULL_LOOK_PATH) >= 5, "whole looks")
+    wait_for(lambda: len([key for key in store.written if key.startswith("seen:")]) >= 5, "what was seen, and when")
+    web_server.routes["GET /sdapi/v1/loras"] = as_json([{"name": "new"}])
+    wait_for(lambda: loras_of(probing) == ("new",), "the new list")
+    probing.close()
+    holders.close()
+    assert len([key for key in store.written if key.endswith(":webui")]) == 2
+
+
+def test_whoever_begins_after_the_store_was_lost_knows_as_well(web_server: WebServer, tmp_path: Path) -> None:
+    with probing_of(web_server.url, tmp_path) as first:
+        assert first.wait_for_first_look(20)
+        for path in tmp_path.glob(f"{STATE_FILE}*"):
+            path.unlink()
+        store = store_of(tmp_path)
+        wait_for(lambda: len(list(store.items("seen:"))) == 2, "all that the first saw is written anew")
+        store.close()
+        with probing_of(web_server.url, tmp_path) as second:
+            wait_for(lambda: available(second), "what the first saw")
+            assert models_of(second) == models_of(first) == (CHECKPOINT.title,)
+        assert web_server.paths().count(FULL_LOOK_PATH) == 1
+
+
 def test_of_two_on_one_folder_one_looks(web_server: WebServer, tmp_path: Path) -> None:
     with probing_of(web_server.url, tmp_path) as one, probing_of(web_server.url, tmp_path) as other:
         for probing in (one, other):
@@ -527,8 +582,10 @@ def test_what_was_seen_just_before_a_restart_is_used(web_server: WebServer, tmp_
 def test_what_another_version_wrote_is_written_over(web_server: WebServer, tmp_path: Path, content: bytes) -> None:
     looked_at(web_server, tmp_path, ago_s=0.0)
     store = store_of(tmp_path)
-    ((key, _, _),) = store.items("probe:")
-    store.put(key, content, ttl_s=60)
+    keys = [key for key, _, _ in store.items("seen:")]
+    assert len(keys) == 2
+    for key in keys:
+        store.put(key, content, ttl_s=60)
     with probing_of(web_server.url, tmp_path) as probing, probing_of(web_server.url, tmp_path) as other:
         for observer in (probing, other):
             assert observer.wait_for_first_look(20)

@@ -12,8 +12,8 @@ from sd_client.limits import Limits
 from sd_client.matching import find_checkpoint
 from sd_client.models import DUMMY_HASH, Capabilities, Checkpoint, ListedLora, Sampler
 from sd_client.pool import PoolView
-from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
+from sd_client.states import WebUIState
 from services.catalog import Catalog
 from services.generation_request import AskedHires, AskedLora
 from services.model_names import ModelNames

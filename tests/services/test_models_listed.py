@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sd_client.matching import find_checkpoint
 from sd_client.models import Capabilities, Checkpoint
 from sd_client.pool import PoolView
-from sd_client.probing import WebUIState
 from sd_client.schedule import Schedule
+from sd_client.states import WebUIState
 from services.catalog import Catalog
 from services.webui_limits import Wanted
 
