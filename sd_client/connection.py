@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import cache
+from functools import lru_cache
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -214,13 +214,14 @@ def _connection(url: str, *, connect_s: float, ca: str) -> _Connection:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":
-        return _TLSConnection(host, parts.port, timeout=connect_s, context=_tls(ca))
+        context = _tls(ca, os.stat(ca).st_mtime_ns)
+        return _TLSConnection(host, parts.port, timeout=connect_s, context=context)
     return _PlainConnection(host, parts.port, timeout=connect_s)
 
 
-@cache
-def _tls(ca: str) -> ssl.SSLContext:
-    """:param ca: the path of a file or folder of certificates."""
+@lru_cache(maxsize=4)
+def _tls(ca: str, changed: int) -> ssl.SSLContext:
+    """:param ca: the path of a file or folder of certificates. :param changed: it is read again when it has changed."""
     is_folder = os.path.isdir(ca)
     context = ssl.create_default_context(cafile=None if is_folder else ca, capath=ca if is_folder else None)
     context.set_alpn_protocols(["http/1.1"])
