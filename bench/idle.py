@@ -40,7 +40,9 @@ def rows(
             for name, root in checkouts.items():
                 stage = stages.enter_context(Stage())
                 settings = {"REDIS_URL": stage.redis()[1]} if redis else {}
-                services[name, count] = stage.service("service", upstream.webuis(count), root=root, **settings)
+                services[name, count] = stage.service(
+                    "service", upstream.webuis(count), workers=2, root=root, **settings
+                )
         time.sleep(SETTLE_S)
         before, began = {key: accounting.cpu_s(service.pids) for key, service in services.items()}, time.monotonic()
         time.sleep(window_s)
