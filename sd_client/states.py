@@ -81,7 +81,7 @@ class SharedStates:
             return raw
 
         self._store.update(self._key, change, ttl_s=self._ttl_s)
-        if found != before:  # another process wrote the last one, or the store was lost
+        if (found or b"") != before:  # another process wrote the last one, or the store was lost
             for webui, (_, capabilities) in self._known.items():
                 self._put(webui, _CAPABILITIES.dump_json(capabilities))
 
