@@ -241,9 +241,6 @@ class Probing:
                 status = "available" if state.available else f"unavailable: {state.reason}"
                 log.warning("webui %s", status, extra={"webui": self._places[webui]})
             wait_s = pace.interval_s if state.available else pause_s
-            if state.available and (before is None or not before.available):
-                # Those that came at the same moment are looked at one after the other from now on.
-                wait_s -= (wait_s - pace.first_pause_s) * self._places[webui] / len(self._clients)
             pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
             looked = self._clock()
             if self._wake[webui].wait(wait_s):
