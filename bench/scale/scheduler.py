@@ -20,10 +20,10 @@ from sd_client.schedule import Job, Schedule
 from sd_client.shared_schedule import ScheduleJson
 
 WEBUIS = (1, 4, 16, 50, 100, 200, 400, 1000, 2000)
-WAITING = (1, 16, 64, 256, 1000, 2000, 5000, 20000)
+WAITING = (1, 16, 64, 256, 1000, 2000, 5000)
 MODEL = "v1-5-pruned-emaonly"
 #: Of which the medians are taken.
-JOBS = 60
+JOBS = 30
 
 Row = dict[str, Any]
 
