@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ IDLE_S = 10.0
 WINDOW_S = 10.0
 #: New callers a second.
 ARRIVALS = 200.0
+#: Within this all callers wait, or are left to arrive while the others are measured.
+ENTERED_S = 120.0
 
 Row = dict[str, Any]
 
@@ -39,7 +43,8 @@ class Load:
     """
     :param clients: callers, each of which asks again as soon as it has an answer, over all hosts.
     :param spread_s: they begin one after the other over this time.
-    :param pause_s: after a refusal. :param awaited: whether their last answers are waited for.
+    :param pause_s: after a refusal.
+    :param awaited: whether their last answers are waited for. Otherwise the load is measured once as many wait as will.
     """
 
     clients: int
@@ -81,6 +86,7 @@ class Pool:
             for number, (crew, host) in enumerate(zip(crews, self.hosts, strict=True)):
                 crew.begin(self._work(load, host, load.clients // len(crews) + (number < load.clients % len(crews))))
             time.sleep(load.spread_s + min(load.job_s, 2.0))
+            entering = {} if load.awaited else {"entered_s": self._until_all_wait(load)}
             prober.begin(_probing(self.hosts[0], load.window_s))
             before, began = self._counters(), time.monotonic()
             time.sleep(load.window_s)
@@ -91,11 +97,23 @@ class Pool:
         return {
             **self._figures(load, before, after, ended - began),
             **_answers(calls, load, within=(began, ended)),
+            **entering,
             "health_p50_ms": quantile_ms(health.good, 0.5),
             "health_p99_ms": quantile_ms(health.good, 0.99),
             "health_failed": len(health.calls) - len(health.good),
             "peak_rss_mb": round(accounting.peak_mb(self._processes()), 1),
         }
+
+    def _until_all_wait(self, load: Load) -> float:
+        """Seconds since the first caller, until all but a few that are on their way wait or have a place."""
+        began = time.monotonic()
+        while time.monotonic() - began < ENTERED_S and self._waiting() < 0.97 * (load.clients - self.webuis):
+            time.sleep(0.5)
+        return round(load.spread_s + time.monotonic() - began, 1)
+
+    def _waiting(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.hosts[0].port}{PREFIX}/health", timeout=60) as answer:
+            return int(json.load(answer)["queue"]["waiting"])
 
     def _figures(self, load: Load, before: Row, after: Row, window_s: float) -> Row:
         spent = {name: after[name] - before[name] for name in before}
@@ -139,7 +157,7 @@ class Pool:
         return asked.work(
             host.port,
             clients=clients,
-            seconds=load.spread_s + min(load.job_s, 2.0) + load.window_s,
+            seconds=load.spread_s + min(load.job_s, 2.0) + load.window_s + (0.0 if load.awaited else ENTERED_S),
             pause_s=load.pause_s,
             spread_s=load.spread_s,
         )

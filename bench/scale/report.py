@@ -46,7 +46,7 @@ _TABLES: Sequence[tuple[str, str, str, Columns]] = (
         "waiting",
         "waiting",
         "Callers that wait for 16 WebUIs, in a queue with room for all",
-        (("waiting", "waiting", 0), *_ANSWERED, *_HEALTH),
+        (("waiting", "waiting", 0), ("s until all wait", "entered_s", 1), *_ANSWERED, *_HEALTH),
     ),
     (
         "waiting",
