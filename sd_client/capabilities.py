@@ -317,9 +317,8 @@ def _clip_skip(options: object) -> Literal["option"] | None:
     return "option" if CLIP_SKIP_OPTION in _object(options) else None
 
 
-def _lora_hashes(options: object) -> bool | None:
-    value = _object(options).get(LORA_HASHES_OPTION)
-    return value if isinstance(value, bool) else None
+def _has_lora_hashes(options: object) -> bool:
+    return isinstance(_object(options).get(LORA_HASHES_OPTION), bool)
 
 
 def _exceptions(sysinfo: object) -> list[Any] | None:
@@ -377,7 +376,7 @@ _FIELDS = {
     "simulated": _route("options", lambda options: _object(options).get("simulator") is True, False),
     "returns_masks": _route("options", _returns_masks, False),
     "clip_skip": _route("options", _clip_skip, None),
-    "lora_hashes": _route("options", _lora_hashes, None),
+    "lora_hashes": _route("options", _has_lora_hashes, False),
     "hides_maps": _route("options", _hides_maps, None),
     "gpu": _route("memory", _has_gpu, None),
     "gpu_free_bytes": _route("memory", lambda memory: _gpu_bytes(memory, "free"), None),

@@ -165,7 +165,7 @@ class Capabilities:
     :param references: how it can be asked to use a reference picture, in the order in which they are tried.
     :param reference_proof: what shows that it did; None if it cannot be asked.
     :param hides_maps: its option ``control_net_no_detectmap``; None if it has none.
-    :param lora_hashes: its option ``lora_add_hashes_to_infotext``; None if it has none.
+    :param lora_hashes: it has the option ``lora_add_hashes_to_infotext``, which an operator may turn off at any moment.
     :param max_seed: larger seeds are cut or replaced by that server.
     :param simulated: it says of itself that it paints without a model.
     :param gpu_free_bytes: and ``gpu_total_bytes``: of its GPU's memory; None if unknown.
@@ -180,7 +180,7 @@ class Capabilities:
     loras: tuple[ListedLora, ...] = ()
     hires_upscalers: tuple[str, ...] = ()
     clip_skip: Literal["option", "field"] | None = None
-    lora_hashes: bool | None = None
+    lora_hashes: bool = False
     references: tuple[ReferenceWay, ...] = ()
     reference_proof: ReferenceProof | None = None
     hides_maps: bool | None = None

@@ -138,7 +138,7 @@ def _options(params: GenerationParams, capabilities: Capabilities, title: str) -
     options: dict[str, Any] = {}
     if capabilities.returns_masks and params.inpainting is not None:
         options |= dict.fromkeys(MASK_OPTIONS, False)
-    if params.loras and capabilities.lora_hashes is False:
+    if params.loras and capabilities.lora_hashes:
         options[LORA_HASHES_OPTION] = True
     if params.reference is not None and capabilities.hides_maps is not None:
         options[MAPS_OPTION] = False

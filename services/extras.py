@@ -108,7 +108,7 @@ def _settle_hires(extras: Extras, wanted: Wanted, asked: AskedHires) -> None:
     matches = _named(asked.upscaler, names)
     if len(matches) != 1:
         known = f"{nearest(asked.upscaler, names)} (known: {known_names(names)})"
-        message = f"is not an upscaler of this service{known}"
+        message = f"is not an upscaler for a second pass with this model{known}"
         shown = asked.upscaler[:_MOST_SHOWN_CHARS]
         extras.problems.append(Problem(field="hires.upscaler", message=message, received=shown, is_text=True))
         return
@@ -184,7 +184,7 @@ def _unknown(asked: AskedLora, matches: Sequence[str], names: Sequence[str]) -> 
     if matches:
         return _problem(asked, f"is ambiguous: it could be {' or '.join(map(repr, matches))}")
     known = f"{nearest(asked.name, names)} (known: {known_names(names)})"
-    return _problem(asked, f"is not a LoRA of this service{known}")
+    return _problem(asked, f"is not a LoRA available with this model{known}")
 
 
 def _problem(asked: AskedLora, message: str) -> Problem:

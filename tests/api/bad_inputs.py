@@ -136,7 +136,7 @@ _LORAS: tuple[tuple[Any, str, str], ...] = (
     ),
     ([{"name": "add-detail", "scale": 1}], "loras[0].scale", "the fields here are name, weight"),
     ([{"name": "add-detail"}, {"name": "add-detail"}], "loras[1].name", "is asked for twice"),
-    ([{"name": "nosuch"}], "loras[0].name", "is not a LoRA of this service"),
+    ([{"name": "nosuch"}], "loras[0].name", "is not a LoRA available with this model"),
 )
 
 

@@ -84,7 +84,7 @@ def test_a_form_has_them_as_json(start: Start) -> None:
         ([{"name": "add-detial"}], "loras[0].name", "did you mean 'add-detail'?"),
         ([{"name": "dress"}], "loras[0].name", "known: add-detail, red dress v1.2, blue coat"),
         ([{"name": "add-detail"}, {"name": "ADD-detail"}], "loras[1].name", "is asked for twice"),
-        ([{"name": "add-detail"}, {"name": "../add-detail"}], "loras[1].name", "is not a LoRA of this service"),
+        ([{"name": "add-detail"}, {"name": "../add-detail"}], "loras[1].name", "is not a LoRA available with this model"),
     ],
 )
 def test_what_is_not_there(start: Start, loras: Any, field: str, says: str) -> None:
@@ -99,9 +99,9 @@ def test_what_is_not_there(start: Start, loras: Any, field: str, says: str) -> N
 @pytest.mark.parametrize(
     ("tag", "says"),
     [
-        ("<lora:nosuch:1>", "has a tag for 'nosuch', which is not a LoRA of this service"),
-        ("<lora:dress:1>", "is not a LoRA of this service"),
-        ("<lora:clothes/red dress v1.2:1>", "is not a LoRA of this service"),
+        ("<lora:nosuch:1>", "has a tag for 'nosuch', which is not a LoRA available with this model"),
+        ("<lora:dress:1>", "is not a LoRA available with this model"),
+        ("<lora:clothes/red dress v1.2:1>", "is not a LoRA available with this model"),
         ("<lora:add-detail:0.5:1>", "one weight"),
         ("<hypernet:add-detail:1>", "would leave it out without a word"),
         ("<lora:add-detail:1> <lora:add-detail:1>", "is asked for twice"),
@@ -203,6 +203,7 @@ def test_jobs_go_to_whom_has_the_lora(start: Start) -> None:
 def test_answers_name_loras_also_where_the_operator_turned_that_off(start: Start) -> None:
     webui = Simulator()
     client = start(webui)
+    generate(client)  # the WebUI has been looked at: the service knows the option as it was
     options = f"{webui.url}/sdapi/v1/options"
     requests.post(options, json={"lora_add_hashes_to_infotext": False}, timeout=20)
     generate(client, loras=[{"name": "add-detail"}])

@@ -54,12 +54,12 @@ def test_loras_are_tags_before_the_prompt_or_paths() -> None:
     ]
 
 
-@pytest.mark.parametrize(("option", "sends"), [(None, None), (True, None), (False, True)])
-def test_the_option_that_hides_loras_is_turned_on_and_back(option: bool | None, sends: bool | None) -> None:
-    able = replace(CAPABILITIES, lora_hashes=option)
+@pytest.mark.parametrize("has_option", [False, True])
+def test_the_option_that_hides_loras_is_turned_on_and_back(has_option: bool) -> None:
+    able = replace(CAPABILITIES, lora_hashes=has_option)
     body = sent(job(loras=(Lora(name="tiny", weight=1.0),)), able, TINY)
-    assert body["override_settings"].get("lora_add_hashes_to_infotext") is sends
-    assert body["override_settings_restore_afterwards"] is (sends is True)
+    assert body["override_settings"].get("lora_add_hashes_to_infotext") is (True if has_option else None)
+    assert body["override_settings_restore_afterwards"] is has_option
     assert "lora_add_hashes_to_infotext" not in sent(job(), able)["override_settings"]
 
 
