@@ -84,7 +84,7 @@ def test_a_form_has_them_as_json(start: Start) -> None:
         ([{"name": "add-detial"}], "loras[0].name", "did you mean 'add-detail'?"),
         ([{"name": "dress"}], "loras[0].name", "known: add-detail, red dress v1.2, blue coat"),
         ([{"name": "add-detail"}, {"name": "ADD-detail"}], "loras[1].name", "is asked for twice"),
-        ([{"name": "add-detail"}, {"name": "../add-detail"}], "loras[1].name", "is not a LoRA available with this model"),
+        ([{"name": "add-detail"}, {"name": "../add-detail"}], "loras[1].name", "is not a LoRA available with this mod"),
     ],
 )
 def test_what_is_not_there(start: Start, loras: Any, field: str, says: str) -> None:
