@@ -330,7 +330,7 @@ def test_no_model_is_loaded_for_it(start: Start) -> None:
 
 
 def test_a_cancelled_one_keeps_its_place_until_it_has_ended(start: Start) -> None:
-    webui = Simulator(step_time=1.5)
+    webui = Simulator(step_time=3.0)
     client = start(webui)
     answers: list[TestResponse] = []
     headers = {"X-Request-ID": str(uuid4())}

@@ -130,7 +130,7 @@ def test_a_job_that_is_not_alone_is_looked_at_again(painting_server: PaintingSer
     wait_for(lambda: painting_server.running == 1, "the job")
     job_thread.abandon()
     job_thread.result.result(20)
-    assert painting_server.interrupts == 1
+    assert painting_server.interrupts >= 1  # once more, if the answer takes longer than the pause
 
 
 TELLS_TASKS = replace(CAPABILITIES, reports_tasks=True)
