@@ -277,16 +277,29 @@ class Hires:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferencePicture:
+    """
+    :param file: an RGB PNG without metadata.
+    :param size: width and height, pixels.
+    :param fingerprint: of its pixels, by :func:`sd_client.pixels.fingerprint`; the answer is held against it.
+    """
+
+    file: bytes = field(repr=False)
+    size: tuple[int, int]
+    fingerprint: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """
     A picture that the result is to resemble.
 
-    :param pictures: RGB PNG files without metadata, by the methods that may serve it: a square for ``adapter``, one of
-        the generation's size for ``attention``.
+    :param pictures: by the methods that may serve it: a square for ``adapter``, one of the generation's size for
+        ``attention``.
     :param weight: 0.1 … 1.
     """
 
-    pictures: Mapping[ReferenceMethod, bytes] = field(repr=False)
+    pictures: Mapping[ReferenceMethod, ReferencePicture] = field(repr=False)
     weight: float
 
 

@@ -29,9 +29,11 @@ from sd_client.models import (
     Capabilities,
     GenerationParams,
     Reference,
+    ReferencePicture,
     ReferenceWay,
     small_picture,
 )
+from sd_client.pixels import fingerprint
 from sd_client.references import dropped, possible_ways
 from sd_client.trials import Trials, small_pixels
 
@@ -167,11 +169,11 @@ def _paint(
 
 
 @functools.cache
-def small_reference() -> bytes:
+def small_reference() -> ReferencePicture:
     """Stripes of two colours: a square, and as large as the picture, which is right for both methods."""
     picture = Image.new("RGB", SMALL_SIZE, (200, 30, 40))
     for left in range(0, SMALL_SIZE[0], 16):
         picture.paste((30, 60, 190), (left, 0, left + 8, SMALL_SIZE[1]))
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return file.getvalue()
+    return ReferencePicture(file=file.getvalue(), size=SMALL_SIZE, fingerprint=fingerprint(picture.tobytes()))

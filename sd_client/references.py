@@ -21,10 +21,11 @@ from sd_client.models import (
     GenerationParams,
     Reference,
     ReferenceMethod,
+    ReferencePicture,
     ReferenceWay,
     UsedReference,
 )
-from sd_client.pixels import rgb, size_of
+from sd_client.pixels import fingerprint, rgb, size_of
 from sd_client.result import has_generation_text
 
 NO_MODEL = "None"
@@ -114,7 +115,7 @@ def possible_ways(capabilities: Capabilities, reference: Reference) -> tuple[Ref
 
 def reference_field(reference: Reference, way: ReferenceWay) -> tuple[bytes, bytes, bytes]:
     """A field of the job's JSON: what is written before the picture, the picture, and what is written after it."""
-    picture = reference.pictures[way.method]
+    picture = reference.pictures[way.method].file
     if not way.module:
         adapter = {"adapter": way.model, "scale": reference.weight, "start": 0.0, "end": 1.0, "crop": False}
         return b',"ip_adapter":[' + to_json(adapter)[:-1] + b',"images":["', picture, b'"]}]'
@@ -174,9 +175,8 @@ def check_maps(maps: Sequence[object], params: GenerationParams, reference: Refe
     if len(files) != map_count(params, way):
         raise dropped()
     ours = reference.pictures[way.method]
-    size = size_of(ours)
     # With a second pass there is one more, of the final size: behind ours on Forge, before it on A1111.
-    same = [file for file in files if size is not None and _is_same(file, ours, size)]
+    same = [file for file in files if _is_same(file, ours)]
     others = [size_of(file) for file in files if file not in same]
     if not same or any(other != params.picture_size for other in others):
         raise dropped()
@@ -202,10 +202,10 @@ def dropped() -> DroppedError:
     return DroppedError(_DROPPED, reason="reference_dropped")
 
 
-def _is_same(file: bytes, ours: bytes, size: tuple[int, int]) -> bool:
+def _is_same(file: bytes, ours: ReferencePicture) -> bool:
     """Pixel for pixel; an adapter's map comes back transparent, with our colours."""
     try:
-        return rgb(file, size=size, message="") == rgb(ours, size=size, message="")
+        return fingerprint(rgb(file, size=ours.size, message="")) == ours.fingerprint
     except InvalidAnswerError:
         return False
 

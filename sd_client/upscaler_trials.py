@@ -62,7 +62,7 @@ class UpscalerTrials:
 def _small_upscale(upscaler: str) -> UpscaleParams:
     width, height = SMALL_SIZE
     return UpscaleParams(
-        image=small_reference(),
+        image=small_reference().file,
         from_width=width,
         from_height=height,
         width=2 * width,

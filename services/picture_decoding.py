@@ -63,7 +63,7 @@ Target = Callable[[int, int], tuple[int, int]]
 
 #: A JPEG is decoded in a half, a quarter or an eighth of its size if that is this many times what is needed: the
 #: resampling that follows then sees all that is visible in the result.
-_ENOUGH: Final = 1.4
+ENOUGH: Final = 1.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +81,17 @@ class Seen:
 
 
 def see_whole(
-    data: bytes, file: PictureFile, *, max_pixels: int, target: Target | None = None, always_decode: bool = False
+    data: bytes,
+    file: PictureFile,
+    *,
+    max_pixels: int,
+    target: Target | None = None,
+    enough: float = ENOUGH,
+    always_decode: bool = False,
 ) -> Seen:
     """
     :param target: None: the size that it has.
+    :param enough: how many times the target's sides a JPEG must keep.
     :param always_decode: also a picture that goes on as it is.
     :raises PictureError: damaged, too large or too small.
     """
@@ -96,13 +103,13 @@ def see_whole(
             return Seen(width=width, height=height, image=None)
     opened = _opened(data, file, max_pixels=max_pixels)
     width, height = _upright_size(opened.size, file)
-    image = _upright(_loaded(data, opened, file, target(width, height) if target else None), file)
+    image = _upright(_loaded(data, opened, file, target(width, height) if target else None, enough), file)
     return Seen(width=width, height=height, image=image)
 
 
-def suffices(size: tuple[float, float], target: tuple[int, int]) -> bool:
+def suffices(size: tuple[float, float], target: tuple[int, int], enough: float = ENOUGH) -> bool:
     """Whether a picture that was decoded in a smaller size may still be brought to the target."""
-    return min(size[0] / target[0], size[1] / target[1]) >= _ENOUGH
+    return min(size[0] / target[0], size[1] / target[1]) >= enough
 
 
 def decode_upright(data: bytes, *, max_pixels: int | None = None) -> Image.Image:
@@ -126,7 +133,7 @@ def _upright(image: Image.Image, file: PictureFile) -> Image.Image:
 
 def decode(data: bytes, file: PictureFile, *, max_pixels: int | None) -> Image.Image:
     """As it is stored, in all its pixels."""
-    return _loaded(data, _opened(data, file, max_pixels=max_pixels), file, None)
+    return _loaded(data, _opened(data, file, max_pixels=max_pixels), file)
 
 
 def _opened(data: bytes, file: PictureFile, *, max_pixels: int | None) -> ImageFile.ImageFile:
@@ -138,13 +145,19 @@ def _opened(data: bytes, file: PictureFile, *, max_pixels: int | None) -> ImageF
     return image
 
 
-def _loaded(data: bytes, opened: ImageFile.ImageFile, file: PictureFile, target: tuple[int, int] | None) -> Image.Image:
+def _loaded(
+    data: bytes,
+    opened: ImageFile.ImageFile,
+    file: PictureFile,
+    target: tuple[int, int] | None = None,
+    enough: float = ENOUGH,
+) -> Image.Image:
     """:param target: upright; None: all pixels."""
     with _faults_of(data):
         if file.format == "JPEG" and target is not None:
             # Its rows are all read even so, and their faults found.
-            across, down = _upright_size(target, file)
-            times = next((n for n in (8, 4, 2) if suffices((opened.width / n, opened.height / n), (across, down))), 1)
+            due = _upright_size(target, file)
+            times = next((n for n in (8, 4, 2) if suffices((opened.width / n, opened.height / n), due, enough)), 1)
             opened.draft(None, (opened.width // times, opened.height // times))
         opened.load()
     if file.format == "BMP" and opened.mode == "RGBA" and opened.getchannel("A").getbbox() is None:

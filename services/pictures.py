@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 from PIL import Image, ImageOps
 
 from sd_client.kept_pixels import KeptPixels
+from sd_client.models import ReferencePicture
+from sd_client.pixels import fingerprint
 from services import exif
 from services.colours import in_channels, to_srgb
-from services.picture_decoding import Target, see_whole, suffices
+from services.picture_decoding import ENOUGH, Target, see_whole, suffices
 from services.picture_files import read_file
 from services.picture_formats import PictureError, PictureFormat, describe
 from services.png import encode_png
@@ -24,6 +26,9 @@ ResizeMode = Literal["stretch", "crop", "fill"]
 _SQUARE_SIDE = 512
 #: What is larger is brought to this before it is padded: a very long picture would need the memory of its square.
 _LARGE_SQUARE = (2048, 2048)
+#: A large JPEG that only shows what the result is to resemble may lose so much of the size that it could have: to be
+#: decoded in twice that, and brought to it by Lanczos, would cost as much as all the rest.
+_ENOUGH_TO_RESEMBLE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +63,19 @@ class Fitted(NamedTuple):
     image: Image.Image | None
 
 
-def read_picture(data: bytes, *, max_pixels: int, target: Target | None = None, always_decode: bool = False) -> Picture:
+def read_picture(
+    data: bytes,
+    *,
+    max_pixels: int,
+    target: Target | None = None,
+    enough: float = ENOUGH,
+    always_decode: bool = False,
+) -> Picture:
     """Decodes the whole picture once, so that a damaged one is found here. Safe to call from many threads.
 
     :param max_pixels: a larger picture is refused by its header, before anything is decoded.
     :param target: the size that it will probably be brought to; None: its own.
+    :param enough: how many times the target's sides a large JPEG keeps.
     :param always_decode: its pixels will be needed even if it has that size.
     :raises PictureError: not PNG, JPEG, WebP or BMP; damaged or cut off; too large; smaller than 16 x 16; transparent
         everywhere; of a high dynamic range that no profile explains.
@@ -71,7 +84,7 @@ def read_picture(data: bytes, *, max_pixels: int, target: Target | None = None, 
     if file.colours.hdr:
         message = "is an HDR picture (PQ or HLG) without a profile for ordinary screens; send it as sRGB"
         raise PictureError(message, received=describe(data))
-    seen = see_whole(data, file, max_pixels=max_pixels, target=target, always_decode=always_decode)
+    seen = see_whole(data, file, max_pixels=max_pixels, target=target, enough=enough, always_decode=always_decode)
     image = seen.image
     has_alpha = image is not None and image.has_transparency_data
     if image is not None and has_alpha and in_channels(image).getchannel("A").getbbox() is None:
@@ -107,20 +120,42 @@ def fit(picture: Picture, width: int, height: int, resize_mode: ResizeMode) -> F
     return Fitted(encode_png(image), image)
 
 
-def _pixels(picture: Picture, width: int, height: int) -> Image.Image:
+def _pixels(picture: Picture, width: int, height: int, enough: float = ENOUGH) -> Image.Image:
     """Decoded and upright; in a smaller size if that suffices for width x height."""
     image = picture.pixels.take() if picture.pixels else None
     whole = picture.width, picture.height
-    if image is not None and (image.size == whole or suffices(image.size, (width, height))):
+    if image is not None and (image.size == whole or suffices(image.size, (width, height), enough)):
         return image
     file = read_file(picture.data)
-    size = picture.width * picture.height
-    seen = see_whole(picture.data, file, max_pixels=size, target=lambda *_: (width, height), always_decode=True)
+    seen = see_whole(
+        picture.data,
+        file,
+        max_pixels=picture.width * picture.height,
+        target=lambda *_: (width, height),
+        enough=enough,
+        always_decode=True,
+    )
     assert seen.image is not None
     return seen.image
 
 
-def square_reference(picture: Picture) -> bytes:
+def read_reference(data: bytes, *, max_pixels: int, size: tuple[int, int] | None) -> Picture:
+    """
+    As :func:`read_picture`.
+
+    :param size: of the generation, in which it is probably used; None: for an adapter, by which most are used.
+    """
+    most = size or (_SQUARE_SIDE, _SQUARE_SIDE)
+    return read_picture(
+        data,
+        max_pixels=max_pixels,
+        target=lambda width, height: _within(width, height, *most),
+        enough=_ENOUGH_TO_RESEMBLE,
+        always_decode=True,
+    )
+
+
+def square_reference(picture: Picture) -> ReferencePicture:
     """
     An RGB PNG for an IP-Adapter: all of the picture on white, a square, never enlarged. Some WebUIs squash what they
     get to a square and others cut its middle out; a square is the same for all.
@@ -131,26 +166,25 @@ def square_reference(picture: Picture) -> bytes:
     square = _on_white(image, side, side)
     if side > _SQUARE_SIDE:
         square = square.resize((_SQUARE_SIDE, _SQUARE_SIDE), Image.Resampling.LANCZOS)
-    return encode_png(square)
+    return _reference_picture(square)
 
 
-def reference_target(width: int, height: int) -> tuple[int, int]:
-    """In what size a reference picture is seen first: for an adapter, by which most are used."""
-    return _within(width, height, _SQUARE_SIDE, _SQUARE_SIDE)
-
-
-def fitted_reference(picture: Picture, width: int, height: int) -> bytes:
+def fitted_reference(picture: Picture, width: int, height: int) -> ReferencePicture:
     """An RGB PNG of exactly width x height pixels: all of the picture on white, never enlarged."""
-    return encode_png(_on_white(_shrunk(picture, width, height), width, height))
+    return _reference_picture(_on_white(_shrunk(picture, width, height), width, height))
+
+
+def _reference_picture(image: Image.Image) -> ReferencePicture:
+    return ReferencePicture(file=encode_png(image), size=image.size, fingerprint=fingerprint(image.tobytes()))
 
 
 def _shrunk(picture: Picture, width: int, height: int, *, used: tuple[int, int] | None = None) -> Image.Image:
     """
-    Upright, in sRGB, transparent parts over white; no larger than width x height.
+    Upright, in sRGB, transparent parts over white; no larger than width x height, and a large JPEG maybe a tenth less.
 
     :param used: what it will fit into in the end; None: width x height.
     """
-    image = _pixels(picture, *_within(picture.width, picture.height, *(used or (width, height))))
+    image = _pixels(picture, *_within(picture.width, picture.height, *(used or (width, height))), _ENOUGH_TO_RESEMBLE)
     size = _within(image.width, image.height, width, height)
     convert = to_srgb(image.mode, picture.profile)
     if convert is not None:

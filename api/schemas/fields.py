@@ -229,9 +229,16 @@ class Fields(BodyFields):
         Field(min_length=1, max_length=MOST_LORAS, description="LoRAs that change what the model paints."),
         OtherNames("lora", "loraweights", "loramodels", says='a list of {"name": …, "weight": …}'),
     ] = _LEFT_OUT
+    reference_method: Annotated[
+        Literal["auto", "adapter", "attention"],
+        Field(
+            description="By an IP-Adapter, best for a garment; by `reference_only`, which carries colours and texture; "
+            "or by the first of these that works with the model. Without `reference` it is refused."
+        ),
+    ] = "auto"
     reference: Annotated[
         Picture,
-        PlainValidator(values.image),
+        PlainValidator(values.reference),
         Described(_REFERENCE),
         OtherNames(
             *("garment", "garmentimage", "garmimg", "clothimage", "clothingimage", "productimage"),
@@ -251,13 +258,6 @@ class Fields(BodyFields):
         ),
         OtherNames("ipadapterscale", "ipadapterweight", "referencestrength", "ipadapterstrength"),
     ] = 0.8
-    reference_method: Annotated[
-        Literal["auto", "adapter", "attention"],
-        Field(
-            description="By an IP-Adapter, best for a garment; by `reference_only`, which carries colours and texture; "
-            "or by the first of these that works with the model. Without `reference` it is refused."
-        ),
-    ] = "auto"
     clip_skip: Annotated[
         int,
         Field(

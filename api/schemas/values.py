@@ -19,7 +19,7 @@ from services.lora_tags import TagError, refuse_tags, without_tags
 from services.masks import Mask, read_mask
 from services.picture_decoding import Target
 from services.picture_formats import PictureError, sniff
-from services.pictures import Picture, read_picture, reference_target
+from services.pictures import Picture, read_picture, read_reference
 from services.sizes import derive_size
 from storage.base import parse_image_id
 from storage.errors import ImageNotFoundError
@@ -29,6 +29,9 @@ MOST_SHOWN_CHARS: Final = 100
 
 #: Kinds of complaint whose words are written here. Those of pydantic, and of what it calls, are never shown.
 OWN_KINDS: Final = frozenset({"text", "picture"})
+
+#: Of a generation whose size is not known yet, pixels.
+_USUAL_SIDE: Final = 1024
 
 #: A tag by which stable-diffusion.cpp's server lets a prompt change its own settings.
 _SERVER_ARGUMENTS = re.compile(r"<\s*/?\s*sd_cpp_extra_args", re.IGNORECASE)
@@ -106,17 +109,30 @@ def _custom(message: str) -> PydanticCustomError:
 
 def image(value: object, info: ValidationInfo) -> Picture:
     reading = _reading(info)
+    target = _target(info, reading)
+    return _picture(
+        value,
+        reading,
+        lambda data: read_picture(data, max_pixels=reading.max_pixels, target=target, always_decode=reading.compares),
+    )
+
+
+def reference(value: object, info: ValidationInfo) -> Picture:
+    """Read for what ``reference_method`` says, which is declared before it."""
+    reading = _reading(info)
+    size = None
+    if info.data.get("reference_method") == "attention":
+        size = info.data.get("width") or _USUAL_SIDE, info.data.get("height") or _USUAL_SIDE
+    return _picture(value, reading, lambda data: read_reference(data, max_pixels=reading.max_pixels, size=size))
+
+
+def _picture(value: object, reading: PictureReading, read: Callable[[bytes], Picture]) -> Picture:
     try:
         data = _stored_bytes(value, reading)
         if data is None:
             data = _picture_bytes(value)
         with reading.decoding():
-            return read_picture(
-                data,
-                max_pixels=reading.max_pixels,
-                target=reference_target if info.field_name == "reference" else _target(info, reading),
-                always_decode=reading.compares or info.field_name == "reference",
-            )
+            return read(data)
     except PictureError as error:
         raise _refused(error) from None
 

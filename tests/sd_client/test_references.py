@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sd_client.errors import DroppedError
-from sd_client.models import Hires, Reference, ReferenceWay
+from sd_client.models import Hires, Reference, ReferencePicture, ReferenceWay
+from sd_client.pixels import fingerprint
 from sd_client.references import check_maps, check_words, controlnet_ways, map_count, met_exception, sdnext_ways
 from tests.sd_client.jobs import job
 
@@ -25,7 +26,8 @@ def encoded_image(size: tuple[int, int], colour: str, *, text: str = "") -> byte
 OURS = encoded_image((64, 64), "red")
 OTHER = encoded_image((64, 64), "blue")
 LARGE = encoded_image((128, 128), "red")
-REFERENCE = Reference(pictures={"adapter": OURS, "attention": OURS}, weight=0.8)
+PICTURE = ReferencePicture(file=OURS, size=(64, 64), fingerprint=fingerprint(bytes((255, 0, 0)) * 64 * 64))
+REFERENCE = Reference(pictures={"adapter": PICTURE, "attention": PICTURE}, weight=0.8)
 ADAPTER = ReferenceWay(method="adapter", model="ip-adapter_sd15 [6a3f6166]", module="ip-adapter_clip_h")
 ATTENTION = ReferenceWay(method="attention", model="None", module="reference_only")
 HIRES = Hires(width=128, height=128, upscaler="Latent", steps=5, strength=0.6)
@@ -98,6 +100,15 @@ def test_maps(maps: list[object], way: ReferenceWay, hires: Hires | None, is_pro
     else:
         with pytest.raises(DroppedError):
             check_maps(maps, params, REFERENCE, way)
+
+
+def test_one_other_pixel_is_another_picture() -> None:
+    image = Image.new("RGB", (64, 64), "red")
+    image.putpixel((63, 63), (255, 0, 1))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    with pytest.raises(DroppedError):
+        check_maps([file.getvalue()], job(reference=REFERENCE), REFERENCE, ADAPTER)
 
 
 FAILED = {"exception": "no attribute", "traceback": [["extensions-builtin/sd_forge_controlnet/controlnet.py", ""]]}

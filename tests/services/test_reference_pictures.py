@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
-from services.pictures import Picture, fitted_reference, read_picture, reference_target, square_reference
+from sd_client.models import ReferencePicture
+from sd_client.pixels import fingerprint
+from services.pictures import Picture, fitted_reference, read_picture, read_reference, square_reference
 
 WHITE = (255, 255, 255)
 
@@ -19,11 +21,12 @@ def picture(image: Image.Image, kind: str = "PNG", **options: Any) -> Picture:
     return read_picture(file.getvalue(), max_pixels=10**8)
 
 
-def opened(file: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(file))
+def opened(sent: ReferencePicture) -> Image.Image:
+    image = Image.open(io.BytesIO(sent.file))
     image.load()
-    assert (image.format, image.mode) == ("PNG", "RGB")
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", sent.size)
     assert image.info == {}
+    assert fingerprint(image.tobytes()) == sent.fingerprint
     return image
 
 
@@ -74,16 +77,38 @@ def test_other_kinds(mode: str) -> None:
     assert opened(square_reference(picture(image))).size == (64, 64)
 
 
-@pytest.mark.parametrize(("size", "grain"), [((4000, 3000), 10), ((1100, 3000), 40)])
-def test_a_large_jpeg_shows_what_the_same_png_shows(size: tuple[int, int], grain: int) -> None:
-    """It is decoded in a smaller size, which must be large enough for what is made of it, an adapter's or not."""
-    noise = Image.effect_noise((size[0] // grain, size[1] // grain), 80)
+@pytest.mark.parametrize("asked", [None, (1024, 1024)])
+@pytest.mark.parametrize(
+    ("size", "side", "inner"),
+    [((4000, 3200), 500, (1000, 800)), ((3024, 4032), 504, (756, 1008)), ((1100, 3000), 512, (375, 1024))],
+)
+def test_a_large_jpeg_shows_what_the_same_png_shows(
+    size: tuple[int, int], side: int, inner: tuple[int, int], asked: tuple[int, int] | None
+) -> None:
+    """It is decoded in a smaller size, which may be a tenth less than what is made of it, an adapter's or not."""
+    noise = Image.effect_noise((size[0] // 40, size[1] // 40), 80)
     image = noise.resize(size, Image.Resampling.BICUBIC).convert("RGB")
     file = io.BytesIO()
     image.save(file, "JPEG", quality=95)
-    for make in (square_reference, lambda read: fitted_reference(read, 1024, 1024)):
-        seen = read_picture(file.getvalue(), max_pixels=10**8, target=reference_target, always_decode=True)
-        assert (seen.width, seen.height) == size
-        found, due = opened(make(seen)), opened(make(picture(image)))
-        assert found.size == due.size
-        assert max(ImageStat.Stat(ImageChops.difference(found, due)).mean) < 2
+
+    def seen() -> Picture:
+        return read_reference(file.getvalue(), max_pixels=10**8, size=asked)
+
+    assert (seen().width, seen().height) == size
+    square, due = opened(square_reference(seen())), opened(square_reference(picture(image)))
+    assert square.size == ((512, 512) if asked else (side, side))
+    assert_alike(square.resize(due.size), due)
+    fitted, due = opened(fitted_reference(seen(), 1024, 1024)), opened(fitted_reference(picture(image), 1024, 1024))
+    assert fitted.size == due.size
+    scale = max(inner) / 1024
+    left, top = (1024 - inner[0]) // 2, (1024 - inner[1]) // 2
+    whole = round(inner[0] / scale), round(inner[1] / scale)
+    right, bottom = left + inner[0], top + inner[1]
+    assert fitted.crop((0, 0, left, 1024)).getcolors() in ([], [(left * 1024, WHITE)])
+    place = (1024 - whole[0]) // 2, (1024 - whole[1]) // 2
+    shown = fitted.crop((left, top, right, bottom)).resize(whole)
+    assert_alike(shown, due.crop((*place, place[0] + whole[0], place[1] + whole[1])))
+
+
+def assert_alike(found: Image.Image, due: Image.Image) -> None:
+    assert max(ImageStat.Stat(ImageChops.difference(found, due)).mean) < 2
