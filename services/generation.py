@@ -153,10 +153,14 @@ class GenerationService:
         """
         choice = self._catalog.choose(Wanted.by(request))
         width, height = self._size(request, choice)
-        fitted = fit(request.image, width, height, request.resize_mode) if request.image else None
+        fitted = None
+        if request.image:
+            fitted = fit(request.image, width, height, request.resize_mode)
+            request.image.keep_only(fitted.data, width, height)
         inpainting = None
         if request.mask and fitted:
             inpainting = requested_inpainting(request, request.mask, fitted, width, height)
+            request.mask.keep_only(inpainting.mask, width, height)
             if choice.plain_inpainting:
                 inpainting = with_plain_form(inpainting, fitted.data)
         params = GenerationParams(

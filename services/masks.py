@@ -28,7 +28,7 @@ class MaskLostError(PictureError):
         self.by_crop = by_crop
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Mask:
     """A mask that has been decoded once without a fault. Width and height are upright, in pixels.
 
@@ -41,6 +41,10 @@ class Mask:
     mode: MaskMode | None
     data: bytes = field(repr=False)
     pixels: KeptPixels | None = field(default=None, repr=False, compare=False)
+
+    def keep_only(self, fitted: bytes, width: int, height: int) -> None:
+        """From now on it is the file of what :func:`fit_mask` made of it, as its picture is."""
+        self.data, self.width, self.height, self.mode, self.pixels = fitted, width, height, "white", None
 
 
 def read_mask(data: bytes, *, mode: MaskMode | None, max_pixels: int) -> Mask:

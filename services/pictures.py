@@ -31,7 +31,7 @@ _LARGE_SQUARE = (2048, 2048)
 _ENOUGH_TO_RESEMBLE = 0.9
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Picture:
     """A picture that has been decoded once without a fault. Width and height are upright, in pixels.
 
@@ -49,6 +49,16 @@ class Picture:
     has_alpha: bool
     profile: bytes | None = field(default=None, repr=False)
     pixels: KeptPixels | None = field(default=None, repr=False, compare=False)
+
+    def keep_only(self, fitted: bytes, width: int, height: int) -> None:
+        """
+        From now on it is the file that :func:`fit` made of it, so that a photo does not wait with its job. Should a
+        WebUI's limits ask for another size, that is made of this one.
+        """
+        if fitted is self.data:
+            return
+        self.data, self.width, self.height = fitted, width, height
+        self.format, self.plain, self.has_alpha, self.profile, self.pixels = "PNG", True, False, None, None
 
 
 class Fitted(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from simulator import Simulator
 from tests.api.answers import problem_of
@@ -157,6 +157,19 @@ def test_a_size_that_is_left_to_the_service_is_one_that_can_be_painted(bench: Ca
         assert body["width"] * body["height"] <= 832 * 832
         assert (body["width"] % 64, body["height"] % 64) == (0, 0)
         assert len(service.webui.generations) == most
+
+
+def test_an_inpainting_is_done_again_within_a_limit_that_it_met(bench: Callable[..., Bench]) -> None:
+    service = bench("koboldcpp")
+    photo, mask = samples.gradient(1200, 900), Image.new("L", (1200, 900))
+    mask.paste(255, (400, 300, 800, 600))
+    fields = {"image": text(samples.encode(photo)), "mask": text(samples.encode(mask)), "strength": 1}
+    body = service.paint("inpainting", **fields, width=None, height=None)
+    assert len(service.webui.generations) == 2
+    assert body["width"] * body["height"] <= 832 * 832
+    kept = picture(body).crop((0, 0, body["width"] // 4, body["height"])).convert("RGB")
+    due = photo.resize((body["width"], body["height"])).crop((0, 0, *kept.size)).convert("RGB")
+    assert max(ImageStat.Stat(ImageChops.difference(kept, due)).mean) < 2
 
 
 @pytest.mark.parametrize("flavour", ["koboldcpp", "sdcpp"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from observability.metrics import Metrics
 from sd_client.errors import InvalidAnswerError, NoWebUIError
@@ -20,7 +21,7 @@ from services.catalog import Catalog
 from services.generation import Call, Generation, GenerationReport, GenerationService
 from services.generation_request import GenerationRequest
 from services.masks import read_mask
-from services.pictures import read_picture
+from services.pictures import ResizeMode, read_picture
 from services.problems import InvalidParamsError
 from services.tracking import RequestService
 from simulator import Simulator
@@ -140,6 +141,48 @@ def test_a_mask_that_is_lost_is_told_of_the_field_that_did_it(
     with pytest.raises(InvalidParamsError) as caught:
         make_service().prepare(replace(request, **changes))  # type: ignore[arg-type]
     assert [(problem.field, problem.received) for problem in caught.value.problems] == [(field, received)]
+
+
+@pytest.mark.parametrize("resize_mode", ["stretch", "crop", "fill"])
+def test_only_the_fitted_pictures_wait_and_another_size_is_made_of_them(
+    make_service: Callable[..., GenerationService], resize_mode: ResizeMode
+) -> None:
+    photo = Image.new("RGB", (640, 480), "white")
+    photo.paste("navy", (240, 160, 400, 320))
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (240, 160, 400, 320))
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=100)
+    request = replace(
+        REQUEST,
+        mode="inpainting",
+        width=256,
+        height=128,
+        image=read_picture(file.getvalue(), max_pixels=10**6),
+        mask=read_mask(samples.encode(ImageOps.invert(mask)), mode="black", max_pixels=10**6),
+        resize_mode=resize_mode,
+        strength=0.9,
+    )
+    _, params = make_service().prepare(request)
+    assert request.image
+    assert request.mask
+    assert params.inpainting
+    assert request.image.data is params.init_image
+    assert request.mask.data is params.inpainting.mask
+    _, again = make_service().prepare(request)
+    assert again.init_image is params.init_image
+    assert again.inpainting
+    assert again.inpainting.mask == params.inpainting.mask
+    _, other = make_service().prepare(replace(request, width=192, height=128))
+    assert other.init_image
+    assert other.inpainting
+    shown = Image.open(io.BytesIO(other.init_image)).convert("L")
+    repainted = Image.open(io.BytesIO(other.inpainting.mask))
+    assert shown.size == repainted.size == (192, 128)
+    dark = shown.point(lambda value: 255 * (value < 128)).getbbox()
+    assert dark
+    assert repainted.getbbox()
+    assert max(abs(a - b) for a, b in zip(dark, repainted.getbbox() or (), strict=True)) <= 1
 
 
 def test_nothing_can_be_said_before_a_webui_was_seen(make_service: Callable[..., GenerationService]) -> None:
