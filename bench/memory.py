@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,21 @@ from typing import Any
 from bench import accounting
 from bench.load import Callers, Work
 from bench.stage import Server, Stage, Upstream
-from bench.workloads import Mode, Request, generation
+from bench.workloads import PREFIX, Mode, Request, Sent, generation
 
 #: Long enough for all jobs, their bodies included, to arrive before the first answer.
 UPSTREAM_S = 3.0
 #: Seconds in which a worker gives memory back after a burst.
 CALM_S = 1.5
+
+#: Less than the upstream holds a job back for another one.
+HELD_S = 50.0
+
+#: The jobs that wait in the queue, as rows.
+IN_THE_QUEUE: tuple[tuple[str, Mode, Sent], ...] = (
+    ("img2img 1024², in the queue", "img2img", "answer"),
+    ("inpainting of a 12 MP photo, in the queue", "inpainting", "photo"),
+)
 
 #: The jobs that come at once, each line to another service; the names are those of the rows.
 AT_ONCE: tuple[dict[str, tuple[Mode, int]], ...] = (
@@ -36,11 +47,12 @@ def rows(checkouts: Mapping[str, Path], callers: Callers, upstream: Upstream, *,
                 service = stage.service("service", upstream.webuis(jobs), workers=1, root=root)
                 one = _Burst(callers, upstream, service, jobs)
                 found += [{"target": name, **one.row(what, mode, count)} for what, (mode, count) in burst.items()]
-    for name, root in checkouts.items():
-        with Stage() as stage:
-            service = stage.service("service", upstream.webuis(1), workers=1, root=root)
-            one = _Burst(callers, upstream, service, jobs)
-            found.append({"target": name, **one.queued_row("img2img 1024², in the queue", "img2img")})
+    for what, mode, sent in IN_THE_QUEUE:
+        for name, root in checkouts.items():
+            with Stage() as stage:
+                service = stage.service("service", upstream.webuis(1), workers=1, root=root)
+                one = _Burst(callers, upstream, service, jobs)
+                found.append({"target": name, **one.queued_row(what, mode, sent)})
     return found
 
 
@@ -71,16 +83,18 @@ class _Burst:
         failed = self._jobs - len(outcome.good)
         return {**figures, "failed": failed, "peak_mb_per_job": peak, "after_mb": round(self._rss_mb(), 1)}
 
-    def queued_row(self, what: str, mode: Mode) -> Row:
+    def queued_row(self, what: str, mode: Mode, sent: Sent) -> Row:
         """One runs, the others wait in the queue; then all hang up."""
-        self._upstream.order(seconds=UPSTREAM_S)
+        self._upstream.order(together=2)  # which the one that runs waits for
         before_mb = self._rss_mb()
         with Callers() as impatient:
-            impatient.begin(self._work(generation(mode, 1024, 1, "service"), clients=self._jobs + 1))
-            self._wait_for_jobs(1)
-            time.sleep(UPSTREAM_S / 2)
+            impatient.begin(self._work(generation(mode, 1024, 1, "service", sent), clients=self._jobs + 1))
+            missing = self._jobs - self._wait_for_queue()
+            time.sleep(CALM_S)
             waiting_mb = self._rss_mb()
-        return {**self._figures(what, waiting_mb - before_mb), "failed": 0, "peak_mb_per_job": None, "after_mb": None}
+        self._upstream.order()
+        row = self._figures(what, waiting_mb - before_mb)
+        return {**row, "failed": missing, "peak_mb_per_job": None, "after_mb": None}
 
     def _figures(self, what: str, waiting_mb: float) -> Row:
         return {
@@ -98,6 +112,18 @@ class _Burst:
         deadline = time.monotonic() + 60
         while self._upstream.counts().painting < count and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def _wait_for_queue(self) -> int:
+        """How many jobs wait: all, or those that do before the one that runs would end."""
+        deadline = time.monotonic() + HELD_S
+        while (found := self._waiting()) < self._jobs and time.monotonic() < deadline:
+            time.sleep(0.25)
+        return found
+
+    def _waiting(self) -> int:
+        url = f"http://127.0.0.1:{self._service.port}{PREFIX}/health"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(json.load(answer)["queue"]["waiting"])
 
     def _worker(self) -> list[int]:
         """Without gunicorn's master."""
