@@ -176,4 +176,4 @@ def small_reference() -> ReferencePicture:
         picture.paste((30, 60, 190), (left, 0, left + 8, SMALL_SIZE[1]))
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return ReferencePicture(file=file.getvalue(), size=SMALL_SIZE, fingerprint=fingerprint(picture.tobytes()))
+    return ReferencePicture(file=file.getvalue(), size=SMALL_SIZE, fingerprint=fingerprint(picture))

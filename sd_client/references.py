@@ -25,7 +25,7 @@ from sd_client.models import (
     ReferenceWay,
     UsedReference,
 )
-from sd_client.pixels import fingerprint, rgb, size_of
+from sd_client.pixels import decoded, fingerprint, size_of
 from sd_client.result import has_generation_text
 
 NO_MODEL = "None"
@@ -205,7 +205,7 @@ def dropped() -> DroppedError:
 def _is_same(file: bytes, ours: ReferencePicture) -> bool:
     """Pixel for pixel; an adapter's map comes back transparent, with our colours."""
     try:
-        return fingerprint(rgb(file, size=ours.size, message="")) == ours.fingerprint
+        return fingerprint(decoded(file, size=ours.size, message="")) == ours.fingerprint
     except InvalidAnswerError:
         return False
 

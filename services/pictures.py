@@ -185,7 +185,7 @@ def fitted_reference(picture: Picture, width: int, height: int) -> ReferencePict
 
 
 def _reference_picture(image: Image.Image) -> ReferencePicture:
-    return ReferencePicture(file=encode_png(image), size=image.size, fingerprint=fingerprint(image.tobytes()))
+    return ReferencePicture(file=encode_png(image), size=image.size, fingerprint=fingerprint(image))
 
 
 def _shrunk(picture: Picture, width: int, height: int, *, used: tuple[int, int] | None = None) -> Image.Image:

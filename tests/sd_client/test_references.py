@@ -26,7 +26,7 @@ def encoded_image(size: tuple[int, int], colour: str, *, text: str = "") -> byte
 OURS = encoded_image((64, 64), "red")
 OTHER = encoded_image((64, 64), "blue")
 LARGE = encoded_image((128, 128), "red")
-PICTURE = ReferencePicture(file=OURS, size=(64, 64), fingerprint=fingerprint(bytes((255, 0, 0)) * 64 * 64))
+PICTURE = ReferencePicture(file=OURS, size=(64, 64), fingerprint=fingerprint(Image.new("RGB", (64, 64), "red")))
 REFERENCE = Reference(pictures={"adapter": PICTURE, "attention": PICTURE}, weight=0.8)
 ADAPTER = ReferenceWay(method="adapter", model="ip-adapter_sd15 [6a3f6166]", module="ip-adapter_clip_h")
 ATTENTION = ReferenceWay(method="attention", model="None", module="reference_only")

@@ -26,7 +26,7 @@ def opened(sent: ReferencePicture) -> Image.Image:
     image.load()
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", sent.size)
     assert image.info == {}
-    assert fingerprint(image.tobytes()) == sent.fingerprint
+    assert fingerprint(image) == sent.fingerprint
     return image
 
 
