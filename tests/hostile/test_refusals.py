@@ -66,8 +66,8 @@ def test_what_is_larger_than_is_ever_taken(locked: Service) -> None:
 
 @pytest.fixture
 def one_worker(simulator: Simulator, tmp_path: Path) -> Iterator[Service]:
-    """Which takes 70 requests an hour."""
-    with running_service(tmp_path, simulator.url, workers=1, RATE_LIMIT_GLOBAL="70/hour") as service:
+    """Which takes 300 requests an hour."""
+    with running_service(tmp_path, simulator.url, workers=1, RATE_LIMIT_GLOBAL="300/hour") as service:
         service.wait_until_answering()
         yield service
 
