@@ -52,12 +52,14 @@ class _Waiting:
     :param tried: the WebUIs that could not be reached with the job.
     :param woken: set when the job may have a place, or has been cancelled or refused.
     :param refusal: set once other jobs have shown that no WebUI can paint it.
+    :param judged: by what the WebUIs were seen to be when it was found out last which of them can do the job.
     """
 
     request: JobRequest
     tried: frozenset[str]
     woken: threading.Event = field(default_factory=threading.Event)
     refusal: LimitError | BrokenModelError | None = None
+    judged: object = None
 
 
 class JobQueue:
@@ -90,6 +92,8 @@ class JobQueue:
         self._patience_s = patience_s
         self._now = now
         self._waiting: dict[str, _Waiting] = {}
+        self._woken_by: Schedule | None = None
+        self._seen: object = None
         self._anybody_waits = threading.Event()
         self._any_job = threading.Event()
         self._draining = threading.Event()
@@ -275,10 +279,13 @@ class JobQueue:
         return grant(state, slots=self._slots, patience_s=self._patience_s, now=self._now())
 
     def _wake(self, state: Schedule) -> None:
-        """Wakes the threads of all jobs that may have a place, or have been cancelled."""
-        still = {job.ticket for job in state.waiting if not job.cancelled}
+        """Wakes the threads of all jobs that may have a place, or have been cancelled; once for each schedule."""
+        if state is self._woken_by:
+            return
+        self._woken_by = state
         for ticket, waiting in list(self._waiting.items()):
-            if ticket not in still:
+            job = state.find(ticket)
+            if job is None or job.webui is not None or job.cancelled:
                 waiting.woken.set()
 
     def _look_out(self) -> None:
@@ -335,11 +342,20 @@ class JobQueue:
         return {holder for holder in holders if not self._holders.lives(holder)}
 
     def _webuis_of_waiting(self) -> dict[str, tuple[str, ...]]:
-        """By ticket; whoever nobody can do a job for now waits for a WebUI to come back, unless it is refused."""
+        """
+        By ticket, of those for whom it may have changed. Whoever nobody can do a job for now waits for a WebUI to come
+        back, unless it is refused.
+        """
         states, broken = self._probing.states(), self.broken()
+        seen = {webui: (state.available, state.capabilities) for webui, state in states.items()}, broken
+        if seen != self._seen:
+            self._seen = seen
         webuis: dict[str, tuple[str, ...]] = {}
         sets: dict[tuple[str, ...], tuple[str, ...]] = {}  # as in schedule.enter, equal ones are one object
         for ticket, waiting in list(self._waiting.items()):
+            if waiting.judged is self._seen:
+                continue
+            waiting.judged = self._seen
             try:
                 found = candidates(waiting.request, states, waiting.tried, self._policy, broken)
                 webuis[ticket] = sets.setdefault(found, found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sd_client.failures import Broken, Trouble, after_doubt, after_failure, with_broken
 
@@ -79,11 +80,16 @@ class Schedule:
     epoch: str = ""
 
     def find(self, ticket: str) -> Job | None:
-        return next((job for job in (*self.waiting, *self.running) if job.ticket == ticket), None)
+        return self._by_ticket.get(ticket)
 
     def busy(self, webui: str) -> int:
         """How many jobs run on a WebUI."""
         return sum(job.webui == webui for job in self.running)
+
+    @cached_property
+    def _by_ticket(self) -> Mapping[str, Job]:
+        """Each of perhaps thousands of callers that wait looks for its own job again and again."""
+        return {job.ticket: job for job in (*self.waiting, *self.running)}
 
 
 #: Seconds by which the processes' clocks may differ. Later times date from before a clock was set back.
@@ -226,8 +232,7 @@ def retarget(schedule: Schedule, webuis: Mapping[str, tuple[str, ...]]) -> Sched
 
 def put_back(schedule: Schedule, jobs: Collection[Job]) -> Schedule:
     """Re-adds those jobs that are missing, as they were. A job that runs never becomes one that waits."""
-    known = {job.ticket: job for job in (*schedule.waiting, *schedule.running)}
-    lost = [job for job in jobs if _is_lost(known.get(job.ticket), job)]
+    lost = [job for job in jobs if _is_lost(schedule.find(job.ticket), job)]
     if not lost:
         return schedule
     tickets = {job.ticket for job in lost}

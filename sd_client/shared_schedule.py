@@ -16,8 +16,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
+import msgspec
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
@@ -127,9 +127,11 @@ class SharedSchedule:
     def _see(self, schedule: Schedule) -> Schedule:
         if schedule is not self._seen:
             self._seen = schedule
-            found = {job.ticket: job for job in (*schedule.waiting, *schedule.running) if job.ticket in self._own}
-            # A job that runs must never be put back as one that waits.
-            self._own.update((ticket, job) for ticket, job in found.items() if job.webui or not self._own[ticket].webui)
+            for ticket, known in self._own.items():
+                job = schedule.find(ticket)
+                # A job that runs must never be put back as one that waits.
+                if job is not None and (job.webui or not known.webui):
+                    self._own[ticket] = job
         return schedule
 
     def _notice_other_store(self) -> None:
@@ -175,8 +177,7 @@ class _WrittenJob(Entry):
     webuis: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Written:
+class _Written(msgspec.Struct):
     """
     :param change: names these bytes, uniquely.
     :param rest: the schedule without its jobs.
@@ -184,67 +185,88 @@ class _Written:
 
     change: str
     webuis: tuple[tuple[str, ...], ...]
-    waiting: tuple[_WrittenJob, ...]
-    running: tuple[_WrittenJob, ...]
-    rest: Schedule
+    waiting: tuple[msgspec.Raw, ...]
+    running: tuple[msgspec.Raw, ...]
+    rest: msgspec.Raw
 
 
-_WRITTEN = TypeAdapter(_Written)
+_WRITTEN = msgspec.json.Decoder(_Written)
+_JOB = TypeAdapter(_WrittenJob)
+_REST = TypeAdapter(Schedule)
 
 
 class ScheduleJson:
     """
-    Remembers the last bytes and their meaning, since a process that changes the schedule mostly reads what it wrote.
-    For any number of threads.
+    Remembers the last bytes and their meaning, since a process that changes the schedule mostly reads what it wrote,
+    and of each job as well, since a change is about one of perhaps thousands. To be used by one thread at a time.
     """
 
     def __init__(self) -> None:
         self._last: tuple[bytes, Schedule] = (b"", Schedule())
+        self._sets: tuple[tuple[str, ...], ...] = ()
+        # The jobs of the last schedule by what is written of them, and the reverse by their id().
+        self._jobs: dict[bytes, Job] = {}
+        self._texts: dict[int, bytes] = {}
 
     def dump(self, schedule: Schedule) -> bytes:
-        numbers: dict[tuple[str, ...], int] = {}
         # Nearly all jobs share one object, so its ids are hashed once and not for every job.
         sets = {id(job.webuis): job.webuis for job in (*schedule.waiting, *schedule.running)}
-        by_id = {known_id: numbers.setdefault(webuis, len(numbers)) for known_id, webuis in sets.items()}
-        raw = to_json(
-            {
-                # Workers of an earlier release need it: during a rolling restart they share the queue.
-                "change": uuid.uuid4().hex,
-                "webuis": list(numbers),
-                "waiting": _written(schedule.waiting, by_id),
-                "running": _written(schedule.running, by_id),
-                "rest": replace(schedule, waiting=(), running=()),
-            }
+        # In an order that stays while jobs come and go, or what is written of the others would have to change.
+        order = tuple(sorted(set(sets.values())))
+        if order != self._sets:
+            self._sets, self._texts = order, {}
+        numbers = {known_id: order.index(webuis) for known_id, webuis in sets.items()}
+        waiting = [self._text(job, numbers) for job in schedule.waiting]
+        running = [self._text(job, numbers) for job in schedule.running]
+        raw = b'{"change":"%s","webuis":%s,"waiting":[%s],"running":[%s],"rest":%s}' % (
+            # Workers of an earlier release need it: during a rolling restart they share the queue.
+            uuid.uuid4().hex.encode(),
+            to_json(order),
+            b",".join(waiting),
+            b",".join(running),
+            to_json(replace(schedule, waiting=(), running=())),
         )
-        self._last = raw, schedule
+        self._remember(raw, schedule, [*waiting, *running])
         return raw
 
     def load(self, raw: bytes | None) -> Schedule:
         """An empty schedule if there are no bytes, or if another release or program wrote them."""
         last, schedule = self._last
-        if raw != last:
-            schedule = _parsed(raw or b"")
-            self._last = raw or b"", schedule
-        return schedule
+        if raw == last:
+            return schedule
+        try:
+            return self._parsed(raw or b"")
+        except (msgspec.MsgspecError, ValidationError, LookupError, UnicodeError):
+            self._remember(raw or b"", Schedule(), [])
+            return Schedule()
 
     def last(self, head: bytes) -> Schedule | None:
         """What was read or written last, if it begins with these :data:`HEAD_BYTES`; None if it must be read."""
         raw, schedule = self._last
         return schedule if head and raw[:HEAD_BYTES] == head else None
 
+    def _text(self, job: Job, numbers: dict[int, int]) -> bytes:
+        return self._texts.get(id(job)) or to_json({**vars(job), "webuis": numbers[id(job.webuis)]})
 
-def _written(jobs: tuple[Job, ...], numbers: dict[int, int]) -> list[dict[str, Any]]:
-    return [{**vars(job), "webuis": numbers[id(job.webuis)]} for job in jobs]
+    def _parsed(self, raw: bytes) -> Schedule:
+        """:raises MsgspecError: :raises ValidationError: :raises LookupError: :raises UnicodeError:"""
+        written = _WRITTEN.decode(raw)
+        if written.webuis != self._sets:
+            self._sets, self._jobs = written.webuis, {}
+        texts = [bytes(job) for job in (*written.waiting, *written.running)]
+        jobs = tuple(self._jobs.get(text) or self._job(text) for text in texts)
+        waits = len(written.waiting)
+        schedule = replace(_REST.validate_json(bytes(written.rest)), waiting=jobs[:waits], running=jobs[waits:])
+        self._remember(raw, schedule, texts)
+        return schedule
 
+    def _job(self, text: bytes) -> Job:
+        """:raises ValidationError: :raises LookupError:"""
+        written = _JOB.validate_json(text)
+        return Job(**{**vars(written), "webuis": self._sets[written.webuis]})
 
-def _parsed(raw: bytes) -> Schedule:
-    try:
-        written = _WRITTEN.validate_json(raw)
-        waiting, running = (_jobs(jobs, written.webuis) for jobs in (written.waiting, written.running))
-    except (ValidationError, IndexError):
-        return Schedule()
-    return replace(written.rest, waiting=waiting, running=running)
-
-
-def _jobs(written: tuple[_WrittenJob, ...], webuis: tuple[tuple[str, ...], ...]) -> tuple[Job, ...]:
-    return tuple(Job(**{**vars(job), "webuis": webuis[job.webuis]}) for job in written)
+    def _remember(self, raw: bytes, schedule: Schedule, texts: list[bytes]) -> None:
+        jobs = (*schedule.waiting, *schedule.running)
+        self._last = raw, schedule
+        self._jobs = dict(zip(texts, jobs, strict=False))
+        self._texts = {id(job): text for job, text in zip(jobs, texts, strict=False)}

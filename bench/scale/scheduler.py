@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -39,46 +38,46 @@ def row(webuis: int, waiting: int) -> Row:
     :return: CPU of one job's two changes, and of their reading where each was written by another process; with the
         jobs a second that this leaves room for, since changes come one after the other.
     """
-    queue = _Queue(webuis, waiting)
-    alone = [queue.job(ScheduleJson.load) for _ in range(JOBS)]
-    among_others = [queue.job(_read_anew) for _ in range(JOBS)]
-    other_ms = 1000 * statistics.median(among_others)
+    queue, among_others = _Queue(webuis, waiting, processes=1), _Queue(webuis, waiting, processes=2)
+    alone_ms, other_ms = (1000 * statistics.median(one.job() for _ in range(JOBS)) for one in (queue, among_others))
     return {
         "webuis": webuis,
         "waiting": waiting,
         "document_kb": round(len(queue.raw) / 1000, 1),
-        "alone_ms": round(1000 * statistics.median(alone), 3),
+        "alone_ms": round(alone_ms, 3),
         "among_others_ms": round(other_ms, 3),
         "jobs_per_s": round(1000 / other_ms, 1),
     }
 
 
 class _Queue:
-    """A schedule in which every WebUI is busy and some jobs wait, by a clock that goes on with each job."""
+    """
+    A schedule in which every WebUI is busy and some jobs wait, by a clock that goes on with each job.
 
-    def __init__(self, webuis: int, waiting: int) -> None:
+    :param processes: take turns, so that one of several has to read what another one wrote.
+    """
+
+    def __init__(self, webuis: int, waiting: int, *, processes: int) -> None:
         self._ids = tuple(f"{number:012x}" for number in range(webuis))
-        self._json = ScheduleJson()
+        self._processes = itertools.cycle([ScheduleJson() for _ in range(processes)])
         self._numbers = itertools.count()
         self._now = 1e9
         jobs = [replace(self._job(), webuis=self._ids) for _ in range(webuis + waiting)]
         state = Schedule(waiting=tuple(jobs), loaded=dict.fromkeys(self._ids, MODEL), epoch="a")
-        started = self._granted(state)
-        self._running = deque(job.ticket for job in started.running)
-        self.raw = self._json.dump(started)
+        self.raw = next(self._processes).dump(self._granted(state))
 
-    def job(self, read: Any) -> float:
+    def job(self) -> float:
         """CPU seconds of one job that ends, whose place the oldest that waits gets, and of another one that enters."""
         began = time.thread_time()
-        state = read(self._json, self.raw)
-        ended = state.find(self._running.popleft())
-        left = schedule.leave(state, ended.ticket, ran_s=1.0)
-        left = schedule.painted_with(schedule.succeeded(left, ended.webui), ended.webui, MODEL)
-        granted = self._granted(left)
-        self.raw = self._json.dump(granted)
-        self._running.append(granted.running[-1].ticket)
-        state = read(self._json, self.raw)
-        self.raw = self._json.dump(self._granted(schedule.enter(state, self._job())))
+        process = next(self._processes)
+        state = process.load(self.raw)
+        longest = state.running[0]
+        webui = longest.webui or ""
+        left = schedule.leave(state, longest.ticket, ran_s=1.0)
+        self.raw = process.dump(self._granted(schedule.painted_with(schedule.succeeded(left, webui), webui, MODEL)))
+        process = next(self._processes)
+        state = process.load(self.raw)
+        self.raw = process.dump(self._granted(schedule.enter(state, self._job())))
         return time.thread_time() - began
 
     def _granted(self, state: Schedule) -> Schedule:
@@ -89,7 +88,3 @@ class _Queue:
         """With a separate tuple of WebUIs, as each request has."""
         ticket, webuis = f"{next(self._numbers):032x}", (*self._ids,)
         return Job(ticket=ticket, holder="host-worker", webuis=webuis, model=MODEL, since=self._now, request=ticket)
-
-
-def _read_anew(_: ScheduleJson, raw: bytes) -> Schedule:
-    return ScheduleJson().load(raw)

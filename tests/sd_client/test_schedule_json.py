@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +41,36 @@ SCHEDULES = st.builds(
 def test_what_is_written_is_read(schedule: Schedule) -> None:
     raw = ScheduleJson().dump(schedule)
     assert ScheduleJson().load(raw) == schedule
+
+
+@given(st.lists(SCHEDULES, min_size=2, max_size=4), st.randoms())
+def test_processes_that_take_turns_read_what_is_written(schedules: list[Schedule], draw: random.Random) -> None:
+    """What each remembers of the jobs changes nothing, whichever of them come and go, and whatever sets they have."""
+    one, other = ScheduleJson(), ScheduleJson()
+    jobs = [job for schedule in schedules for job in schedule.waiting]
+    for schedule in schedules:
+        shown = replace(schedule, waiting=tuple(draw.sample(jobs, draw.randint(0, len(jobs)))))
+        raw = one.dump(shown)
+        assert other.load(raw) == ScheduleJson().load(raw) == one.load(raw) == shown
+        one, other = other, one
+
+
+def test_a_job_that_has_not_changed_is_the_same_object() -> None:
+    """So that with thousands that wait only those are read that have changed."""
+    jobs = tuple(Job(ticket=str(n), holder="h", webuis=("w",), model="m", since=1.0) for n in range(50))
+    reader = ScheduleJson()
+    before = reader.load(ScheduleJson().dump(Schedule(waiting=jobs)))
+    after = reader.load(ScheduleJson().dump(Schedule(waiting=jobs[1:], running=(replace(jobs[0], webui="w"),))))
+    assert all(job is before.find(job.ticket) for job in after.waiting)
+    assert after.running[0].webui == "w"
+
+
+def test_an_earlier_release_wrote_the_same() -> None:
+    """With spaces, other orders and unknown fields: it only has to be the same JSON."""
+    raw = b"""{ "change": "c", "rest": {"epoch": "e", "loaded": {"a": "m"}}, "webuis": [["b"], ["a"]], "waiting": [],
+      "running": [ {"webuis": 1, "since": 2, "ticket": "t", "holder": "h", "model": "m", "webui": "a", "x": 5}] }"""
+    job = Job(ticket="t", holder="h", webuis=("a",), model="m", since=2.0, webui="a")
+    assert ScheduleJson().load(raw) == Schedule(running=(job,), loaded={"a": "m"}, epoch="e")
 
 
 def test_a_set_of_webuis_is_written_once() -> None:
