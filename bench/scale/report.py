@@ -86,7 +86,7 @@ _TABLES: Sequence[tuple[str, str, str, Columns]] = (
             ("the document, kB", "document_kb", 0),
             ("CPU where nobody else writes, ms", "alone_ms", 2),
             ("where others do, ms", "among_others_ms", 2),
-            ("jobs/s at most", "jobs_per_s", 0),
+            ("jobs/s of four processes over Redis", "redis_jobs_per_s", 0),
         ),
     ),
     (
@@ -207,7 +207,7 @@ def draw(saved: Mapping[str, Any], path: Path) -> None:
         _lines(second, "WebUIs busy, %", "WebUIs", {"": _points(spare, "webuis", "busy_percent")})
         second.set_ylim(0, 102)
         _lines(third, "CPU of a job, ms", "waiting callers, 16 WebUIs", {"": _points(waiting, "waiting", "cpu_ms")})
-        _lines(fourth, "jobs/s, the schedule alone", "WebUIs, or waiting jobs", _ceilings(alone))
+        _lines(fourth, "jobs/s over Redis, the schedule alone", "WebUIs, or waiting jobs", _ceilings(alone))
         _lines(fifth, "CPU of a round of retention, s", "images", {"": _rounds(_found(saved, "folder"))})
         _over_time(sixth, saved["parts"].get("hour", {"found": {"samples": []}})["found"]["samples"])
         plot.save(figure, path)
@@ -223,8 +223,8 @@ def _points(rows: Sequence[Row], x: str, y: str) -> Points:
 def _ceilings(rows: Sequence[Row]) -> dict[str, Points]:
     of = {what: [row for row in rows if row["what"] == what] for what in ("webuis", "waiting")}
     return {
-        "64 waiting, more WebUIs": _points(of["webuis"], "webuis", "jobs_per_s"),
-        "16 WebUIs, more waiting": _points(of["waiting"], "waiting", "jobs_per_s"),
+        "64 waiting, more WebUIs": _points(of["webuis"], "webuis", "redis_jobs_per_s"),
+        "16 WebUIs, more waiting": _points(of["waiting"], "waiting", "redis_jobs_per_s"),
     }
 
 

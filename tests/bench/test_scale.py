@@ -54,9 +54,11 @@ def test_a_page_without_marks_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_schedule_alone_keeps_its_webuis_busy_and_its_queue_full() -> None:
-    found = scheduler.row(3, 5)
-    assert (found["webuis"], found["waiting"]) == (3, 5)
-    assert found["jobs_per_s"] > 0
+    queue = scheduler.Queue(3)
+    state = queue.filled(5)
+    for change in (queue.end, queue.enter) * 4:
+        state = change(state)
+    assert (len(state.running), len(state.waiting)) == (3, 5)
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written() -> None:
