@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +26,7 @@ from sd_client.granting import grant
 from sd_client.job import CHECK_S, Ending, JobRequest, Lease, ModelCheck
 from sd_client.matching import loaded_model
 from sd_client.probing import Probing
-from sd_client.routing import GpuPolicy, candidates
+from sd_client.routing import GpuPolicy, States, candidates
 from sd_client.schedule import Job, Schedule
 from sd_client.shared_schedule import Change, SharedSchedule
 from state.holders import Holders
@@ -52,14 +52,12 @@ class _Waiting:
     :param tried: the WebUIs that could not be reached with the job.
     :param woken: set when the job may have a place, or has been cancelled or refused.
     :param refusal: set once other jobs have shown that no WebUI can paint it.
-    :param judged: by what the WebUIs were seen to be when it was found out last which of them can do the job.
     """
 
     request: JobRequest
     tried: frozenset[str]
     woken: threading.Event = field(default_factory=threading.Event)
     refusal: LimitError | BrokenModelError | None = None
-    judged: object = None
 
 
 class JobQueue:
@@ -93,7 +91,8 @@ class JobQueue:
         self._now = now
         self._waiting: dict[str, _Waiting] = {}
         self._woken_by: Schedule | None = None
-        self._seen: object = None
+        # What the WebUIs were seen to be, and which of them can do each waiting job.
+        self._judged: tuple[object, dict[str, tuple[str, ...]]] = (None, {})
         self._anybody_waits = threading.Event()
         self._any_job = threading.Event()
         self._draining = threading.Event()
@@ -343,28 +342,31 @@ class JobQueue:
 
     def _webuis_of_waiting(self) -> dict[str, tuple[str, ...]]:
         """
-        By ticket, of those for whom it may have changed. Whoever nobody can do a job for now waits for a WebUI to come
-        back, unless it is refused.
+        By ticket. A job is judged anew only if a WebUI has changed, but all jobs are named each time: what was named
+        before may never have been written, or a store has come back in which other WebUIs are named.
         """
         states, broken = self._probing.states(), self.broken()
         seen = {webui: (state.available, state.capabilities) for webui, state in states.items()}, broken
-        if seen != self._seen:
-            self._seen = seen
-        webuis: dict[str, tuple[str, ...]] = {}
+        before, known = self._judged
+        if seen != before:
+            known = {}
         sets: dict[tuple[str, ...], tuple[str, ...]] = {}  # as in schedule.enter, equal ones are one object
+        webuis: dict[str, tuple[str, ...]] = {}
         for ticket, waiting in list(self._waiting.items()):
-            if waiting.judged is self._seen:
-                continue
-            waiting.judged = self._seen
-            try:
-                found = candidates(waiting.request, states, waiting.tried, self._policy, broken)
-                webuis[ticket] = sets.setdefault(found, found)
-            except WebUIError as error:
-                webuis[ticket] = ()
-                if isinstance(error, LimitError | BrokenModelError):
-                    waiting.refusal = error
-                    waiting.woken.set()
+            found = known[ticket] if ticket in known else self._judge(waiting, states, broken)
+            webuis[ticket] = sets.setdefault(found, found)
+        self._judged = seen, webuis
         return webuis
+
+    def _judge(self, waiting: _Waiting, states: States, broken: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+        """Whoever nobody can do a job for now waits for a WebUI to come back, unless it is refused."""
+        try:
+            return candidates(waiting.request, states, waiting.tried, self._policy, broken)
+        except WebUIError as error:
+            if isinstance(error, LimitError | BrokenModelError):
+                waiting.refusal = error
+                waiting.woken.set()
+            return ()
 
 
 def _after(state: Schedule, lease: Lease, ending: Ending, *, now: float) -> Schedule:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sd_client import schedule
 from sd_client.errors import (
     DrainingError,
     JobCancelledError,
@@ -27,8 +28,9 @@ from sd_client.models import Checkpoint, GenerationParams, PaintedImage
 from sd_client.pool import WebUIPool
 from sd_client.queue import KEEP_S
 from sd_client.routing import webui_id
+from sd_client.shared_schedule import ScheduleJson
 from state.sqlite import STATE_FILE, SqliteStore
-from tests.pools import OwnPool
+from tests.pools import OwnPool, stored_schedule
 from tests.sd_client.jobs import INIT_IMAGE, INPAINTING, job, job_request
 from tests.sd_client.servers import (
     A1111_CPU,
@@ -398,6 +400,25 @@ def test_jobs_survive_the_loss_of_the_schedule(site: Site, tmp_path: Path) -> No
     assert first.result(30)
     assert second.result(30)
     assert server.most_at_once == 1
+
+
+def test_a_job_waits_for_what_can_do_it_whatever_schedule_comes_back(site: Site, tmp_path: Path) -> None:
+    """As from a Redis that was cut off, and has what nobody could do then."""
+    server, store = site.server(held=True), SqliteStore(tmp_path / STATE_FILE)
+    pool = site.pool(server)
+    jobs = [site.submit(pool) for _ in range(2)]
+    wait_for(lambda: server.running == 1 and waiting(pool) == 1, "one job running, one waiting")
+
+    def with_none(raw: bytes | None) -> bytes:
+        state = ScheduleJson().load(raw)
+        return ScheduleJson().dump(schedule.retarget(state, {job.ticket: () for job in state.waiting}))
+
+    for _ in range(2):  # the first time may be before any judgement
+        store.update("pool:schedule", with_none, ttl_s=60)
+        wait_for(lambda: all(job.webuis for job in stored_schedule(store).waiting), "its WebUI named again")
+    server.gate.set()
+    for result in jobs:
+        assert result.result(30)
 
 
 # --- Several WebUIs -------------------------------------------------------------------------------------------------
