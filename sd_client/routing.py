@@ -58,7 +58,8 @@ def candidates(
         _raise_if_beyond_limits(request, states)
     able = {w: s for w, s in have_it.items() if request.model not in broken.get(w, ())}
     usable = policy.usable(able)
-    left = tuple(webui for webui in usable if webui not in tried)
+    # Sorted, since processes see the WebUIs in different orders: jobs for the same ones then have the same tuple.
+    left = tuple(sorted(usable.keys() - tried))
     if left:
         return left
     retry_after_s = int(INTERVAL_S) + 1

@@ -27,11 +27,12 @@ from sd_client.errors import (
 from sd_client.models import Checkpoint, GenerationParams, PaintedImage
 from sd_client.pool import WebUIPool
 from sd_client.queue import KEEP_S
-from sd_client.routing import webui_id
+from sd_client.routing import GpuPolicy, candidates, webui_id
 from sd_client.shared_schedule import ScheduleJson
+from sd_client.states import WebUIState
 from state.sqlite import STATE_FILE, SqliteStore
 from tests.pools import OwnPool, stored_schedule
-from tests.sd_client.jobs import INIT_IMAGE, INPAINTING, job, job_request
+from tests.sd_client.jobs import CAPABILITIES, INIT_IMAGE, INPAINTING, job, job_request
 from tests.sd_client.servers import (
     A1111_CPU,
     A1111_CUDA,
@@ -485,6 +486,14 @@ def test_a_job_goes_where_its_model_is(site: Site) -> None:
     assert site.run(pool, job(checkpoint=Checkpoint(title="special.ckpt", model_name="special")))
     assert site.run(pool)
     assert (len(usual.jobs()), len(special.jobs())) == (1, 1)
+
+
+def test_jobs_for_the_same_webuis_name_them_in_one_order() -> None:
+    """Processes see them in different ones, and each set is written once."""
+    seen = {webui: WebUIState(available=True, seen=0.0, capabilities=CAPABILITIES) for webui in ("b", "c", "a")}
+    policy = GpuPolicy(use_gpu=False, cpu_fallback=True)
+    found = {candidates(job_request(), states, (), policy, {}) for states in (seen, dict(reversed(seen.items())))}
+    assert found == {("a", "b", "c")}
 
 
 @pytest.mark.parametrize(
