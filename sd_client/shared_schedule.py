@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -177,6 +177,9 @@ class _WrittenJob(Entry):
     webuis: int
 
 
+_Sets = tuple[tuple[str, ...], ...]
+
+
 class _Written(msgspec.Struct):
     """
     :param change: names these bytes, uniquely.
@@ -184,7 +187,7 @@ class _Written(msgspec.Struct):
     """
 
     change: str
-    webuis: tuple[tuple[str, ...], ...]
+    webuis: _Sets
     waiting: tuple[msgspec.Raw, ...]
     running: tuple[msgspec.Raw, ...]
     rest: msgspec.Raw
@@ -193,6 +196,8 @@ class _Written(msgspec.Struct):
 _WRITTEN = msgspec.json.Decoder(_Written)
 _JOB = TypeAdapter(_WrittenJob)
 _REST = TypeAdapter(Schedule)
+#: What reading the bytes of another release or program may raise.
+_UNREADABLE = (msgspec.MsgspecError, ValidationError, LookupError, UnicodeError, RecursionError)
 
 
 class ScheduleJson:
@@ -203,8 +208,9 @@ class ScheduleJson:
 
     def __init__(self) -> None:
         self._last: tuple[bytes, Schedule] = (b"", Schedule())
-        self._sets: tuple[tuple[str, ...], ...] = ()
-        # The jobs of the last schedule by what is written of them, and the reverse by their id().
+        # The jobs of the last schedule by what is written of them, and the reverse by their id(); both hold for these
+        # sets only.
+        self._sets: _Sets = ()
         self._jobs: dict[bytes, Job] = {}
         self._texts: dict[int, bytes] = {}
 
@@ -213,11 +219,12 @@ class ScheduleJson:
         sets = {id(job.webuis): job.webuis for job in (*schedule.waiting, *schedule.running)}
         # In an order that stays while jobs come and go, or what is written of the others would have to change.
         order = tuple(sorted(set(sets.values())))
-        if order != self._sets:
-            self._sets, self._texts = order, {}
         numbers = {known_id: order.index(webuis) for known_id, webuis in sets.items()}
-        waiting = [self._text(job, numbers) for job in schedule.waiting]
-        running = [self._text(job, numbers) for job in schedule.running]
+        known = self._texts if order == self._sets else {}
+        waiting, running = (
+            [known.get(id(job)) or to_json({**vars(job), "webuis": numbers[id(job.webuis)]}) for job in jobs]
+            for jobs in (schedule.waiting, schedule.running)
+        )
         raw = b'{"change":"%s","webuis":%s,"waiting":[%s],"running":[%s],"rest":%s}' % (
             # Workers of an earlier release need it: during a rolling restart they share the queue.
             uuid.uuid4().hex.encode(),
@@ -226,7 +233,7 @@ class ScheduleJson:
             b",".join(running),
             to_json(replace(schedule, waiting=(), running=())),
         )
-        self._remember(raw, schedule, [*waiting, *running])
+        self._remember(raw, schedule, order, [*waiting, *running])
         return raw
 
     def load(self, raw: bytes | None) -> Schedule:
@@ -236,37 +243,37 @@ class ScheduleJson:
             return schedule
         try:
             return self._parsed(raw or b"")
-        except (msgspec.MsgspecError, ValidationError, LookupError, UnicodeError):
-            self._remember(raw or b"", Schedule(), [])
-            return Schedule()
+        except _UNREADABLE:
+            schedule = Schedule()
+            self._remember(raw or b"", schedule, (), [])
+            return schedule
 
     def last(self, head: bytes) -> Schedule | None:
         """What was read or written last, if it begins with these :data:`HEAD_BYTES`; None if it must be read."""
         raw, schedule = self._last
         return schedule if head and raw[:HEAD_BYTES] == head else None
 
-    def _text(self, job: Job, numbers: dict[int, int]) -> bytes:
-        return self._texts.get(id(job)) or to_json({**vars(job), "webuis": numbers[id(job.webuis)]})
-
     def _parsed(self, raw: bytes) -> Schedule:
-        """:raises MsgspecError: :raises ValidationError: :raises LookupError: :raises UnicodeError:"""
+        """:raises Exception: one of :data:`_UNREADABLE`."""
         written = _WRITTEN.decode(raw)
-        if written.webuis != self._sets:
-            self._sets, self._jobs = written.webuis, {}
+        known = self._jobs if written.webuis == self._sets else {}
         texts = [bytes(job) for job in (*written.waiting, *written.running)]
-        jobs = tuple(self._jobs.get(text) or self._job(text) for text in texts)
+        jobs = tuple(known.get(text) or _job(text, written.webuis) for text in texts)
         waits = len(written.waiting)
         schedule = replace(_REST.validate_json(bytes(written.rest)), waiting=jobs[:waits], running=jobs[waits:])
-        self._remember(raw, schedule, texts)
+        self._remember(raw, schedule, written.webuis, texts)
         return schedule
 
-    def _job(self, text: bytes) -> Job:
-        """:raises ValidationError: :raises LookupError:"""
-        written = _JOB.validate_json(text)
-        return Job(**{**vars(written), "webuis": self._sets[written.webuis]})
-
-    def _remember(self, raw: bytes, schedule: Schedule, texts: list[bytes]) -> None:
+    def _remember(self, raw: bytes, schedule: Schedule, sets: _Sets, texts: Sequence[bytes]) -> None:
+        """:param texts: what is written of its jobs, in their order."""
         jobs = (*schedule.waiting, *schedule.running)
         self._last = raw, schedule
-        self._jobs = dict(zip(texts, jobs, strict=False))
-        self._texts = {id(job): text for job, text in zip(jobs, texts, strict=False)}
+        self._sets = sets
+        self._jobs = dict(zip(texts, jobs, strict=True))
+        self._texts = {id(job): text for job, text in zip(jobs, texts, strict=True)}
+
+
+def _job(text: bytes, sets: _Sets) -> Job:
+    """:raises ValidationError: :raises LookupError:"""
+    written = _JOB.validate_json(text)
+    return Job(**{**vars(written), "webuis": sets[written.webuis]})

@@ -55,6 +55,17 @@ def test_processes_that_take_turns_read_what_is_written(schedules: list[Schedule
         one, other = other, one
 
 
+def test_a_schedule_that_cannot_be_written_spoils_nothing() -> None:
+    """A model's name may be no text that can be written."""
+    job = Job(ticket="t", holder="h", webuis=("b",), model="m", since=1.0)
+    process = ScheduleJson()
+    process.dump(Schedule(waiting=(job,)))
+    with pytest.raises(ValueError, match="surrogates"):
+        process.dump(Schedule(waiting=(job, replace(job, ticket="u", webuis=("a",), model="\ud800"))))
+    schedule = Schedule(waiting=(replace(job, webuis=("a",)), replace(job, ticket="u")))
+    assert process.load(ScheduleJson().dump(schedule)) == schedule
+
+
 def test_a_job_that_has_not_changed_is_the_same_object() -> None:
     """So that with thousands that wait only those are read that have changed."""
     jobs = tuple(Job(ticket=str(n), holder="h", webuis=("w",), model="m", since=1.0) for n in range(50))
@@ -100,8 +111,9 @@ def test_the_head_tells_one_change_from_another() -> None:
         b"not ours",
         b'{"change":"c","webuis":[],"waiting":5,"running":[],"rest":{}}',
         b'{"change":"c","webuis":[],"running":[],"rest":{},"waiting":[{"ticket":"t","holder":"h","webuis":0,"model":"m","since":1}]}',
+        b'{"else":' + b"[" * 100_000,
     ],
-    ids=["empty", "no fields", "a list", "another release's", "bytes", "text", "no list", "a set that is missing"],
+    ids=["empty", "no fields", "a list", "another release's", "bytes", "text", "no list", "a missing set", "too deep"],
 )
 def test_what_another_release_or_program_wrote_counts_as_an_empty_schedule(raw: bytes) -> None:
     assert ScheduleJson().load(raw) == Schedule()
