@@ -137,8 +137,7 @@ class JobQueue:
             job = self._job(request, frozenset())
         except LimitError:
             return  # its caller makes another job of it
-        # While jobs of this process wait, its own thread looks every LOOK_S, and whoever is refused waits for no store.
-        self._entering(job)(self._shared.seen() if self._waiting else self._shared.look())
+        self._entering(job)(self._shared.look())
 
     def acquire(self, request: JobRequest, tried: frozenset[str]) -> Lease:
         """
