@@ -256,12 +256,13 @@ class ScheduleJson:
     def _parsed(self, raw: bytes) -> Schedule:
         """:raises Exception: one of :data:`_UNREADABLE`."""
         written = _WRITTEN.decode(raw)
-        known = self._jobs if written.webuis == self._sets else {}
+        # Equal sets stay one object for all jobs that have them: what is done for each is then done once.
+        known, sets = (self._jobs, self._sets) if written.webuis == self._sets else ({}, written.webuis)
         texts = [bytes(job) for job in (*written.waiting, *written.running)]
-        jobs = tuple(known.get(text) or _job(text, written.webuis) for text in texts)
+        jobs = tuple(known.get(text) or _job(text, sets) for text in texts)
         waits = len(written.waiting)
         schedule = replace(_REST.validate_json(bytes(written.rest)), waiting=jobs[:waits], running=jobs[waits:])
-        self._remember(raw, schedule, written.webuis, texts)
+        self._remember(raw, schedule, sets, texts)
         return schedule
 
     def _remember(self, raw: bytes, schedule: Schedule, sets: _Sets, texts: Sequence[bytes]) -> None:

@@ -74,6 +74,7 @@ def test_a_job_that_has_not_changed_is_the_same_object() -> None:
     after = reader.load(ScheduleJson().dump(Schedule(waiting=jobs[1:], running=(replace(jobs[0], webui="w"),))))
     assert all(job is before.find(job.ticket) for job in after.waiting)
     assert after.running[0].webui == "w"
+    assert after.running[0].webuis is after.waiting[0].webuis
 
 
 def test_an_earlier_release_wrote_the_same() -> None:
