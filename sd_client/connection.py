@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import ssl
 import threading
@@ -27,6 +28,11 @@ from sd_client.deadlines import call_after
 
 #: 102 is sent every few seconds at most while a request is worked on, 103 once.
 _MOST_INTERIM_ANSWERS = 1000
+#: As http.client's own.
+_MOST_FIELDS = 100
+_LONGEST_LINE = 65_536
+#: Any other one is none: the answer ends with its connection.
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Exchange:
@@ -94,8 +100,8 @@ class ExchangeAdapter(BaseAdapter):
     """
     Sends requests to one WebUI, over connections that the :class:`Exchange` under way can end.
 
-    What requests' usual adapter adds to http.client (proxies, a pool, repetitions, cookies) is not used here, and costs
-    as much CPU as the exchange itself.
+    What requests' usual adapter and http.client add (proxies, a pool, repetitions, cookies, heads read as emails) is
+    not used here, and costs more CPU than the exchange itself.
 
     :param keeps: whether the next request goes over the connection of the last one, if the WebUI keeps it. Such an
         adapter is for one thread, and for requests that may be sent twice: the WebUI may close it at any moment.
@@ -104,7 +110,7 @@ class ExchangeAdapter(BaseAdapter):
     def __init__(self, *, keeps: bool = False) -> None:
         super().__init__()
         self._keeps = keeps
-        self._kept: _Connection | None = None
+        self._kept: socket.socket | None = None
 
     def send(
         self,
@@ -120,18 +126,19 @@ class ExchangeAdapter(BaseAdapter):
         :raises OSError: :raises HTTPException: the exchange failed.
         :raises UnicodeError: no host can have this name.
         """
+        scheme, _, host, path = str(request.url).split("/", 3)
+        head = _head(request, host, path)
         kept, self._kept = self._kept, None
         if kept is not None:
             with suppress(OSError, http.client.HTTPException):
-                _UNDER_WAY.get().note_connected(kept.sock)
-                return self._sent(kept, request)
+                _UNDER_WAY.get().note_connected(kept)
+                return self._sent(kept, head, request.body)
             kept.close()
-        connection = _connection(
-            str(request.url), connect_s=timeout, ca=DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
-        )
+        ca = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
+        connection = _connected(*_place(scheme, host), connect_s=timeout, ca=ca)
         try:
-            connection.connect()
-            return self._sent(connection, request)
+            _UNDER_WAY.get().note_connected(connection)
+            return self._sent(connection, head, request.body)
         except BaseException:
             connection.close()
             raise
@@ -140,18 +147,26 @@ class ExchangeAdapter(BaseAdapter):
         if self._kept is not None:
             self._kept.close()
 
-    def _sent(self, connection: _Connection, request: PreparedRequest) -> Response:
+    def _sent(self, connection: socket.socket, head: bytes, body: Any) -> Response:
+        """:param body: bytes, or pieces of them; None if there is none."""
         # A WebUI may answer before it has read the whole request, and close.
         with suppress(BrokenPipeError, ConnectionResetError):
-            body: Any = request.body  # bytes, or pieces of them
-            connection.request(str(request.method), request.path_url, body, request.headers)
-        received = connection.getresponse()
-        if len(set(received.headers.get_all("Content-Length", ()))) > 1:
-            raise http.client.HTTPException("the answer has two lengths")
+            if body is None or isinstance(body, bytes):
+                connection.sendall(head + (body or b""))
+            else:
+                connection.sendall(head)
+                for piece in body:
+                    connection.sendall(piece)
+        received = _Received(connection)
+        try:
+            received.begin()
+        except BaseException:
+            received.close()
+            raise
         return _Answer(received, lambda: self._release(connection, received))
 
-    def _release(self, connection: _Connection, received: http.client.HTTPResponse) -> None:
-        if self._keeps and received.isclosed() and connection.sock is not None:
+    def _release(self, connection: socket.socket, received: _Received) -> None:
+        if self._keeps and received.isclosed() and not received.will_close:
             self._kept = connection
         else:
             received.close()
@@ -161,11 +176,11 @@ class ExchangeAdapter(BaseAdapter):
 class _Answer(Response):
     """What :class:`Transport` reads of it: no cookie is kept, and no text is decoded."""
 
-    def __init__(self, received: http.client.HTTPResponse, release: Callable[[], None]) -> None:
-        super().__init__()
-        self.status_code, self.headers, self.raw = received.status, received.headers, received  # type: ignore[assignment]
-        if "Content-Encoding" in received.headers:
-            self.raw = HTTPResponse(received, dict(received.headers), preload_content=False)
+    def __init__(self, received: _Received, release: Callable[[], None]) -> None:
+        # Not requests' own, which makes a jar for cookies.
+        self.status_code, self.raw = received.status, received
+        if "content-encoding" in received.fields:
+            self.raw = HTTPResponse(received, received.fields, preload_content=False)
         self._release = release
 
     def close(self) -> None:
@@ -173,15 +188,45 @@ class _Answer(Response):
 
 
 class _Received(http.client.HTTPResponse):
-    """Skips interim answers (102, 103), which a proxy may send first; http.client itself skips only 100."""
+    """
+    An answer whose head is read for a few fields; http.client reads it as it would an email, which takes as long as the
+    rest of the exchange. Interim answers (102, 103), which a proxy may send first, are skipped.
 
-    def _read_status(self) -> tuple[str, int, str]:
+    :ivar fields: by lower-case name; of those that occur twice, the last.
+    """
+
+    def begin(self) -> None:
+        """:raises HTTPException: it is no answer, or has two lengths. :raises OSError:"""
         for _ in range(_MOST_INTERIM_ANSWERS):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if status == http.HTTPStatus.CONTINUE or not 100 <= status < 200:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-        raise http.client.HTTPException("too many interim answers")
+            version, self.status, _ = self._read_status()  # type: ignore[attr-defined]
+            self._read_fields()
+            if not 100 <= self.status < 200:
+                break
+        else:
+            raise http.client.HTTPException("too many interim answers")
+        self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        length = self.fields.get("content-length", "")
+        self.length = int(length) if _LENGTH.fullmatch(length) and not self.chunked else None
+        if self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED):
+            self.length = 0
+        ends = self.chunked or self.length is not None
+        self.will_close = not ends or version != "HTTP/1.1" or "close" in self.fields.get("connection", "").lower()
+
+    def _read_fields(self) -> None:
+        self.fields: dict[str, str] = {}
+        for _ in range(_MOST_FIELDS):
+            line = self.fp.readline(_LONGEST_LINE + 1)
+            if len(line) > _LONGEST_LINE:
+                raise http.client.LineTooLong("header line")
+            if line in (b"\r\n", b"\n", b""):
+                return
+            name, _, value = line.decode("iso-8859-1").partition(":")
+            name, value = name.lower(), value.strip()
+            if name == "content-length" and self.fields.get(name, value) != value:
+                raise http.client.HTTPException("the answer has two lengths")
+            self.fields[name] = value
+        raise http.client.HTTPException("too many headers")
 
     def read(self, amt: int | None = None) -> bytes:
         """:raises IncompleteRead: the body was cut off; http.client notices that only if all is read at once."""
@@ -191,32 +236,30 @@ class _Received(http.client.HTTPResponse):
         return piece
 
 
-class _PlainConnection(http.client.HTTPConnection):
-    response_class = _Received
-
-    def connect(self) -> None:
-        super().connect()
-        _UNDER_WAY.get().note_connected(self.sock)
+def _head(request: PreparedRequest, host: str, path: str) -> bytes:
+    fields = "".join(f"{name}: {value!s}\r\n" for name, value in request.headers.items())
+    return f"{request.method!s} /{path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode("ascii")
 
 
-class _TLSConnection(http.client.HTTPSConnection):
-    response_class = _Received
+@lru_cache(maxsize=1024)
+def _place(scheme: str, host: str) -> tuple[str, int, bool]:
+    """
+    :param host: with its port, if it has one.
+    :returns: the host's name, its port, and whether it speaks TLS.
+    """
+    parts = urlsplit(f"{scheme}//{host}")
+    tls = parts.scheme == "https"
+    return parts.hostname or "", parts.port or (443 if tls else 80), tls
 
-    def connect(self) -> None:
-        super().connect()
-        _UNDER_WAY.get().note_connected(self.sock)
 
-
-_Connection = _PlainConnection | _TLSConnection
-
-
-def _connection(url: str, *, connect_s: float, ca: str) -> _Connection:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        context = _tls(ca, os.stat(ca).st_mtime_ns)
-        return _TLSConnection(host, parts.port, timeout=connect_s, context=context)
-    return _PlainConnection(host, parts.port, timeout=connect_s)
+def _connected(host: str, port: int, tls: bool, *, connect_s: float, ca: str) -> socket.socket:
+    connected = socket.create_connection((host, port), connect_s)
+    try:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _tls(ca, os.stat(ca).st_mtime_ns).wrap_socket(connected, server_hostname=host) if tls else connected
+    except BaseException:
+        connected.close()
+        raise
 
 
 @lru_cache(maxsize=4)
