@@ -20,6 +20,7 @@ from doctor.settings import holds, misspelt, weak_keys
 from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
 from observability.multiprocess import count_alone, count_together, free_slot, make_folder
+from state.beats import until_beat
 
 try:
     _config = Config.from_env(os.environ)
@@ -153,7 +154,7 @@ def _give_memory_back() -> None:
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     while trim is not None:  # other C libraries lack it
-        time.sleep(_TRIM_S)
+        time.sleep(until_beat(_TRIM_S))
         trim(0)
 
 

@@ -38,6 +38,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from api.connection import PAUSE_S, Connection, ConnectionResponse, Next
 from api.no_request import refusal
 from api.siblings import SIBLINGS, State
+from state.beats import until_beat
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _run_until(self, reached: Callable[[], bool], *, each_s: float = 0.1, most_s: float = float("inf")) -> None:
         ends = time.monotonic() + most_s
         while not reached() and time.monotonic() < ends:
-            self._step(min(each_s, max(0.0, ends - time.monotonic())))
+            self._step(min(until_beat(each_s), max(0.0, ends - time.monotonic())))
 
     def _step(self, most_s: float) -> None:
         self.notify()

@@ -23,6 +23,7 @@ from sd_client.limits import Limits
 from sd_client.models import BrokenList, Capabilities, Checkpoint
 from sd_client.starts import Starts
 from sd_client.states import SharedStates, WebUIState
+from state.beats import until_beat
 from state.election import Election
 from state.holders import Holders
 from state.store import Store, StoreError
@@ -36,6 +37,10 @@ FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 10.0
 #: Samplers, LoRAs and the GPU change rarely; the list of models is read with every look.
 FULL_LOOK_S = 60.0
+#: How many of them are looked at on the same beat, and how long after one another: longer than a look mostly takes, so
+#: that their threads do not get in each other's way, and all well before the next beat, on which the others read.
+TOGETHER = 32
+TURN_S = 0.003
 #: What was seen longer ago than this is from an earlier run: the prober writes at least every SHARE_S.
 STALE_S = 30.0
 #: How soon the other processes learn what has changed.
@@ -178,9 +183,13 @@ class Probing:
             else:
                 failing = False
                 self._begin_or_give_way(elected=elected)
-            until = self._clock() + pace.share_s
-            while not self._stopped.wait(pace.share_s if self._looks else pace.refresh_s) and self._clock() < until:
+            until = self._clock() + until_beat(pace.share_s)
+            while not self._stopped.wait(until_beat(self._period_s)) and self._clock() < until:
                 self._refresh(only_changes=True)
+
+    @property
+    def _period_s(self) -> float:
+        return self._pace.share_s if self._looks else self._pace.refresh_s
 
     @property
     def _looks(self) -> bool:
@@ -228,6 +237,8 @@ class Probing:
     def _watch(self, webui: str, given_way: threading.Event) -> None:
         pace = self._pace
         pause_s = pace.first_pause_s
+        beat, turn = divmod(self._places[webui], TOGETHER)
+        phase_s = beat * pace.refresh_s + turn * TURN_S
         while not self._stopped.is_set() and not given_way.is_set():
             self._wake[webui].clear()
             before = self._states.get(webui)
@@ -240,12 +251,12 @@ class Probing:
             if before is None or (before.available, before.reason) != (state.available, state.reason):
                 status = "available" if state.available else f"unavailable: {state.reason}"
                 log.warning("webui %s", status, extra={"webui": self._places[webui]})
-            wait_s = pace.interval_s if state.available else pause_s
+            wait_s = until_beat(pace.interval_s, phase_s=phase_s) if state.available else pause_s
             pause_s = pace.first_pause_s if state.available else min(pause_s * 2, pace.longest_pause_s)
             looked = self._clock()
             if self._wake[webui].wait(wait_s):
                 # A failed job wakes the prober, but no sooner than a starting WebUI bears.
-                self._stopped.wait(max(0.0, min(wait_s, pace.first_pause_s) - (self._clock() - looked)))
+                self._stopped.wait(max(0.0, pace.first_pause_s - (self._clock() - looked)))
 
     def _look_safely(self, webui: str, before: WebUIState | None) -> WebUIState:
         """Whatever a WebUI answers, the next look comes."""
@@ -273,7 +284,7 @@ class Probing:
         known = before.capabilities if before else None
         begun = self._clock()
         try:
-            if before and before.available and known and begun - before.full_look < self._pace.full_look_s:
+            if before and before.available and known and begun < self._next_full_look(webui, before):
                 models = client.sd_models()
                 # KoboldCpp lists nothing as long as it has no image model: what it can do was not known till now.
                 if not models or is_native(models) == is_native(known.checkpoints):
@@ -289,6 +300,15 @@ class Probing:
             return WebUIState(available=busy, seen=begun, capabilities=known, reason="" if busy else str(error))
         except WebUIError as error:
             return WebUIState(available=False, seen=begun, capabilities=known, reason=str(error))
+
+    def _next_full_look(self, webui: str, before: WebUIState) -> float:
+        """
+        A period after the last. Those that were looked at for the first time together are drawn apart once: the second
+        comes by half a period earlier at most.
+        """
+        half_s = self._pace.full_look_s / 2
+        earliest = before.full_look + half_s
+        return earliest + until_beat(half_s, now=earliest, phase_s=self._places[webui] * self._pace.interval_s)
 
     def _start(self, webui: str, *, available: bool) -> str:
         """See :class:`WebUIState`."""

@@ -29,6 +29,7 @@ from sd_client.probing import Probing
 from sd_client.routing import GpuPolicy, States, candidates
 from sd_client.schedule import Job, Schedule
 from sd_client.shared_schedule import Change, SharedSchedule
+from state.beats import until_beat
 from state.holders import Holders
 from state.store import StoreError
 
@@ -321,7 +322,7 @@ class JobQueue:
     def _stops_before_tick(self, *, idle: bool) -> bool:
         """A job that this process receives ends the longer wait."""
         if idle:
-            self._any_job.wait(IDLE_TICK_S)
+            self._any_job.wait(until_beat(IDLE_TICK_S))
         else:
             self._stopped.wait(TICK_S)
         self._any_job.clear()

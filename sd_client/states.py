@@ -42,18 +42,20 @@ class _Written:
     :param capabilities: the digest of what is stored of them; "" if there are none.
     """
 
+    webui: str
     state: WebUIState
     capabilities: str
 
 
-_WRITTEN = TypeAdapter(dict[str, _Written])
+_WRITTEN = TypeAdapter(_Written)
 _CAPABILITIES = TypeAdapter(Capabilities)
 
 
 class SharedStates:
     """
-    One value has the states of all WebUIs; what they can do lies beside it, a value for each, and is written and read
-    only when it has changed: a list of LoRAs is long. To be used by one thread at a time.
+    One value has the states of all WebUIs, a line for each, of which only those that have changed are made or parsed;
+    what they can do lies beside it, a value for each, and is written and read only when it has changed: a list of LoRAs
+    is long. To be used by one thread at a time.
 
     :param store: of the host.
     :param pool: names the list of WebUIs.
@@ -66,12 +68,15 @@ class SharedStates:
         self._ttl_s = ttl_s
         self._last_written = b""
         self._last_read: tuple[bytes, dict[str, WebUIState]] = (b"", {})
+        # By WebUI, and by line.
+        self._lines: dict[str, tuple[WebUIState, bytes]] = {}
+        self._parsed_lines: dict[bytes, tuple[str, WebUIState]] = {}
         # By WebUI: what was written or read last of its capabilities, and its digest.
         self._known: dict[str, tuple[str, Capabilities]] = {}
 
     def write(self, states: Mapping[str, WebUIState]) -> None:
         """:raises StoreError: :raises ValueError: a text of a WebUI cannot be stored."""
-        raw = _WRITTEN.dump_json({webui: self._written(webui, state) for webui, state in states.items()})
+        raw = b"\n".join([self._line(webui, state) for webui, state in states.items()])
         before, self._last_written = self._last_written, raw
         found: bytes | None = None
 
@@ -92,10 +97,16 @@ class SharedStates:
             self._last_read = raw, self._parsed(raw)
         return self._last_read[1]
 
+    def _line(self, webui: str, state: WebUIState) -> bytes:
+        last = self._lines.get(webui)
+        if last is None or last[0] is not state:
+            self._lines[webui] = last = state, _WRITTEN.dump_json(self._written(webui, state))
+        return last[1]
+
     def _written(self, webui: str, state: WebUIState) -> _Written:
         capabilities = state.capabilities
         if capabilities is None:
-            return _Written(state=state, capabilities="")
+            return _Written(webui=webui, state=state, capabilities="")
         known = self._known.get(webui)
         if known is None or known[1] is not capabilities:
             raw = _CAPABILITIES.dump_json(capabilities)
@@ -103,16 +114,22 @@ class SharedStates:
             if known is None or known[0] != digest:
                 self._put(webui, raw)
             self._known[webui] = known = digest, capabilities
-        return _Written(state=replace(state, capabilities=None), capabilities=known[0])
+        return _Written(webui=webui, state=replace(state, capabilities=None), capabilities=known[0])
 
     def _parsed(self, raw: bytes) -> dict[str, WebUIState]:
         """:raises StoreError:"""
-        states = {}
-        with suppress(ValidationError):  # another version wrote it, or nobody
-            for webui, written in _WRITTEN.validate_json(raw).items():
-                with suppress(ValidationError, LookupError):
-                    states[webui] = replace(written.state, capabilities=self._capabilities(webui, written.capabilities))
-        return states
+        parsed = {}
+        for line in raw.splitlines():
+            with suppress(ValidationError, LookupError):  # another version wrote it
+                parsed[line] = self._parsed_lines.get(line) or self._parsed_line(line)
+        self._parsed_lines = parsed
+        return dict(parsed.values())
+
+    def _parsed_line(self, line: bytes) -> tuple[str, WebUIState]:
+        """:raises StoreError: :raises ValidationError: :raises LookupError: see :meth:`_capabilities`."""
+        written = _WRITTEN.validate_json(line)
+        capabilities = self._capabilities(written.webui, written.capabilities)
+        return written.webui, replace(written.state, capabilities=capabilities)
 
     def _capabilities(self, webui: str, digest: str) -> Capabilities | None:
         """:raises LookupError: they were never written, or are written just now."""

@@ -13,6 +13,7 @@ from sd_client.models import Capabilities
 from sd_client.pool import PoolView, WebUIPool
 from sd_client.states import WebUIState
 from services.catalog import Catalog
+from state.beats import until_beat
 from storage.base import ImageStorage
 from storage.errors import StorageError
 
@@ -226,7 +227,7 @@ class HealthService:
             if looked:
                 self._log(view)
             self._more()
-            if self._stopped.wait(INTERVAL_S if looked else FIRST_LOOK_S):
+            if self._stopped.wait(until_beat(INTERVAL_S if looked else FIRST_LOOK_S)):
                 return
 
     def _log(self, view: PoolView) -> None:

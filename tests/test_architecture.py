@@ -21,11 +21,15 @@ MAY_IMPORT = {
     "config": {"config_types"},
     "config_types": {"state", "storage"},
     "stable_diffusion_api": {"api", "services", "sd_client", "state", "storage", "observability", "config"},
-    "gunicorn.conf": {"stable_diffusion_api", "api", "config", "doctor", "observability"},
+    "gunicorn.conf": {"stable_diffusion_api", "api", "config", "doctor", "observability", "state"},
     "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.
-API_MAY_NAME = {"sd_client": {"errors", "models", "deadlines"}, "state": {"failover"}, "storage": {"errors", "base"}}
+API_MAY_NAME = {
+    "sd_client": {"errors", "models", "deadlines"},
+    "state": {"beats", "failover"},
+    "storage": {"errors", "base"},
+}
 #: A web framework belongs to the edge.
 WEB = {"flask", "flask_cors", "flask_limiter", "werkzeug"}
 MAY_USE_WEB = {"api", "stable_diffusion_api"}

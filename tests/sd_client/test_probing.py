@@ -18,7 +18,7 @@ import pytest
 from sd_client.client import WebUIClient
 from sd_client.limits import Limits
 from sd_client.models import DUMMY_HASH, Capabilities, Sampler
-from sd_client.probing import DEFAULT_PACE, Pace, Probing
+from sd_client.probing import DEFAULT_PACE, TOGETHER, TURN_S, Pace, Probing
 from state.holders import Holders
 from state.sqlite import STATE_FILE, SqliteStore
 from state.store import Change, StoreError
@@ -183,6 +183,9 @@ def test_new_models_are_seen_with_every_look(web_server: WebServer, tmp_path: Pa
 def test_all_processes_know_within_five_seconds_that_a_webui_has_gone() -> None:
     """Beside the time that the WebUI itself takes for an answer."""
     assert DEFAULT_PACE.interval_s + DEFAULT_PACE.refresh_s <= 5.0
+    # Looks begin on the beats on which the others read, or a little later, so that these are at most a period apart.
+    assert DEFAULT_PACE.interval_s % DEFAULT_PACE.refresh_s == 0
+    assert DEFAULT_PACE.refresh_s / 2 > TOGETHER * TURN_S
 
 
 def models_of(probing: Probing) -> tuple[str, ...]:

@@ -556,6 +556,32 @@ def test_an_endless_answer_ends_at_the_limit() -> None:
         Transport(server.url, max_answer_bytes=5_000_000).get("/", timeout_s=15)
 
 
+HEADS = {
+    "a length": b"Content-Length: 2\r\n\r\n{}x",
+    "by another spelling": b"CONTENT-length:2  \r\n\r\n{}x",
+    "the same twice": b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}x",
+    "over two lines": b"X: a\r\n Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}x",
+    "without returns": b"Content-Length: 2\n\n{}x",
+    "a line that is no field": b"hello\r\nContent-Length: 2\r\n\r\n{}x",
+    "no length": b"\r\n{}",
+    "a length below zero": b"Content-Length: -2\r\n\r\n{}",
+    "a length that is a word": b"Content-Length: two\r\n\r\n{}",
+    "a length beyond all": b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+    "chunks": b"transfer-encoding: Chunked\r\nContent-Length: 1\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "letters that are no ASCII": b"X\xe9: \xff\r\nContent-Length: 2\r\n\r\n{}x",
+}
+
+
+@pytest.mark.parametrize("rest", HEADS.values(), ids=HEADS.keys())
+def test_where_an_answer_ends(rest: bytes) -> None:
+    assert exchange(after_request(HEAD + rest)) == b"{}"
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+def test_an_answer_that_must_not_have_a_body_has_none(version: bytes) -> None:
+    assert exchange(after_request(version + b" 204 No Content\r\nContent-Length: 2\r\n\r\n{}")) == b""
+
+
 # --- What is sent ---------------------------------------------------------------------------------------------------
 
 
