@@ -20,9 +20,7 @@ from sd_client.errors import (
 from sd_client.job import JobReport, JobRequest
 from sd_client.models import (
     NOTHING_USED,
-    Box,
     GenerationParams,
-    Inpainting,
     JobParams,
     PaintedImage,
     Reference,
@@ -353,7 +351,7 @@ class GenerationService:
                 due = "x".join(map(str, params.picture_size))
                 raise InvalidAnswerError(f"the WebUI painted {width}x{height} instead of {due}", reason="wrong_size")
             if params.inpainting and params.init_image:
-                png = _kept_unmasked(png, params.init_image, params.inpainting, box=image.box)
+                png = keep_unmasked(png, params.init_image, params.inpainting, box=image.box)
             elif png is image.data:
                 check_whole(png)
         except PictureError as error:
@@ -377,18 +375,6 @@ class GenerationService:
         self._metrics.images_stored.inc()
         self._metrics.images_stored_bytes.inc(len(image.png))
         return image
-
-
-def _kept_unmasked(png: bytes, init_image: bytes, inpainting: Inpainting, *, box: Box | None) -> bytes:
-    return keep_unmasked(
-        png,
-        init_image,
-        inpainting.mask,
-        blur=inpainting.mask_blur,
-        box=box,
-        original_pixels=inpainting.picture_pixels,
-        mask_pixels=inpainting.mask_pixels,
-    )
 
 
 def _useless(error: UselessLoraError, request: GenerationRequest, params: GenerationParams) -> CapabilityMissingError:

@@ -4,8 +4,7 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageFilter
 
-from sd_client.kept_pixels import KeptPixels
-from sd_client.models import Box
+from sd_client.models import Box, Inpainting
 from services.picture_decoding import decode_upright
 from services.pictures import flatten
 from services.png import HEADER_BYTES, encode_png, read_chunks
@@ -16,16 +15,7 @@ _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _WIDEST_BOX: Final = 200
 
 
-def keep_unmasked(
-    result: bytes,
-    original: bytes,
-    mask: bytes,
-    *,
-    blur: int,
-    box: Box | None = None,
-    original_pixels: KeptPixels | None = None,
-    mask_pixels: KeptPixels | None = None,
-) -> bytes:
+def keep_unmasked(result: bytes, original: bytes, inpainting: Inpainting, *, box: Box | None = None) -> bytes:
     """
     The result of an inpainting, with the original wherever the mask and its blur do not reach.
 
@@ -34,15 +24,13 @@ def keep_unmasked(
     into the original. The result's text chunks are kept byte for byte.
 
     :param result: PNG.
-    :param original: the picture that was sent; :param mask: the mask that was sent.
-    :param blur: mask_blur in pixels. A1111 blurs with a Gaussian kernel of 2 * int(2.5 * blur + 0.5) + 1 pixels a side
-        (processing.py), so the blur reaches int(2.5 * blur + 0.5) pixels, measured along rows and columns.
+    :param original: the picture that was sent. :param inpainting: what was asked of it.
     :param box: the part of the original that the result shows, enlarged; None: all of it.
-    :param original_pixels: of the original in RGB, and ``mask_pixels``: of the mask; they are decoded if not kept.
     :raises ResultError: the result is not a PNG, is damaged, or has another size than the original.
     """
-    kept = (original_pixels and original_pixels.image) or flatten(decode_upright(original), "white")
-    repaint = (mask_pixels and mask_pixels.image) or decode_upright(mask)
+    blur, pixels, mask_pixels = inpainting.mask_blur, inpainting.picture_pixels, inpainting.mask_pixels
+    kept = (pixels and pixels.image) or flatten(decode_upright(original), "white")
+    repaint = (mask_pixels and mask_pixels.image) or decode_upright(inpainting.mask)
     width, height = png_size(result)
     if not (width, height) == kept.size == repaint.size:
         message = f"must have the picture's size, {kept.width}x{kept.height} pixels"
@@ -65,7 +53,11 @@ def keep_unmasked(
 
 
 def reach_of(blur: int) -> int:
-    """How far a mask's blur reaches beyond its white, in pixels along rows and columns."""
+    """
+    How far a mask's blur reaches beyond its white, in pixels along rows and columns.
+
+    A1111 blurs with a Gaussian kernel of 2 * int(2.5 * blur + 0.5) + 1 pixels a side (processing.py).
+    """
     return int(2.5 * blur + 0.5)
 
 

@@ -26,7 +26,7 @@ from api.forms import read_form
 from api.schemas import FIELDS
 from sd_client.client import WebUIClient
 from sd_client.errors import InvalidAnswerError, WebUIError, WebUIStatusError
-from sd_client.models import Checkpoint, GenerationParams
+from sd_client.models import Checkpoint, GenerationParams, Inpainting
 from sd_client.payloads import read_answer
 from sd_client.result import read_object
 from sd_client.samplers import Spelling
@@ -102,7 +102,7 @@ def results(data: bytes) -> None:
         with contextlib.suppress(PictureError):
             check_whole(png)
         if png_size(png) == SIZE:
-            assert keep_unmasked(png, _ORIGINAL, _MASK, blur=2).startswith(b"\x89PNG")
+            assert keep_unmasked(png, _ORIGINAL, _INPAINTING).startswith(b"\x89PNG")
 
 
 def wire(data: bytes) -> None:
@@ -191,7 +191,9 @@ def _encoded(image: Image.Image) -> bytes:
 
 
 _ORIGINAL = _encoded(Image.new("RGB", SIZE, "red"))
-_MASK = _encoded(Image.new("L", SIZE, 255))
+_INPAINTING = Inpainting(
+    mask=_encoded(Image.new("L", SIZE, 255)), mask_blur=2, area="whole", padding=0, fill="original"
+)
 
 
 class _Echo:

@@ -80,7 +80,7 @@ def test_what_was_painted_comes_back_into_its_place() -> None:
     plain = plain_of()
     painted = samples.noise(*SIZE, seed=9)
     answer = samples.encode(painted, pnginfo=samples.text_info())
-    kept = keep_unmasked(answer, samples.encode(PICTURE), inpainting().mask, blur=4, box=plain.box)
+    kept = keep_unmasked(answer, samples.encode(PICTURE), inpainting(), box=plain.box)
     result = samples.pixels(kept)
     assert result.info == {"parameters": "a secret prompt"}
     expected = PICTURE.copy()
