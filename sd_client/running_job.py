@@ -138,8 +138,8 @@ class RunningJob:
             threading.Thread(target=self._interrupt_until_over, name="interrupt", daemon=True).start()
 
     def _can_interrupt(self) -> bool:
-        """No WebUI reports whose picture it enlarges, and an interrupt would end somebody else's job."""
-        return self._capabilities.can_interrupt and not isinstance(self._request.params, UpscaleParams)
+        """Once the call was ended that stays as it is, since no other request follows the one under way."""
+        return self._capabilities.can_interrupt and self._call.can_be_interrupted
 
     def _too_long(self) -> str:
         if self._can_interrupt() or self._capabilities.ends_on_hang_up:
@@ -274,8 +274,7 @@ class RunningJob:
             with self._mutex:
                 if self._over.is_set() or self._call.answered:
                     return
-                may_end = self._call.can_be_interrupted and self._place.is_alone() and self._runs()
-                if may_end and not self._interrupt():
+                if self._place.is_alone() and self._runs() and not self._interrupt():
                     return
             self._over.wait(self._interrupt_again_s)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from sd_client.job import JobReport, JobRequest
-from sd_client.models import Capabilities, Checkpoint, GenerationParams, Inpainting, Sampler
+from sd_client.models import Capabilities, Checkpoint, GenerationParams, Inpainting, JobParams, Sampler
 from tests.sd_client.servers import encoded_image
 
 CHECKPOINT = Checkpoint(
@@ -44,7 +44,7 @@ def job(**changes: Any) -> GenerationParams:
 
 
 def job_request(
-    params: GenerationParams | None = None,
+    params: JobParams | None = None,
     *,
     wait_s: float = 20,
     run_s: float = 20,

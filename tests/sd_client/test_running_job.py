@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +23,22 @@ from sd_client.errors import (
     WebUITimeoutError,
 )
 from sd_client.job import Ending, Lease, Place
-from sd_client.models import Capabilities, GenerationParams
+from sd_client.models import Capabilities, Hires, JobParams, UpscaleParams
 from sd_client.running_job import RunningJob
+from sd_client.trials import Trials
+from sd_client.upscaler_trials import UpscalerTrials
+from state.sqlite import STATE_FILE, SqliteStore
+from tests.clock import Clock
 from tests.sd_client.jobs import CAPABILITIES, job, job_request
-from tests.sd_client.servers import Answer, PaintingServer, Received, as_json, closed_port, wait_for
+from tests.sd_client.servers import (
+    Answer,
+    PaintingServer,
+    Received,
+    as_json,
+    closed_port,
+    encoded_image,
+    wait_for,
+)
 
 
 class RecordingPlace:
@@ -59,10 +74,10 @@ def running(
     url: str,
     place: RecordingPlace,
     *,
-    params: GenerationParams | None = None,
+    params: JobParams | None = None,
     capabilities: Capabilities = CAPABILITIES,
     timeout_s: float = 20,
-    **settings: float,
+    **settings: Any,
 ) -> RunningJob:
     running = RunningJob(job_request(params), WebUIClient(url), capabilities, place, **settings)
     running.start(timeout_s=timeout_s)
@@ -131,6 +146,38 @@ def test_a_job_that_is_not_alone_is_looked_at_again(painting_server: PaintingSer
     job_thread.abandon()
     job_thread.result.result(20)
     assert painting_server.interrupts >= 1  # once more, if the answer takes longer than the pause
+
+
+ENLARGES = replace(CAPABILITIES, upscales=True, upscalers=("Sharp",), hires_upscalers=("Sharp",))
+ENLARGEMENT = UpscaleParams(
+    image=encoded_image((64, 64)), from_width=64, from_height=64, width=128, height=128, upscaler="Sharp"
+)
+SECOND_PASS = job(hires=Hires(width=128, height=128, upscaler="Sharp", steps=5, strength=0.6))
+
+
+@pytest.mark.parametrize("params", [ENLARGEMENT, SECOND_PASS], ids=["a job's", "a trial's"])
+def test_an_enlargement_is_not_interrupted(painting_server: PaintingServer, tmp_path: Path, params: JobParams) -> None:
+    """An interrupt could end somebody else's job."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def enlarge(received: Received) -> Answer:
+        begun.set()
+        gate.wait(20)
+        return as_json({})
+
+    painting_server.routes["POST /sdapi/v1/extra-single-image"] = enlarge
+    with closing(SqliteStore(tmp_path / STATE_FILE)) as store:
+        trials = UpscalerTrials(Trials(store, "upscaler", start_of=lambda webui: "its start", now=Clock()))
+        place = RecordingPlace()
+        job_thread = running(painting_server.url, place, params=params, capabilities=ENLARGES, upscalers=trials)
+        assert begun.wait(20)
+        job_thread.abandon()
+        assert not [thread for thread in threading.enumerate() if thread.name == "interrupt"]
+        assert not job_thread.result.done()
+        gate.set()
+        assert isinstance(job_thread.result.exception(20), WebUIError)
+    assert (painting_server.interrupts, painting_server.jobs()) == (0, [])
+    assert place.endings == [Ending(ran_s=None, webui_to_blame=None)]
 
 
 TELLS_TASKS = replace(CAPABILITIES, reports_tasks=True)
