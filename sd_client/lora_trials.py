@@ -5,14 +5,12 @@ answer, and does nothing; which kinds go together no WebUI says.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
-from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import DroppedError, UselessLoraError
-from sd_client.matching import match
-from sd_client.models import Capabilities, GenerationParams, Lora, PaintedImage, UsedLora, small_picture
-from sd_client.trials import Trials, small_pixels
+from sd_client.models import GenerationParams, UsedLora
+from sd_client.small_jobs import SmallJobs, small_pixels
+from sd_client.trials import Trials
 
 
 class LoraTrials:
@@ -29,48 +27,29 @@ class LoraTrials:
                 failed.setdefault(webui, lora.name)
         return failed
 
-    def prove(
-        self,
-        webui: str,
-        client: WebUIClient,
-        capabilities: Capabilities,
-        params: GenerationParams,
-        *,
-        task_id: str,
-        timeout_s: float,
-        call: JobCall,
-    ) -> None:
+    def prove(self, small: SmallJobs, params: GenerationParams) -> None:
         """
         Paints a small picture without LoRAs, and one with each of the job's that is not known yet.
 
         :raises UselessLoraError: one changes nothing, or is left out; it is remembered.
         :raises WebUIError: a picture could not be painted.
         """
-        ends = time.monotonic() + timeout_s
-
-        def painted(*loras: Lora) -> PaintedImage:
-            small = small_picture(params.checkpoint, loras=loras)
-            matched = match(capabilities, small)
-            if matched is None:
-                raise LookupError("the WebUI does not offer what it offered for the job")
-            left_s = max(0.001, ends - time.monotonic())
-            return client.generate(small, capabilities, matched, task_id=task_id, timeout_s=left_s, call=call)[0]
-
+        webui, model = small.webui, params.checkpoint
         if name := self.useless(params).get(webui):
             raise UselessLoraError(name)
         plain: bytes | None = None
         for lora in params.loras:
-            if self._known.find(webui, params.checkpoint, lora.name):
+            if self._known.find(webui, model, lora.name):
                 continue
-            plain = plain or small_pixels(painted())
+            plain = plain or small_pixels(small.paint(model))
             try:
-                changed = painted(replace(lora, weight=1.0))
+                changed = small.paint(model, loras=(replace(lora, weight=1.0),))
             except DroppedError as error:
-                self._known.put(webui, params.checkpoint, lora.name, passed=False)
+                self._known.put(webui, model, lora.name, passed=False)
                 raise UselessLoraError(lora.name) from error
             passed = small_pixels(changed) != plain
             hash_ = changed.used.loras[0].hash
-            self._known.put(webui, params.checkpoint, lora.name, passed=passed, hash=hash_)
+            self._known.put(webui, model, lora.name, passed=passed, hash=hash_)
             if not passed:
                 raise UselessLoraError(lora.name)
 

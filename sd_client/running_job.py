@@ -25,10 +25,10 @@ from sd_client.errors import (
 )
 from sd_client.job import CHECK_S, Blame, Ending, JobRequest, Place
 from sd_client.lora_trials import LoraTrials
-from sd_client.matching import Match
 from sd_client.model_check import ModelChecker
-from sd_client.models import Capabilities, GenerationParams, PaintedImage, UpscaleParams
+from sd_client.models import Capabilities, PaintedImage, UpscaleParams
 from sd_client.reference_trials import ReferenceTrials
+from sd_client.small_jobs import SmallJobs
 from sd_client.upscaler_trials import UpscalerTrials
 
 log = logging.getLogger(__name__)
@@ -177,44 +177,25 @@ class RunningJob:
         matched = self._request.match(self._place.webui, self._capabilities)
         if matched is None:  # whoever chose this WebUI looked at the same capabilities
             raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
-        matched = self._proven(params, matched, ends := time.monotonic() + timeout_s)
+        ends = time.monotonic() + timeout_s
+        small = SmallJobs(
+            webui=self._place.webui,
+            client=self._client,
+            capabilities=self._capabilities,
+            task_id=request.task_id,
+            call=self._call,
+            ends=ends,
+        )
+        for trials in (self._trials, self._upscalers, self._references):
+            way = trials and trials.prove(small, params)
+            matched = replace(matched, reference=way) if way else matched
         left_s = max(0.001, ends - time.monotonic())
         images = self._client.generate(
             params, self._capabilities, matched, task_id=request.task_id, timeout_s=left_s, call=self._call
         )
         if self._call.doubtful and self._references is not None and matched.reference is not None:
-            self._references.check(
-                self._place.webui,
-                self._client,
-                self._capabilities,
-                params,
-                matched.reference,
-                task_id=request.task_id,
-                timeout_s=max(0.001, ends - time.monotonic()),
-                call=self._call,
-            )
+            self._references.check(small, params, matched.reference)
         return images
-
-    def _proven(self, params: GenerationParams, matched: Match, ends: float) -> Match:
-        """
-        The match, once small pictures have shown that what the job asks for works.
-
-        :raises UselessError: it does not.
-        """
-        for trials in (self._trials, self._upscalers, self._references):
-            if trials is None:
-                continue
-            way = trials.prove(
-                self._place.webui,
-                self._client,
-                self._capabilities,
-                params,
-                task_id=self._request.task_id,
-                timeout_s=max(0.001, ends - time.monotonic()),
-                call=self._call,
-            )
-            matched = replace(matched, reference=way) if way else matched
-        return matched
 
     def _fail(self, error: BaseException) -> None:
         ending = Ending(ran_s=None, webui_to_blame=self._blame(error))

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from sd_client.models import SMALL_SIZE, Checkpoint, PaintedImage
-from sd_client.pixels import rgb
+from sd_client.models import Checkpoint
 from state.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -121,8 +120,3 @@ def _parsed(raw: bytes | None) -> dict[str, Result]:
         return _RESULTS.validate_json(raw or b"{}")
     except ValidationError:
         return {}
-
-
-def small_pixels(image: PaintedImage) -> bytes:
-    """:raises InvalidAnswerError: it is damaged, or has another size."""
-    return rgb(image.data, size=SMALL_SIZE, message="the WebUI painted a small picture in another size")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ import pytest
 from sd_client.client import JobCall, WebUIClient
 from sd_client.errors import DroppedError, InvalidAnswerError, UselessLoraError
 from sd_client.lora_trials import LoraTrials
-from sd_client.models import Capabilities, GenerationParams, Lora, UsedLora
+from sd_client.models import GenerationParams, Lora, UsedLora
+from sd_client.small_jobs import SmallJobs
 from sd_client.trials import FAILED_S, Trials
 from simulator import Simulator
 from state.sqlite import STATE_FILE, SqliteStore
@@ -26,17 +28,16 @@ class Stage:
     """A WebUI, and what is known of its LoRAs."""
 
     webui: Simulator
-    client: WebUIClient
-    capabilities: Capabilities
+    small: SmallJobs
     trials: LoraTrials
     clock: Clock
 
     def job(self, *names: str, model: int = 0) -> GenerationParams:
         loras = tuple(Lora(name=name, weight=0.5) for name in names)
-        return job(checkpoint=self.capabilities.checkpoints[model], loras=loras)
+        return job(checkpoint=self.small.capabilities.checkpoints[model], loras=loras)
 
     def prove(self, params: GenerationParams) -> None:
-        self.trials.prove("w", self.client, self.capabilities, params, task_id="t", timeout_s=20.0, call=JobCall())
+        self.trials.prove(self.small, params)
 
     @property
     def painted(self) -> list[str]:
@@ -48,8 +49,15 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     with Simulator() as webui, closing(SqliteStore(tmp_path / STATE_FILE)) as store:
         client, clock = WebUIClient(webui.url), Clock()
         known = Trials(store, "lora", start_of=lambda webui: "its start", now=clock)
-        seen = client.capabilities()
-        yield Stage(webui=webui, client=client, capabilities=seen, trials=LoraTrials(known), clock=clock)
+        small = SmallJobs(
+            webui="w",
+            client=client,
+            capabilities=client.capabilities(),
+            task_id="t",
+            call=JobCall(),
+            ends=time.monotonic() + 20,
+        )
+        yield Stage(webui=webui, small=small, trials=LoraTrials(known), clock=clock)
 
 
 def test_each_is_tried_once_with_each_model(stage: Stage) -> None:
@@ -114,8 +122,6 @@ def test_a_picture_that_is_none_says_nothing_of_a_lora(stage: Stage, fault: str)
 
 
 def test_a_webui_that_changed_meanwhile(stage: Stage) -> None:
-    without = replace(stage.capabilities, loras=())
+    without = replace(stage.small.capabilities, loras=())
     with pytest.raises(LookupError):
-        stage.trials.prove(
-            "w", stage.client, without, stage.job("add-detail"), task_id="t", timeout_s=20.0, call=JobCall()
-        )
+        stage.trials.prove(replace(stage.small, capabilities=without), stage.job("add-detail"))
