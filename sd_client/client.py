@@ -134,6 +134,7 @@ class WebUIClient:
 
         :param timeout_s: seconds until the answer must be there.
         :raises JobStoppedError: somebody ended it: the picture is enlarged, but not by the upscaler.
+        :raises UselessUpscalerError: it is what Lanczos makes of it, though the answer says otherwise.
         """
         name = upscaling.spelling(capabilities, params.upscaler)
         if name is None:  # whoever chose this WebUI looked at the same capabilities

@@ -139,13 +139,15 @@ class Dispatcher:
     def _useless(self, request: JobRequest, states: States) -> dict[str, UselessError]:
         """What is known to do nothing of the job's extras, by the WebUIs that can do the job otherwise."""
         params = request.params
-        if isinstance(params, UpscaleParams):
-            return {}
         able = {w: s.capabilities for w, s in states.items() if s.capabilities and can_do(request, w, s)}
-        loras, upscalers = self._trials.useless(params), self._upscalers.useless(params)
+        upscalers = self._upscalers.useless(params)
+        useless = {webui: UselessUpscalerError(upscalers[webui]) for webui in able if webui in upscalers}
+        if isinstance(params, UpscaleParams):
+            return {**useless}
+        loras = self._trials.useless(params)
         return {
             **self._references.useless(able, params),
-            **{webui: UselessUpscalerError(upscalers[webui]) for webui in able if webui in upscalers},
+            **useless,
             **{webui: UselessLoraError(loras[webui]) for webui in able if webui in loras},
         }
 
@@ -187,7 +189,7 @@ class Dispatcher:
         place = Place(lease, self._shared, self._queue.release, crowded=self._crowded)
         params = request.params
         if isinstance(params, UpscaleParams):
-            return RunningJob(request, client, capabilities, place)
+            return RunningJob(request, client, capabilities, place, upscalers=self._upscalers)
         checker = None
         if not lease.proven:
             checker = ModelChecker(

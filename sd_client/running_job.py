@@ -17,6 +17,7 @@ from sd_client.errors import (
     LimitError,
     OutOfMemoryError,
     UselessError,
+    UselessUpscalerError,
     WebUIConnectError,
     WebUIError,
     WebUIReadError,
@@ -52,7 +53,7 @@ class RunningJob:
     :param capabilities: of its WebUI, which can do the job.
     :param checker: looks at the WebUI's models after a failure; None if they are known to be sound.
     :param trials: of the job's LoRAs; None if it has none.
-    :param upscalers: trials of the upscaler of its second pass; None if it has none.
+    :param upscalers: trials of its upscaler; None if it has none.
     :param references: trials of reference pictures; None if the job has none.
     """
 
@@ -172,11 +173,6 @@ class RunningJob:
 
     def _paint(self, timeout_s: float) -> tuple[PaintedImage, ...]:
         request, params = self._request, self._request.params
-        if isinstance(params, UpscaleParams):
-            return (self._client.upscale(params, self._capabilities, timeout_s=timeout_s, call=self._call),)
-        matched = self._request.match(self._place.webui, self._capabilities)
-        if matched is None:  # whoever chose this WebUI looked at the same capabilities
-            raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
         ends = time.monotonic() + timeout_s
         small = SmallJobs(
             webui=self._place.webui,
@@ -186,6 +182,11 @@ class RunningJob:
             call=self._call,
             ends=ends,
         )
+        if isinstance(params, UpscaleParams):
+            return (self._enlarged(params, small, timeout_s=timeout_s),)
+        matched = request.match(self._place.webui, self._capabilities)
+        if matched is None:  # whoever chose this WebUI looked at the same capabilities
+            raise LookupError("the WebUI does not offer the job's checkpoint or sampler")
         for trials in (self._trials, self._upscalers, self._references):
             way = trials and trials.prove(small, params)
             matched = replace(matched, reference=way) if way else matched
@@ -196,6 +197,15 @@ class RunningJob:
         if self._call.doubtful and self._references is not None and matched.reference is not None:
             self._references.check(small, params, matched.reference)
         return images
+
+    def _enlarged(self, params: UpscaleParams, small: SmallJobs, *, timeout_s: float) -> PaintedImage:
+        """:raises UselessUpscalerError: a small picture has shown as well that the upscaler does what Lanczos does."""
+        try:
+            return self._client.upscale(params, self._capabilities, timeout_s=timeout_s, call=self._call)
+        except UselessUpscalerError as error:
+            if self._upscalers is not None:
+                self._upscalers.check(small, params.upscaler)
+            raise DroppedError("the WebUI enlarged by Lanczos, and says otherwise", reason="wrong_upscaler") from error
 
     def _fail(self, error: BaseException) -> None:
         ending = Ending(ran_s=None, webui_to_blame=self._blame(error))

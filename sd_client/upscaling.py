@@ -19,7 +19,7 @@ import pybase64
 from PIL import Image, ImageChops
 from pydantic_core import from_json
 
-from sd_client.errors import DroppedError, InvalidAnswerError
+from sd_client.errors import DroppedError, InvalidAnswerError, UselessUpscalerError
 from sd_client.limits import png_size
 from sd_client.models import Capabilities, PaintedImage, UpscaleParams, Used, normal_form
 from sd_client.result import painted_image
@@ -77,7 +77,8 @@ def read_upscaled(answer: Mapping[str, Any], params: UpscaleParams, name: str) -
 
     :param answer: from :func:`read_object`.
     :param name: of the upscaler that was asked for.
-    :raises DroppedError: the answer does not name the upscaler, or shows that another one was used.
+    :raises DroppedError: the answer does not name the upscaler.
+    :raises UselessUpscalerError: the picture is what Lanczos makes of it.
     :raises InvalidAnswerError: it has no picture, or one that is too small or damaged.
     """
     if not _names(answer.get("html_info"), name):
@@ -86,7 +87,7 @@ def read_upscaled(answer: Mapping[str, Any], params: UpscaleParams, name: str) -
     if (size := png_size(image.data)) is not None:
         _check_size(size, params)
         if is_provable(name) and _is_lanczos(image.data, params):
-            raise DroppedError("the WebUI enlarged by Lanczos, and says otherwise", reason="wrong_upscaler")
+            raise UselessUpscalerError(name)
     return image
 
 

@@ -236,11 +236,17 @@ class GenerationService:
         )
 
     def upscale(self, params: UpscaleParams, call: Call) -> Generation:
-        """:raises WebUIError:"""
+        """
+        :raises InvalidParamsError: the upscaler has been shown to do what Lanczos does.
+        :raises WebUIError:
+        """
         job = self._job(params, call)
         self._pool.check_room(job)
         with self._requests.following(call.key, longest_s=self._queue_timeout_s + 2 * self._timeout_s) as image_ids:
-            (enlarged,) = self._pool.run(job)
+            try:
+                (enlarged,) = self._pool.run(job)
+            except UselessUpscalerError as error:
+                raise _useless_upscaler(error, "upscaler") from error
             try:
                 png = finished(enlarged, params)
             except InvalidAnswerError as error:
@@ -292,7 +298,7 @@ class GenerationService:
             except UselessLoraError as error:
                 raise _useless(error, request, params) from error
             except UselessUpscalerError as error:
-                raise _useless_upscaler(error) from error
+                raise _useless_upscaler(error, "hires.upscaler") from error
             except UselessReferenceError as error:
                 raise _useless_reference(error, request, model) from error
             except LimitError:
@@ -388,12 +394,12 @@ def _useless(error: UselessLoraError, request: GenerationRequest, params: Genera
     return CapabilityMissingError([Problem(field=asked.field, message=message)])
 
 
-def _useless_upscaler(error: UselessUpscalerError) -> CapabilityMissingError:
+def _useless_upscaler(error: UselessUpscalerError, field: str) -> CapabilityMissingError:
     message = (
         f"asks for the upscaler {error.name!r}, which was tried and enlarges as Lanczos does: its weights are missing "
         "or broken"
     )
-    return CapabilityMissingError([Problem(field="hires.upscaler", message=message)])
+    return CapabilityMissingError([Problem(field=field, message=message)])
 
 
 def _useless_reference(error: UselessReferenceError, request: GenerationRequest, model: str) -> CapabilityMissingError:

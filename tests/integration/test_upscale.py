@@ -198,22 +198,42 @@ def test_a_job_goes_to_a_webui_that_can(start: Start) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"scale": 3.3}, {"upscaler": "4x-UltraSharp"}, {"width": 168, "height": 136}])
 def test_lanczos_that_calls_itself_something_else(start: Start, fields: dict[str, Any]) -> None:
+    """A small picture shows that it was this one only."""
     webui = Simulator()
     client = start(webui)
-    webui.set_fault("upscaler-fake")
+    webui.set_fault("upscaler-fake", times=1)
     problem = problem_of(upscale(client, **fields))
     assert (problem["status"], problem["code"], problem["reason"]) == (502, "webui_error", "wrong_upscaler")
     assert problem["retryable"] is True
     assert enlarged(upscale(client, upscaler="Lanczos")).size == (160, 128)  # which it is
+    assert upscale(client, **fields).status_code == 200
 
 
-def test_another_webui_is_tried_once(start: Start) -> None:
+def test_an_upscaler_whose_weights_are_not_there(start: Start) -> None:
+    """It is found out once, for a second pass as well."""
+    webui = Simulator()
+    client = start(webui)
+    hires = {"prompt": "a", "width": 64, "height": 64, "steps": 1, "hires": {"upscaler": "LDSR"}}
+    for answer, field in (
+        (upscale(client, upscaler="ldsr"), "upscaler"),
+        (upscale(client, upscaler="LDSR", scale=3), "upscaler"),
+        (client.post(f"{PREFIX}/txt2img", json=hires), "hires.upscaler"),
+    ):
+        problem = problem_of(answer)
+        assert (problem["status"], problem["code"], problem["retryable"]) == (422, "capability_missing", False)
+        assert [error["field"] for error in problem["errors"]] == [field]
+        assert "asks for the upscaler 'LDSR', which was tried" in problem["errors"][0]["message"]
+    assert [json.loads(one.body)["upscaling_resize"] for one in webui.generations] == [2, 2]
+    assert enlarged(upscale(client)).size == (160, 128)
+
+
+def test_another_webui_has_the_weights(start: Start) -> None:
     fake, true = Simulator(), Simulator()
     client = start(fake, true)
     fake.set_fault("upscaler-fake")
     for _ in range(4):
         assert enlarged(upscale(client)).size == (160, 128)
-    assert len(fake.generations) <= 1
+    assert len(fake.generations) in (0, 2), "the picture and a small one, if it came first"
     assert len(true.generations) == 4
 
 
