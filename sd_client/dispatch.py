@@ -66,7 +66,7 @@ class Dispatcher:
         kept = functools.partial(Trials, store, start_of=probing.start_of, now=store.now)
         self._trials = LoraTrials(kept("lora"))
         self._upscalers = UpscalerTrials(kept("upscaler"))
-        self._drops = Drops()
+        self._drops = Drops(kept("drop"))
         self._references = ReferenceTrials(kept("reference"), count=count_trial)
 
     def run(self, request: JobRequest) -> tuple[PaintedImage, ...]:
@@ -129,7 +129,7 @@ class Dispatcher:
         params, states = request.params, self._probing.states()
         useless = self._useless(request, states)
         met = next(iter(useless.values()), None)
-        shunned = {webui for webui in self._clients if self._drops.lately(webui, params)}
+        shunned = self._drops.lately(params)
         unfit = useless.keys() | shunned
         others = [one for one in states.items() if one[0] not in unfit] if shunned else []
         if any(state.available and can_do(request, webui, state) for webui, state in others):

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from sd_client.errors import InvalidReason
 from sd_client.models import JobParams, UpscaleParams
-
-#: For so long.
-SHUNNED_S = 600.0
+from sd_client.trials import Trials
 
 
 class Drops:
-    """Of this process, by the WebUI's id and what was left out."""
+    """:param known: what jobs have shown of each kind of thing, whatever their model."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: dict[tuple[str, InvalidReason], float] = {}
+    def __init__(self, known: Trials) -> None:
+        self._known = known
 
     def add(self, webui: str, reason: InvalidReason) -> None:
-        self._seen[webui, reason] = self._clock()
+        self._known.put(webui, None, reason, passed=False)
 
-    def lately(self, webui: str, params: JobParams) -> bool:
-        """Whether it has left out a kind of thing that this job asks for."""
-        now = self._clock()
-        times = (self._seen.get((webui, reason)) for reason in _reasons(params))
-        return any(seen is not None and now - seen < SHUNNED_S for seen in times)
+    def lately(self, params: JobParams) -> set[str]:
+        """The WebUIs that have left out a kind of thing that this job asks for."""
+        return {webui for reason in _reasons(params) for webui in self._known.failed(None, reason)}
 
 
 def _reasons(params: JobParams) -> Iterator[InvalidReason]:

@@ -1,5 +1,6 @@
 """
-What trials with small pictures have shown, for all processes that share a store. Each costs seconds of a WebUI.
+What trials with small pictures have shown, and whole jobs, for all processes that share a store. Each costs seconds of
+a WebUI.
 
 A result ends with the WebUI's start, and with the model's file where the WebUI reports hashes; a failure after a while.
 While the store fails nothing is known, and everything is tried again.

@@ -1,14 +1,19 @@
-"""What a WebUI has left out counts against it for jobs that ask for the like, and for a while."""
+"""What a WebUI has left out counts against it for jobs that ask for the like, in all processes, for a while."""
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sd_client.drops import SHUNNED_S, Drops
+from sd_client.drops import Drops
 from sd_client.errors import InvalidReason
 from sd_client.models import Hires, Lora, Reference
+from sd_client.trials import FAILED_S, Trials
+from state.sqlite import STATE_FILE, SqliteStore
+from tests.clock import Clock
 from tests.sd_client.jobs import job
 
 ASKED: dict[InvalidReason, dict[str, Any]] = {
@@ -20,16 +25,16 @@ ASKED: dict[InvalidReason, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("reason", ASKED)
-def test_jobs_that_ask_for_the_like(reason: InvalidReason) -> None:
-    now = [1000.0]
-    drops = Drops(clock=lambda: now[0])
-    drops.add("w", reason)
-    for other, changes in ASKED.items():
-        params = job(**changes)
-        assert params.has_extras
-        assert drops.lately("w", params) == (other == reason)
-        assert not drops.lately("another", params)
-    assert not drops.lately("w", job())
-    assert not job().has_extras
-    now[0] += SHUNNED_S
-    assert not drops.lately("w", job(**ASKED[reason]))
+def test_jobs_that_ask_for_the_like(tmp_path: Path, reason: InvalidReason) -> None:
+    clock = Clock()
+    with closing(SqliteStore(tmp_path / STATE_FILE)) as store:
+        here, there = (Drops(Trials(store, "drop", start_of=lambda webui: "its start", now=clock)) for _ in "ab")
+        here.add("w", reason)
+        for other, changes in ASKED.items():
+            params = job(**changes)
+            assert params.has_extras
+            assert there.lately(params) == ({"w"} if other == reason else set())
+        assert there.lately(job()) == set()
+        assert not job().has_extras
+        clock.now += FAILED_S
+        assert there.lately(job(**ASKED[reason])) == set()
