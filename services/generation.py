@@ -318,7 +318,7 @@ class GenerationService:
 
     @staticmethod
     def _reference(request: GenerationRequest, choice: Choice, width: int, height: int) -> Reference | None:
-        """In the form that each method needs."""
+        """In the form that each method needs; the preferred one's is kept."""
         picture = request.reference
         if picture is None:
             return None
@@ -326,6 +326,8 @@ class GenerationService:
             method: square_reference(picture) if method == "adapter" else fitted_reference(picture, width, height)
             for method in choice.reference_methods
         }
+        kept = pictures[choice.reference_methods[0]]
+        picture.keep_only(kept.file, *kept.size)
         return Reference(pictures=pictures, weight=request.reference_weight)
 
     def _size(self, request: GenerationRequest, choice: Choice) -> tuple[int, int]:

@@ -52,8 +52,8 @@ class Picture:
 
     def keep_only(self, fitted: bytes, width: int, height: int) -> None:
         """
-        From now on it is the file that :func:`fit` made of it, so that a photo does not wait with its job. Should a
-        WebUI's limits ask for another size, that is made of this one.
+        From now on it is a PNG that was made of it for its job, so that a photo does not wait with that. Should a
+        WebUI's limits ask for another size, it is made of this one.
         """
         if fitted is self.data:
             return

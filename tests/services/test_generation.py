@@ -185,6 +185,23 @@ def test_only_the_fitted_pictures_wait_and_another_size_is_made_of_them(
     assert max(abs(a - b) for a, b in zip(dark, repainted.getbbox() or (), strict=True)) <= 1
 
 
+def test_only_what_was_made_of_a_reference_picture_waits(make_service: Callable[..., GenerationService]) -> None:
+    photo = Image.new("RGB", (1600, 800), "navy")
+    picture = read_picture(samples.encode(photo, "JPEG"), max_pixels=10**7)
+    request = replace(REQUEST, reference=picture)
+    _, params = make_service().prepare(request)
+    assert params.reference
+    adapter = params.reference.pictures["adapter"]
+    assert picture.data is adapter.file
+    assert picture.pixels is None
+    _, again = make_service().prepare(replace(request, width=128, height=128))
+    assert again.reference
+    assert again.reference.pictures["adapter"] == adapter
+    fitted = again.reference.pictures["attention"]
+    shown = samples.pixels(fitted.file).convert("L").point(lambda value: 255 * (value < 128)).getbbox()
+    assert (fitted.size, shown) == ((128, 128), (0, 32, 128, 96))
+
+
 def test_nothing_can_be_said_before_a_webui_was_seen(make_service: Callable[..., GenerationService]) -> None:
     nothing = PoolView(states={}, schedule=Schedule(), webuis=("a",), draining=False)
     service = make_service(catalog=catalog_of(lambda: nothing))
