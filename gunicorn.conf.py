@@ -20,7 +20,7 @@ from doctor.settings import holds, misspelt, weak_keys
 from doctor.timeouts import Server, contradictions, per_process
 from observability.logs import log_config
 from observability.multiprocess import count_alone, count_together, free_slot, make_folder
-from state.beats import until_beat
+from sd_client.deadlines import until_beat
 
 try:
     _config = Config.from_env(os.environ)

@@ -38,7 +38,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from api.connection import PAUSE_S, Connection, ConnectionResponse, Next
 from api.no_request import refusal
 from api.siblings import SIBLINGS, State
-from state.beats import until_beat
+from sd_client.deadlines import until_beat
 
 log = logging.getLogger(__name__)
 

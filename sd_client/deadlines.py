@@ -1,4 +1,7 @@
-"""Calls at a later time, nearly all of which are cancelled before: one thread for all, where a timer is one each."""
+"""
+Calls at a later time, nearly all of which are cancelled before: one thread for all, where a timer is one each. And when
+what recurs is due.
+"""
 
 from __future__ import annotations
 
@@ -60,3 +63,16 @@ class Deadlines:
 _SHARED = Deadlines()
 
 call_after = _SHARED.call_after
+
+
+def until_beat(period_s: float, *, now: float | None = None, phase_s: float = 0.0) -> float:
+    """
+    Seconds until whatever recurs is due: more than 0, and ``period_s`` at most.
+
+    It is due on the beats of a clock that all processes of the host share, so that an idle service wakes for all of it
+    at the same moments: a thread that wakes alone finds nothing in the processor's caches.
+
+    :param now: by ``time.monotonic``, if another moment than now.
+    :param phase_s: how much later than the other beats of this period it is.
+    """
+    return period_s - ((time.monotonic() if now is None else now) - phase_s) % period_s

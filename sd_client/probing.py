@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 
 from sd_client.capabilities import is_native
 from sd_client.client import WebUIClient
+from sd_client.deadlines import until_beat
 from sd_client.errors import WebUIError, WebUITimeoutError
 from sd_client.learned_limits import LearnedLimits
 from sd_client.limits import Limits
 from sd_client.models import BrokenList, Capabilities, Checkpoint
 from sd_client.starts import Starts
-from sd_client.states import SharedStates, WebUIState
-from state.beats import until_beat
+from sd_client.states import LAYOUT, SharedStates, WebUIState
 from state.election import Election
 from state.holders import Holders
 from state.store import Store, StoreError
@@ -91,7 +91,7 @@ class Probing:
         self._clients = clients
         self._places = {webui: place for place, webui in enumerate(clients)}
         # Whoever serves the same WebUIs looks at them once.
-        self._pool = hashlib.sha256(" ".join(sorted(clients)).encode()).hexdigest()[:12]
+        self._pool = hashlib.sha256(" ".join((LAYOUT, *sorted(clients))).encode()).hexdigest()[:12]
         self._starts = Starts(shared or store, ttl_s=pace.stale_s)
         self._starts_renewed = float("-inf")
         self._election = Election(store, holders, f"seen:{self._pool}")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from sd_client import schedule
+from sd_client.deadlines import until_beat
 from sd_client.errors import (
     BrokenModelError,
     DrainingError,
@@ -29,7 +30,6 @@ from sd_client.probing import Probing
 from sd_client.routing import GpuPolicy, States, candidates
 from sd_client.schedule import Job, Schedule
 from sd_client.shared_schedule import Change, SharedSchedule
-from state.beats import until_beat
 from state.holders import Holders
 from state.store import StoreError
 

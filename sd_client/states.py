@@ -12,6 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from sd_client.models import Capabilities
 from state.store import Store
 
+#: Names how states are written. Processes of a release that writes them otherwise, as there are for a while during an
+#: upgrade, look at the WebUIs themselves.
+LAYOUT = "lines"
+
 #: As good as for ever: a WebUI that is down for days keeps what it could do.
 _TTL_S = 30 * 86_400.0
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sd_client.deadlines import until_beat
 from sd_client.models import Capabilities
 from sd_client.pool import PoolView, WebUIPool
 from sd_client.states import WebUIState
 from services.catalog import Catalog
-from state.beats import until_beat
 from storage.base import ImageStorage
 from storage.errors import StorageError
 

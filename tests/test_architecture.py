@@ -21,13 +21,13 @@ MAY_IMPORT = {
     "config": {"config_types"},
     "config_types": {"state", "storage"},
     "stable_diffusion_api": {"api", "services", "sd_client", "state", "storage", "observability", "config"},
-    "gunicorn.conf": {"stable_diffusion_api", "api", "config", "doctor", "observability", "state"},
+    "gunicorn.conf": {"stable_diffusion_api", "api", "config", "doctor", "observability", "sd_client"},
     "doctor": {"api", "services", "sd_client", "state", "storage", "config"},
 }
 #: Of the lower packages ``api`` may name values and errors, never clients, pools or a concrete storage.
 API_MAY_NAME = {
     "sd_client": {"errors", "models", "deadlines"},
-    "state": {"beats", "failover"},
+    "state": {"failover"},
     "storage": {"errors", "base"},
 }
 #: A web framework belongs to the edge.

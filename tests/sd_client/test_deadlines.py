@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from sd_client.deadlines import Deadlines
+import pytest
+
+from sd_client.deadlines import Deadlines, until_beat
 from tests.running import wait_until
 
 
@@ -79,3 +81,18 @@ def test_calls_from_many_threads() -> None:
 def _append(called: list[int], mutex: threading.Lock) -> None:
     with mutex:
         called.append(1)
+
+
+@pytest.mark.parametrize(
+    ("now", "phase_s", "expected"),
+    [(100.0, 0.0, 5.0), (101.0, 0.0, 4.0), (104.75, 0.0, 0.25), (101.0, 2.0, 1.0), (101.0, 7.0, 1.0)],
+)
+def test_the_next_beat(now: float, phase_s: float, expected: float) -> None:
+    assert until_beat(5.0, now=now, phase_s=phase_s) == expected
+
+
+def test_whoever_waits_arrives_on_a_beat() -> None:
+    after_s = until_beat(0.5)
+    assert 0 < after_s <= 0.5
+    late_s = (time.monotonic() + after_s) % 0.5
+    assert late_s < 0.4  # the two clock readings are hardly apart
