@@ -128,10 +128,11 @@ def test_an_upgrade_of_what_python_started(simulator: Simulator, tmp_path: Path)
 
 def upgraded(service: Service) -> int:
     """The new gunicorn, once a worker of it serves."""
-    begun = time.monotonic()
     service.process.send_signal(signal.SIGUSR2)
-    wait_for_a_worker_younger_than(service, begun)
-    return int((service.folder / "pid.2").read_text())
+    pid = service.folder / "pid.2"
+    wait_until(pid.exists, "a new gunicorn runs")  # a worker of the old one may have started just now
+    wait_for_a_worker_younger_than(service, time.monotonic())
+    return int(pid.read_text())
 
 
 def leave_to_the_new_one(service: Service, calls: tuple[Calls, Calls]) -> None:
